@@ -1,0 +1,101 @@
+//! Every bound that is not a setting, with its unit, what happens when it is reached, and why it
+//! has this value. Settings with defaults are in `runtime::spec`.
+
+use std::time::Duration;
+
+/// Bytes of a worker's full name. Longer: refused. A name is a path in a directory and a metric
+/// label; 255 is what file systems allow for one part.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of a component file. Larger: refused before it is read. A Python worker, the largest kind
+/// there is, has about 40 MB.
+pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+
+/// Bytes of a settings file. Larger: refused.
+pub const SETTINGS_BYTES_MAX: u64 = 1 << 20;
+
+/// Events kept in memory for `paguro events` and for resuming a stream. Older ones are dropped and
+/// a stream that asks for them is told how many it missed.
+pub const FLIGHT_EVENTS_MAX: usize = 16_384;
+
+/// Log lines kept in memory over all workers.
+pub const LOG_LINES_MAX: usize = 16_384;
+
+/// Bytes of one log line; the rest is cut and marked.
+pub const LOG_LINE_BYTES_MAX: usize = 4_096;
+
+/// Metrics that one worker may create with `control.count` and `control.gauge`. More are ignored
+/// and counted: a guest that makes up names must not fill the host's memory.
+pub const GUEST_METRICS_MAX: usize = 100;
+
+/// Events that wait for a slow subscriber; it then misses the oldest and is told so.
+pub const SUBSCRIBER_EVENTS_MAX: usize = 4_096;
+
+/// Requests that wait for the database's writer. A full queue makes the sender wait: durable
+/// writes are never dropped.
+pub const DATABASE_QUEUE_MAX: usize = 1_024;
+
+/// Requests that the writer commits in one transaction.
+pub const DATABASE_GROUP_MAX: usize = 256;
+
+/// Inputs that wait for a supervisor. It is only ever sent answers to what it asked for and
+/// operators' requests; a full queue makes the sender wait.
+pub const SUPERVISOR_QUEUE_MAX: usize = 1_024;
+
+/// System messages (stop, upgrade, health, ...) that wait for one worker. A full queue refuses the
+/// operator's request; stop and kill have places of their own.
+pub const SYSTEM_QUEUE_MAX: usize = 64;
+
+/// Timers that one worker may have set. One more ends the worker: `send-after` has no error to
+/// return.
+pub const TIMERS_MAX: usize = 10_000;
+
+/// Calls that one worker may have left open with `ok(none)`. One more fails its caller with
+/// `overloaded`.
+pub const OPEN_CALLS_MAX: usize = 10_000;
+
+/// Monitors that one worker may hold. One more is ignored and counted.
+pub const MONITORS_MAX: usize = 10_000;
+
+/// Groups that one worker may be in. One more is ignored and counted.
+pub const GROUPS_MAX: usize = 1_000;
+
+/// Bytes of a group's name, a metric's name or a reason that a guest gives; the rest is cut.
+pub const GUEST_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Bytes that one call may make the host copy out of a guest beyond its payload: guards against a
+/// list whose items all point at the same megabytes.
+pub const HOST_COPY_SLACK_BYTES: usize = 1 << 20;
+
+/// Fuel between two places where a running guest gives way to others: about 50 us of simple code.
+pub const FUEL_SLICE: u64 = 100_000;
+
+/// Bytes of a guest's stack in WebAssembly code.
+pub const WASM_STACK_BYTES: usize = 512 << 10;
+
+/// Bytes of the stack on which a guest and the host functions it calls run.
+pub const FIBER_STACK_BYTES: usize = 1 << 20;
+
+/// Frames of a guest's backtrace that are kept.
+pub const BACKTRACE_FRAMES_MAX: usize = 32;
+
+/// How long `terminate` may take when the child's shutdown is `infinity`, and the time that is
+/// given to it when an instance is replaced.
+pub const TERMINATE_TIME: Duration = Duration::from_secs(5);
+
+/// How long a worker may take to reach a message boundary for an upgrade, on top of the deadline
+/// of the message it is handling.
+pub const QUIESCE_SLACK: Duration = Duration::from_secs(5);
+
+/// Names that a `not-found` answer offers.
+pub const SUGGESTIONS_MAX: usize = 3;
+
+/// Revisions that `history` keeps for one worker; the oldest settled ones go first.
+pub const REVISIONS_MAX: usize = 1_000;
+
+/// Rows that one page of a listing has.
+pub const PAGE_ROWS_MAX: usize = 1_000;
+
+const _: () = assert!(WASM_STACK_BYTES * 2 <= FIBER_STACK_BYTES, "host functions need the other half of the fiber");
+const _: () = assert!(DATABASE_GROUP_MAX <= DATABASE_QUEUE_MAX);
+const _: () = assert!(SUBSCRIBER_EVENTS_MAX <= FLIGHT_EVENTS_MAX, "a lagging subscriber can catch up from the recorder");

@@ -1,0 +1,131 @@
+//! Why an instance ended. A guest's fault is data: it travels as an [`ExitReason`] to the
+//! supervisor, to callers and monitors, into events and the ledger.
+
+use std::fmt;
+
+/// Why an instance stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It asked to stop and was done; a command that exited with 0.
+    Normal,
+    /// Its supervisor or an operator stopped it, in order.
+    Shutdown,
+    /// It did not stop in its shutdown time, or was to be killed at once.
+    Killed,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// What went wrong in a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The guest trapped: the message, then the guest's backtrace, innermost frame first.
+    Trap { message: String, backtrace: Vec<String> },
+    /// A limit was reached.
+    Limit(Limit),
+    /// An export returned an error: which export, what it said.
+    Refused { export: &'static str, message: String },
+    /// A command exited with a code that is not 0.
+    ExitCode(i32),
+    /// A reason the guest gave itself, with `control.stop`.
+    Own(String),
+    /// The component could not be made into an instance.
+    NotStartable(String),
+    /// A child supervisor gave up: more restarts than its intensity allows.
+    GaveUp(String),
+}
+
+/// A limit of a worker, with the value that was in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Linear memory, in bytes.
+    Memory(u64),
+    /// Table elements.
+    Table(u64),
+    /// Fuel for one message.
+    Fuel(u64),
+    /// Wall-clock time for one message, in milliseconds.
+    Deadline(u64),
+    /// Wall-clock time to start, in milliseconds.
+    Start(u64),
+    /// The guest's stack.
+    Stack,
+    /// Bytes of a request or a reply.
+    Payload(u64),
+    /// Bytes of a snapshot.
+    State(u64),
+    /// Timers that are set at one time.
+    Timers(u64),
+    /// Bytes that one call may make the host copy out of the guest.
+    HostCopies(u64),
+}
+
+impl ExitReason {
+    /// Whether a `transient` child with this reason is left alone.
+    pub fn is_orderly(&self) -> bool {
+        matches!(self, ExitReason::Normal | ExitReason::Shutdown)
+    }
+
+    /// One word for lists and metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            ExitReason::Normal => "normal",
+            ExitReason::Shutdown => "shutdown",
+            ExitReason::Killed => "killed",
+            ExitReason::Failed(Failure::Trap { .. }) => "trap",
+            ExitReason::Failed(Failure::Limit(_)) => "limit",
+            ExitReason::Failed(_) => "failed",
+        }
+    }
+
+    /// The guest's backtrace, if it trapped.
+    pub fn backtrace(&self) -> &[String] {
+        match self {
+            ExitReason::Failed(Failure::Trap { backtrace, .. }) => backtrace,
+            _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitReason::Normal => f.write_str("normal"),
+            ExitReason::Shutdown => f.write_str("shutdown"),
+            ExitReason::Killed => f.write_str("killed"),
+            ExitReason::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Trap { message, .. } => write!(f, "trap: {message}"),
+            Failure::Limit(limit) => limit.fmt(f),
+            Failure::Refused { export, message } => write!(f, "`{export}` said: {message}"),
+            Failure::ExitCode(code) => write!(f, "exited with code {code}"),
+            Failure::Own(reason) => write!(f, "stopped itself: {reason}"),
+            Failure::NotStartable(why) => write!(f, "cannot be started: {why}"),
+            Failure::GaveUp(why) => write!(f, "gave up: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |bytes: u64| bytesize::ByteSize(bytes).display().iec().to_string();
+        match *self {
+            Limit::Memory(bytes) => write!(f, "limit: memory, {}", size(bytes)),
+            Limit::Table(elements) => write!(f, "limit: table, {elements} elements"),
+            Limit::Fuel(fuel) => write!(f, "limit: fuel, {fuel} for one message"),
+            Limit::Deadline(ms) => write!(f, "limit: deadline, {ms} ms for one message"),
+            Limit::Start(ms) => write!(f, "limit: start, {ms} ms"),
+            Limit::Stack => f.write_str("limit: stack (endless recursion?)"),
+            Limit::Payload(bytes) => write!(f, "limit: payload, {}", size(bytes)),
+            Limit::State(bytes) => write!(f, "limit: state, {}", size(bytes)),
+            Limit::Timers(count) => write!(f, "limit: timers, {count} at one time"),
+            Limit::HostCopies(bytes) => write!(f, "limit: {} copied out of the guest in one call", size(bytes)),
+        }
+    }
+}

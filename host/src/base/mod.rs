@@ -1,0 +1,36 @@
+//! Ids, clock, durations and sizes, named bounds, exit reasons. No tokio, no wasmtime: everything
+//! here can be used by a pure function.
+
+pub mod bounds;
+pub mod clock;
+pub mod exit;
+pub mod ids;
+pub mod units;
+
+pub use clock::{Clock, Tick, Timestamp};
+pub use exit::{ExitReason, Failure, Limit};
+pub use ids::{CallId, ComponentHash, Incarnation, MonitorId, Name, NameError, RevisionNumber, TimerId};
+
+/// The bytes of a request, a reply or a cast. Cloning shares them.
+pub type Payload = bytes::Bytes;
+
+/// A worker's whole state as bytes: what `state.save-state` returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Version of the layout of `data`, raised by the worker's author when that layout changes.
+    pub schema: u32,
+    /// Such as `application/json`; with JSON the host can show and edit the state.
+    pub media_type: String,
+    pub data: Payload,
+}
+
+impl Snapshot {
+    /// Size of the data in bytes.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+}

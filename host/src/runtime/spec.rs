@@ -1,0 +1,218 @@
+//! Settings of workers and supervisors, as plain data with the defaults. How they are written in
+//! TOML is `control::settings`' affair.
+
+use std::time::Duration;
+
+use crate::sandbox::{Grants, Limits};
+
+/// When a child that ended is started again (OTP.md, *Restart*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Always.
+    Permanent,
+    /// Unless the reason is `normal` or `shutdown`.
+    Transient,
+    /// Never.
+    Temporary,
+}
+
+/// How a child is stopped (OTP.md, *Shutdown*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// At once, without asking.
+    Kill,
+    /// Ask, wait this long, then kill.
+    Time(Duration),
+    /// Ask and wait for ever.
+    Infinity,
+}
+
+/// Which children are restarted when one fails (OTP.md, *Strategies*). The others of OTP's
+/// strategies join this list when `supervision` carries them out; until then settings that name
+/// them are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    OneForOne,
+}
+
+/// What of a worker's state survives a crash and a host restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: every start is a fresh one, as in OTP.
+    None,
+    /// The last snapshot.
+    Snapshot,
+}
+
+/// When a snapshot is taken between those on stop and before upgrades. Whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotEvery {
+    /// Messages handled since the last one: the most a crash can lose is one less than this.
+    pub messages: u64,
+    /// Time since the last one, when a message was handled since.
+    pub interval: Duration,
+}
+
+/// What becomes of the state and the messages since the switch when probation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRollback {
+    /// The state from before the switch, and every message since handed to the old revision.
+    Replay,
+    /// The old component's `upgrade-state` takes the new one's state. Falls back to `Replay` where
+    /// the new instance cannot save its state any more.
+    Downgrade,
+    /// The state from before the switch; messages since are let go, and counted.
+    Drop,
+}
+
+/// How an upgrade of this worker goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeSettings {
+    /// How long the old revision can come back by itself. Zero commits at once.
+    pub probation: Duration,
+    /// Messages after which probation ends before its time; `None`: by time only.
+    pub probation_messages: Option<u64>,
+    /// How often `health.check` is asked during probation.
+    pub health_interval: Duration,
+    /// Wall-clock time for `upgrade-state`, `restore-state` and `resume` together, in the
+    /// rehearsal and again in the switch.
+    pub migrate: Duration,
+    /// Messages kept for a rollback. When reached, probation ends with the verdict so far.
+    pub keep_messages: usize,
+    /// Bytes kept for a rollback, requests and what was sent to others together.
+    pub keep_bytes: u64,
+    pub on_rollback: OnRollback,
+}
+
+impl Default for UpgradeSettings {
+    fn default() -> UpgradeSettings {
+        UpgradeSettings {
+            probation: Duration::from_secs(30),
+            probation_messages: None,
+            health_interval: Duration::from_secs(1),
+            migrate: Duration::from_secs(5),
+            keep_messages: 100_000,
+            keep_bytes: 64 << 20,
+            on_rollback: OnRollback::Replay,
+        }
+    }
+}
+
+/// All settings of a worker. `None` where the default depends on the component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// Default: permanent; transient for a command, whose aim it is to end.
+    pub restart: Option<Restart>,
+    pub shutdown: Shutdown,
+    /// Default: snapshot where the component exports `state`, else none.
+    pub durability: Option<Durability>,
+    pub snapshot: SnapshotEvery,
+    pub limits: Limits,
+    /// A JSON object, handed to the guest in its context.
+    pub config: String,
+    pub grants: Grants,
+    pub upgrade: UpgradeSettings,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> WorkerSettings {
+        WorkerSettings {
+            restart: None,
+            shutdown: Shutdown::Time(Duration::from_secs(5)),
+            durability: None,
+            snapshot: SnapshotEvery { messages: 1_000, interval: Duration::from_secs(1) },
+            limits: Limits::default(),
+            config: "{}".to_string(),
+            grants: Grants::default(),
+            upgrade: UpgradeSettings::default(),
+        }
+    }
+}
+
+/// How long to wait before a restart. The first restart after a healthy time never waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the second restart.
+    pub initial: Duration,
+    /// Never longer than this.
+    pub max: Duration,
+    /// Each wait is this many times the one before.
+    pub factor: u32,
+    /// Up to this many percent are taken off at random, so that many do not restart in step.
+    pub jitter_percent: u32,
+    /// A child that ran this long is healthy again: the count starts anew.
+    pub healthy_after: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+            factor: 2,
+            jitter_percent: 20,
+            healthy_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Settings of a supervisor: OTP's defaults (OTP.md, *Defaults*).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SupervisorSettings {
+    pub strategy: Strategy,
+    /// It gives up when more than this many restarts happen within `period`.
+    pub intensity: u32,
+    pub period: Duration,
+    /// Children that start first, in this order; the others follow by name.
+    pub order: Vec<String>,
+    pub backoff: Backoff,
+}
+
+impl Default for SupervisorSettings {
+    fn default() -> SupervisorSettings {
+        SupervisorSettings {
+            strategy: Strategy::OneForOne,
+            intensity: 1,
+            period: Duration::from_secs(5),
+            order: Vec::new(),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// What a change of a worker's settings means for one that runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// Keys that hold from now on.
+    pub in_place: Vec<&'static str>,
+    /// Keys that need a new instance: what the guest was told or given when it started.
+    pub restart: Vec<&'static str>,
+}
+
+impl SettingsChange {
+    pub fn between(old: &WorkerSettings, new: &WorkerSettings) -> SettingsChange {
+        let mut change = SettingsChange::default();
+        let mut note = |key, differs: bool| {
+            if differs {
+                change.in_place.push(key);
+            }
+        };
+        note("restart", old.restart != new.restart);
+        note("shutdown", old.shutdown != new.shutdown);
+        note("durability", old.durability != new.durability);
+        note("snapshot", old.snapshot != new.snapshot);
+        note("limits", old.limits != new.limits);
+        note("upgrade", old.upgrade != new.upgrade);
+        if old.config != new.config {
+            change.restart.push("config");
+        }
+        if old.grants != new.grants {
+            change.restart.push("grants");
+        }
+        change
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.in_place.is_empty() && self.restart.is_empty()
+    }
+}
