@@ -1,0 +1,6 @@
+//! Paguro runs supervision trees of sandboxed WebAssembly workers and changes their code while they
+//! run.
+
+pub mod base;
+pub mod runtime;
+pub mod sandbox;

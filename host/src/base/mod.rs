@@ -5,14 +5,13 @@ pub mod bounds;
 pub mod clock;
 pub mod exit;
 pub mod ids;
+mod payload;
 pub mod units;
 
 pub use clock::{Clock, Tick, Timestamp};
 pub use exit::{ExitReason, Failure, Limit};
+pub use payload::Payload;
 pub use ids::{CallId, ComponentHash, Incarnation, MonitorId, Name, NameError, RevisionNumber, TimerId};
-
-/// The bytes of a request, a reply or a cast. Cloning shares them.
-pub type Payload = bytes::Bytes;
 
 /// A worker's whole state as bytes: what `state.save-state` returned.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,314 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use expect_test::expect;
+
+use super::*;
+use crate::runtime::spec::*;
+use crate::sandbox::{Access, DirectoryGrant};
+
+fn worker(text: &str) -> Result<WorkerSettings, String> {
+    parse_worker(Path::new("workers/a.toml"), text).map_err(|error| error.to_string())
+}
+
+fn supervisor(text: &str) -> Result<SupervisorSettings, String> {
+    parse_supervisor(Path::new("workers/supervisor.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_is_not_written_has_its_default() {
+    assert_eq!(worker(""), Ok(WorkerSettings::default()));
+    assert_eq!(supervisor("# nothing\n"), Ok(SupervisorSettings::default()));
+}
+
+#[test]
+fn the_defaults_in_the_reference_are_the_defaults() {
+    let text = |file| {
+        let mut text = String::new();
+        let mut section = "";
+        for doc in reference().iter().filter(|doc| doc.file == file && !doc.default.starts_with('(')) {
+            if doc.section != section {
+                section = doc.section;
+                text += &format!("[{section}]\n");
+            }
+            text += &format!("{} = {}\n", doc.key, doc.default);
+        }
+        text
+    };
+    assert_eq!(worker(&text(SettingsFile::Worker)), Ok(WorkerSettings::default()));
+    assert_eq!(supervisor(&text(SettingsFile::Supervisor)), Ok(SupervisorSettings::default()));
+    assert!(reference().iter().all(|doc| !doc.meaning.is_empty() && !doc.meaning.contains('\n')));
+}
+
+#[test]
+fn every_key_of_a_worker_is_read() {
+    let settings = worker(
+        r#"
+        restart = "transient"
+        shutdown = "infinity"
+        durability = "none"
+        [snapshot]
+        messages = 10
+        interval = "2s"
+        [limits]
+        memory = "1GiB"
+        table-elements = 5_000
+        fuel = 0xFFFF
+        deadline = "1m 30s"
+        start = "1s"
+        payload = 1000
+        state = "2MiB"
+        mailbox = 7
+        log-lines = 0
+        [config]
+        when = 2026-01-01T00:00:00Z
+        deep = { list = [1, 2.5, "x", true], b = {} }
+        a = "ü"
+        [grants]
+        directories = [{ host = "data", guest = "/data", access = "read-write" }, { host = "/srv", guest = "/srv" }]
+        environment = { B = "2", A = "1" }
+        arguments = ["-v"]
+        connect = ["127.0.0.1:80"]
+        [upgrade]
+        probation = "0s"
+        probation-messages = 5
+        health-interval = "10ms"
+        migrate = "7s"
+        keep-messages = 3
+        keep-bytes = "1KiB"
+        on-rollback = "drop"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(settings.restart, Some(Restart::Transient));
+    assert_eq!(settings.shutdown, Shutdown::Infinity);
+    assert_eq!(settings.durability, Some(Durability::None));
+    assert_eq!(settings.snapshot, SnapshotEvery { messages: 10, interval: Duration::from_secs(2) });
+    assert_eq!(settings.limits.memory, 1 << 30);
+    assert_eq!(settings.limits.table_elements, 5_000);
+    assert_eq!(settings.limits.fuel, 0xFFFF);
+    assert_eq!(settings.limits.deadline, Duration::from_secs(90));
+    assert_eq!(settings.limits.start, Duration::from_secs(1));
+    assert_eq!((settings.limits.payload, settings.limits.state), (1000, 2 << 20));
+    assert_eq!((settings.limits.mailbox, settings.limits.log_lines), (7, 0));
+    expect![[r#"{"a":"ü","deep":{"b":{},"list":[1,2.5,"x",true]},"when":"2026-01-01T00:00:00Z"}"#]]
+        .assert_eq(&settings.config);
+    let grant = |host: &str, guest: &str, access| DirectoryGrant { host: PathBuf::from(host), guest: guest.into(), access };
+    assert_eq!(
+        settings.grants.directories,
+        [grant("workers/data", "/data", Access::ReadWrite), grant("/srv", "/srv", Access::Read)]
+    );
+    assert_eq!(settings.grants.environment, [("A".into(), "1".into()), ("B".into(), "2".into())]);
+    assert_eq!(settings.grants.arguments, ["-v"]);
+    assert_eq!(settings.grants.connect, ["127.0.0.1:80".parse().unwrap()]);
+    assert_eq!(
+        settings.upgrade,
+        UpgradeSettings {
+            probation: Duration::ZERO,
+            probation_messages: Some(5),
+            health_interval: Duration::from_millis(10),
+            migrate: Duration::from_secs(7),
+            keep_messages: 3,
+            keep_bytes: 1024,
+            on_rollback: OnRollback::Drop,
+        }
+    );
+}
+
+#[test]
+fn every_key_of_a_supervisor_is_read() {
+    let settings = supervisor(
+        "strategy = 'one-for-one'\nintensity = 0\nperiod = '1m'\norder = ['b', 'a']\n\
+         [backoff]\ninitial = '0s'\nmax = '1s'\nfactor = 3\njitter-percent = 100\nhealthy-after = '9s'",
+    );
+    let backoff = Backoff {
+        initial: Duration::ZERO,
+        max: Duration::from_secs(1),
+        factor: 3,
+        jitter_percent: 100,
+        healthy_after: Duration::from_secs(9),
+    };
+    let expected = SupervisorSettings {
+        strategy: Strategy::OneForOne,
+        intensity: 0,
+        period: Duration::from_secs(60),
+        order: vec!["b".into(), "a".into()],
+        backoff,
+    };
+    assert_eq!(settings, Ok(expected));
+}
+
+#[test]
+fn less_memory_lowers_the_default_payload() {
+    assert_eq!(worker("[limits]\nmemory = '1MiB'").unwrap().limits.payload, 1 << 20);
+    assert_eq!(worker("[limits]\nmemory = '64MiB'").unwrap().limits.payload, 4 << 20);
+}
+
+#[test]
+fn shutdown_has_three_forms() {
+    assert_eq!(worker("shutdown = 'kill'").unwrap().shutdown, Shutdown::Kill);
+    assert_eq!(worker("shutdown = '250ms'").unwrap().shutdown, Shutdown::Time(Duration::from_millis(250)));
+}
+
+#[test]
+fn the_parts_of_an_error_are_there() {
+    let error = parse_worker(Path::new("a.toml"), "[limits]\n\n    memry = 1").unwrap_err();
+    assert_eq!((error.line, error.column, error.key.as_str()), (3, 5, "limits.memry"));
+    assert_eq!(error.help, "did you mean `memory`?");
+}
+
+#[test]
+fn mistakes_of_workers() {
+    let texts = [
+        "[limits]\n\n    memry = 1",
+        "[limts]",
+        "colour = 1",
+        "restart = 'permanant'",
+        "restart = 'x'",
+        "restart = 1",
+        "restart = 'permanent",
+        "restart = 'permanent'\nrestart = 'permanent'",
+        "shutdown = 5",
+        "shutdown = 'soon'",
+        "durability = 'journal'",
+        "significant = true",
+        "tier = 1",
+        "hibernate-after = '1s'",
+        "snapshot = 5",
+        "[snapshot]\nmessages = 0",
+        "[snapshot]\ninterval = '0s'",
+        "[limits]\nmemory = '1KiB'",
+        "[limits]\nmemory = '5GiB'",
+        "[limits]\nmemory = -1",
+        "[limits]\nmemory = 'lots'",
+        "[limits]\nmemory = 1.5",
+        "[limits]\nfuel = 999",
+        "[limits]\nfuel = 99999999999999999999",
+        "[limits]\ndeadline = 5",
+        "[limits]\ndeadline = '0s'",
+        "[limits]\nstart = '2years'",
+        "[limits]\nmailbox = 1000001",
+        "[limits]\nmailbox = 0",
+        "[limits]\nmemory = '1MiB'\npayload = '2MiB'",
+        "config = 'x'",
+        "[config]\na = [nan]",
+        "[config.a]\n\"b\\u001b\" = inf",
+        "[grants]\ndirectories = [{ host = 'x' }]",
+        "[grants]\ndirectories = [{ hots = 'x', guest = '/x' }]",
+        "[grants]\ndirectories = [{ host = 'x', guest = 'x' }]",
+        "[grants]\ndirectories = [{ host = 'x', guest = '/x/..' }]",
+        "[grants]\ndirectories = [{ host = 'x', guest = '/x' }, { host = 'y', guest = '/x' }]",
+        "[grants]\ndirectories = [{ host = 'x', guest = '/x', access = 'write' }]",
+        "[grants]\nenvironment = { A = 1 }",
+        "[grants]\nenvironment = { 'A=B' = 'x' }",
+        "[grants]\narguments = 'x'",
+        "[grants]\nconnect = ['example.com:80']",
+        "[upgrade]\nprobation = '25h'",
+        "[upgrade]\non-rollback = 'retry'",
+        "\"a\\u001b[31m\" = 1",
+    ];
+    let errors: Vec<_> = texts.iter().map(|text| worker(text).expect_err(text)).collect();
+    expect![[r#"
+        workers/a.toml:3:5: `memry` is not a key of [limits]; did you mean `memory`?
+        workers/a.toml:1:2: `limts` is not a key of a worker's settings; did you mean `limits`?
+        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, grants, upgrade
+        workers/a.toml:1:11: "permanant" is not a value of `restart`; did you mean "permanent"?
+        workers/a.toml:1:11: "x" is not a value of `restart`; write "permanent" or "transient" or "temporary"
+        workers/a.toml:1:11: `restart` must be a text in quotes
+        workers/a.toml:1:21: invalid literal string, expected `'`
+        workers/a.toml:2:1: duplicate key
+        workers/a.toml:1:12: `shutdown` must be a duration; write "kill", "infinity" or a duration like "5s"
+        workers/a.toml:1:12: `soon` is not a duration (expected number at 0); write it like "250ms", "5s" or "2m"; write "kill", "infinity" or a duration like "5s"
+        workers/a.toml:1:14: "journal" comes in a later version; write "snapshot" or "none"
+        workers/a.toml:1:1: `significant` is not supported by this version yet
+        workers/a.toml:1:1: `tier` is not supported by this version yet
+        workers/a.toml:1:1: `hibernate-after` is not supported by this version yet
+        workers/a.toml:1:12: `snapshot` must be a table
+        workers/a.toml:2:12: `snapshot.messages` cannot be 0; it can be 1 to 9223372036854775807
+        workers/a.toml:2:12: `snapshot.interval` cannot be 0ns; it can be 1ns to 11months 30days 3h 50m 24s
+        workers/a.toml:2:10: `limits.memory` cannot be 1.0 KiB; it can be 64.0 KiB to 4.0 GiB
+        workers/a.toml:2:10: `limits.memory` cannot be 5.0 GiB; it can be 64.0 KiB to 4.0 GiB
+        workers/a.toml:2:10: `limits.memory` must be a whole number from 0
+        workers/a.toml:2:10: `lots` is not a size; write it like "64MiB", "16KiB" or "1000"
+        workers/a.toml:2:10: `limits.memory` must be a size; write it like "64MiB", "16KiB" or 1000
+        workers/a.toml:2:8: `limits.fuel` cannot be 999; it can be 1000 to 9223372036854775807
+        workers/a.toml:2:8: `limits.fuel` must be a whole number from 0
+        workers/a.toml:2:12: `limits.deadline` must be a duration; write it in quotes with its unit, like "250ms", "5s" or "2m"
+        workers/a.toml:2:12: `limits.deadline` cannot be 0ns; it can be 1ns to 11months 30days 3h 50m 24s
+        workers/a.toml:2:9: `limits.start` cannot be 2years; it can be 1ns to 11months 30days 3h 50m 24s
+        workers/a.toml:2:11: `limits.mailbox` cannot be 1000001; it can be 1 to 1000000
+        workers/a.toml:2:11: `limits.mailbox` cannot be 0; it can be 1 to 1000000
+        workers/a.toml:3:11: `limits.payload` is 2.0 MiB, more than the memory; it can be at most 1.0 MiB
+        workers/a.toml:1:10: `config` must be a table
+        workers/a.toml:2:6: `config.a` has no form in JSON; write it as a text
+        workers/a.toml:2:13: `config.a.b\u{1b}` has no form in JSON; write it as a text
+        workers/a.toml:2:16: a granted directory has no `guest`; write { host = "data", guest = "/data", access = "read" }
+        workers/a.toml:2:18: `hots` is not a key of a granted directory; did you mean `host`?
+        workers/a.toml:2:38: `x` is not a directory a guest can have; write an absolute path without `.` and `..`, like "/data"
+        workers/a.toml:2:38: `/x/..` is not a directory a guest can have; write an absolute path without `.` and `..`, like "/data"
+        workers/a.toml:2:46: `/x` is granted twice
+        workers/a.toml:2:53: "write" is not a value of `grants.directories.access`; write "read" or "read-write"
+        workers/a.toml:2:21: `grants.environment.A` must be a text in quotes
+        workers/a.toml:2:17: `A=B` cannot be the name of an environment variable
+        workers/a.toml:2:13: `grants.arguments` must be a list
+        workers/a.toml:2:12: `example.com:80` is not an address to connect to; write `ip:port`, like "127.0.0.1:80" or "[::1]:80"; names are never resolved
+        workers/a.toml:2:13: `upgrade.probation` cannot be 1day 1h; it can be 0ns to 1day
+        workers/a.toml:2:15: "retry" is not a value of `upgrade.on-rollback`; write "replay" or "downgrade" or "drop"
+        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, grants, upgrade"#]].assert_eq(&errors.join("\n"));
+}
+
+#[test]
+fn mistakes_of_supervisors() {
+    let texts = [
+        "strategy = 'one-for-all'",
+        "strategy = 'rest-for-one'",
+        "strategy = 'simple-one-for-one'",
+        "strategy = 'one-for-two'",
+        "intensity = -1",
+        "period = '0s'",
+        "order = ['a', 'a']",
+        "order = ['a/b']",
+        "order = ['..']",
+        "order = 'a'",
+        "auto-shutdown = 'never'",
+        "on-demand = true",
+        "[circuit-breaker]",
+        "[escalation]",
+        "[budget]",
+        "[backoff]\nfactor = 0",
+        "[backoff]\njitter-percent = 101",
+        "[backoff]\ninitial = '1m'",
+        "[backoff]\ninitial = '2s'\nmax = '1s'",
+        "restart = 'permanent'",
+    ];
+    let errors: Vec<_> = texts.iter().map(|text| supervisor(text).expect_err(text)).collect();
+    expect![[r#"
+        workers/supervisor.toml:1:12: "one-for-all" comes in a later version; write "one-for-one"
+        workers/supervisor.toml:1:12: "rest-for-one" comes in a later version; write "one-for-one"
+        workers/supervisor.toml:1:12: "simple-one-for-one" comes in a later version; write "one-for-one"
+        workers/supervisor.toml:1:12: "one-for-two" is not a value of `strategy`; did you mean "one-for-one"?
+        workers/supervisor.toml:1:13: `intensity` must be a whole number from 0
+        workers/supervisor.toml:1:10: `period` cannot be 0ns; it can be 1ns to 11months 30days 3h 50m 24s
+        workers/supervisor.toml:1:15: `a` is in `order` twice
+        workers/supervisor.toml:1:10: `a/b` is not the name of a child; name direct children only, without `/`
+        workers/supervisor.toml:1:10: `..` is no name: a part cannot be empty, `.` or `..`
+        workers/supervisor.toml:1:9: `order` must be a list
+        workers/supervisor.toml:1:1: `auto-shutdown` is not supported by this version yet
+        workers/supervisor.toml:1:1: `on-demand` is not supported by this version yet
+        workers/supervisor.toml:1:2: `circuit-breaker` is not supported by this version yet
+        workers/supervisor.toml:1:2: `escalation` is not supported by this version yet
+        workers/supervisor.toml:1:2: `budget` is not supported by this version yet
+        workers/supervisor.toml:2:10: `backoff.factor` cannot be 0; it can be 1 to 1000
+        workers/supervisor.toml:2:18: `backoff.jitter-percent` cannot be 101; it can be 0 to 100
+        workers/supervisor.toml:2:11: `backoff.max` (30.0s) is less than `backoff.initial` (1m); raise `max` to 1m or more
+        workers/supervisor.toml:3:7: `backoff.max` (1.00s) is less than `backoff.initial` (2.00s); raise `max` to 2.00s or more
+        workers/supervisor.toml:1:1: `restart` is not a key of a supervisor's settings; its keys are strategy, intensity, period, order, backoff"#]].assert_eq(&errors.join("\n"));
+}
+
+#[test]
+fn deep_nesting_is_an_error_not_an_overflow() {
+    let text = format!("[config]\na = {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(worker(&text).is_err());
+    let text = format!("[config.{}x]", "a.".repeat(100_000));
+    let _ = worker(&text);
+}

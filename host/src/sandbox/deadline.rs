@@ -1,0 +1,31 @@
+//! Runs a future under a wall-clock deadline without arming a timer for one that is ready at once,
+//! as most messages are: the timer starts when the guest first gives way, which is at most one fuel
+//! slice late.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// The deadline passed; the future was dropped.
+pub(super) struct Passed;
+
+pub(super) async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Result<T, Passed> {
+    let mut future = pin!(future);
+    let first = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+    if let Poll::Ready(value) = first {
+        return Ok(value);
+    }
+    tokio::time::timeout(time, future).await.map_err(|_| Passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_future_that_never_ends_is_dropped_in_time() {
+        assert!(within(Duration::from_millis(5), std::future::pending::<()>()).await.is_err());
+        assert!(within(Duration::ZERO, async { 7 }).await.is_ok_and(|n| n == 7));
+    }
+}

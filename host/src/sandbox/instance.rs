@@ -1,0 +1,460 @@
+//! One live wasm store of a worker, and the calls into it.
+//!
+//! Every call has a wall-clock time and runs on fuel: it gives way to others after each slice, so
+//! it never holds a thread, and ends in a [`Fault`] when time or fuel run out. After
+//! [`Fault::Dead`] the instance must be dropped; a call into it again is refused. A call that is
+//! dropped before its end (its time passed, the worker was killed) leaves the instance dead too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{AsContextMut, ResourceLimiter, Store};
+use wasmtime_wasi::p2::bindings::Command;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::bindings::exports::paguro::worker as exports;
+use super::bindings::paguro::worker::types;
+use super::component::{Component, Entry};
+use super::deadline::{Passed, within};
+use super::engine::{ComponentError, one_line};
+use super::fault::{Fault, InForce, failure};
+use super::outside::{Fact, LogSink, Outside};
+use super::{Grants, Limits, wasi};
+use crate::base::{CallId, ComponentHash, ExitReason, Failure, Incarnation, Limit, Name, Payload, Snapshot, bounds};
+
+/// What a guest learns of itself when it starts.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub name: Name,
+    pub incarnation: Incarnation,
+    pub component: ComponentHash,
+    /// A JSON object.
+    pub config: String,
+}
+
+/// What `handle-call` said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Now(Payload),
+    /// It will answer with `messaging.reply`.
+    Later,
+}
+
+/// What `health.check` said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Healthy,
+    Degraded(String),
+    Critical(String),
+}
+
+/// Why there is no instance.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InstanceError {
+    /// The component does not fit the contract: it never will.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// It failed while it was made: a limit, a trap in its start function.
+    #[error("{0}")]
+    Failed(Failure),
+}
+
+/// Resources (streams, pollables, descriptors) that one guest may hold in the host at one time.
+const RESOURCES_MAX: usize = 10_000;
+
+/// Everything that belongs to one store.
+pub(super) struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    meter: Meter,
+    pub(super) outside: Box<dyn Outside>,
+    pub(super) log: Arc<dyn LogSink>,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Counts memory and table elements over the whole store.
+struct Meter {
+    memory: u64,
+    memory_max: u64,
+    elements: u64,
+    elements_max: u64,
+    denied: Option<Limit>,
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory - (current as u64).min(self.memory) + desired as u64;
+        if total > self.memory_max {
+            self.denied = Some(Limit::Memory(self.memory_max));
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.elements - (current as u64).min(self.elements) + desired as u64;
+        if total > self.elements_max {
+            self.denied = Some(Limit::Table(self.elements_max));
+            return Ok(false);
+        }
+        self.elements = total;
+        Ok(true)
+    }
+}
+
+/// One live store of a component.
+pub struct Instance {
+    store: Store<State>,
+    guest: Guest,
+    limits: Limits,
+    alive: bool,
+}
+
+enum Guest {
+    Worker(Box<Worker>),
+    Command(Command),
+}
+
+struct Worker {
+    handler: exports::handler::Guest,
+    lifecycle: Option<exports::lifecycle::Guest>,
+    state: Option<exports::state::Guest>,
+    health: Option<exports::health::Guest>,
+    batch: Option<exports::batch::Guest>,
+}
+
+impl Instance {
+    /// Makes an instance; no export has been called yet. Takes at most the limits' start time.
+    pub async fn create(
+        component: &Component,
+        limits: &Limits,
+        grants: &Grants,
+        outside: Box<dyn Outside>,
+        log: Arc<dyn LogSink>,
+    ) -> Result<Instance, InstanceError> {
+        let inner = &component.0;
+        let not_startable = |why| InstanceError::Failed(Failure::NotStartable(why));
+        let wasi = wasi::context(grants, &inner.hash.short(), log.clone()).map_err(not_startable)?;
+        let meter = Meter {
+            memory: 0,
+            memory_max: limits.memory,
+            elements: 0,
+            elements_max: limits.table_elements,
+            denied: None,
+        };
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        let mut store = Store::new(inner.pre.engine(), State { wasi, table, meter, outside, log });
+        store.limiter(|state| &mut state.meter);
+        let prepared = store.set_fuel(u64::MAX).and_then(|()| store.fuel_async_yield_interval(Some(bounds::FUEL_SLICE)));
+        prepared.map_err(|error| not_startable(one_line(&error)))?;
+        store.set_hostcall_fuel(copies_max(limits.payload));
+
+        let made = within(limits.start, inner.pre.instantiate_async(&mut store)).await;
+        let instance = match made {
+            Err(Passed) => return Err(InstanceError::Failed(Failure::Limit(Limit::Start(ms(limits.start))))),
+            Ok(Err(error)) => {
+                let denied = store.data_mut().meter.denied.take();
+                let failed = denied.map(Failure::Limit).unwrap_or_else(|| {
+                    failure(&error, &InForce { fuel: u64::MAX, copies: limits.payload, denied: None })
+                });
+                return Err(InstanceError::Failed(failed));
+            }
+            Ok(Ok(instance)) => instance,
+        };
+        let guest = load(&mut store, &instance, &inner.entry)?;
+        Ok(Instance { store, guest, limits: limits.clone(), alive: true })
+    }
+
+    /// New limits hold from the next call on. Memory that is in use already is not taken away.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        let meter = &mut self.store.data_mut().meter;
+        meter.memory_max = limits.memory;
+        meter.elements_max = limits.table_elements;
+        self.limits = limits.clone();
+    }
+
+    /// Bytes of linear memory in use.
+    pub fn memory(&self) -> u64 {
+        self.store.data().meter.memory
+    }
+
+    /// Fuel that the last call used.
+    pub fn fuel_used(&self, of: u64) -> u64 {
+        of.saturating_sub(self.store.get_fuel().unwrap_or(0))
+    }
+
+    /// First call into a fresh instance; nothing where `lifecycle` is not exported.
+    pub async fn init(&mut self, context: &Context) -> Result<(), Fault> {
+        let context = context_out(context);
+        self.starting(async |guest, store| match &guest.lifecycle {
+            Some(lifecycle) => lifecycle.call_init(store, &context).await,
+            None => Ok(Ok(())),
+        })
+        .await
+    }
+
+    /// Hands a snapshot of its own schema to a fresh instance, then `resume`.
+    pub async fn restore(&mut self, snapshot: &Snapshot, context: &Context) -> Result<(), Fault> {
+        let snapshot = snapshot_out(snapshot);
+        self.starting(async |guest, store| match &guest.state {
+            Some(state) => state.call_restore_state(store, &snapshot).await,
+            None => Ok(Err("the component exports no `state`".to_string())),
+        })
+        .await?;
+        let context = context_out(context);
+        self.starting(async |guest, store| match &guest.lifecycle {
+            Some(lifecycle) => lifecycle.call_resume(store, &context).await,
+            None => Ok(Ok(())),
+        })
+        .await
+    }
+
+    /// Last call into an instance that stops in order, within `time`.
+    pub async fn terminate(&mut self, reason: &ExitReason, time: Duration) -> Result<(), Fault> {
+        let reason = types::ExitReason::from(reason);
+        self.call(time, self.limits.payload, async |guest, store| match &guest.lifecycle {
+            Some(lifecycle) => lifecycle.call_terminate(store, &reason).await.map(Ok),
+            None => Ok(Ok(())),
+        })
+        .await
+    }
+
+    pub async fn handle_call(&mut self, call: CallId, request: &Payload) -> Result<Answer, Fault> {
+        let answer = self
+            .call(self.limits.deadline, self.limits.payload, async |guest, store| {
+                guest.handler.call_handle_call(store, call.0, request.as_vec()).await
+            })
+            .await?;
+        let Some(bytes) = answer else { return Ok(Answer::Later) };
+        let limit = self.limits.payload;
+        if bytes.len() as u64 > limit {
+            return Err(self.dead(Failure::Limit(Limit::Payload(limit))));
+        }
+        Ok(Answer::Now(Payload::from(bytes)))
+    }
+
+    pub async fn handle_cast(&mut self, message: &Payload) -> Result<(), Fault> {
+        self.call(self.limits.deadline, self.limits.payload, async |guest, store| {
+            guest.handler.call_handle_cast(store, message.as_vec()).await
+        })
+        .await
+    }
+
+    /// Hands over several casts at once; the index and reason of each that failed. Only for a
+    /// component that exports `batch`.
+    pub async fn handle_casts(&mut self, messages: &[Payload]) -> Result<Vec<(u32, String)>, Fault> {
+        let messages: Vec<Vec<u8>> = messages.iter().map(|message| message.to_vec()).collect();
+        self.call(self.limits.deadline, self.limits.payload, async |guest, store| match &guest.batch {
+            Some(batch) => batch.call_handle_casts(store, &messages).await.map(Ok),
+            None => Ok(Err("the component exports no `batch`".to_string())),
+        })
+        .await
+    }
+
+    pub async fn handle_info(&mut self, fact: &Fact) -> Result<(), Fault> {
+        let info = match fact {
+            Fact::Timer(timer, message) => exports::handler::Info::Timer((timer.0, message.to_vec())),
+            Fact::Down(monitor, name, reason) => {
+                exports::handler::Info::Down((monitor.0, name.clone(), reason.into()))
+            }
+        };
+        self.call(self.limits.deadline, self.limits.payload, async |guest, store| {
+            guest.handler.call_handle_info(store, &info).await
+        })
+        .await
+    }
+
+    pub async fn save(&mut self) -> Result<Snapshot, Fault> {
+        let limit = self.limits.state;
+        let snapshot = self
+            .call(self.limits.deadline, limit, async |guest, store| match &guest.state {
+                Some(state) => state.call_save_state(store).await,
+                None => Ok(Err("the component exports no `state`".to_string())),
+            })
+            .await;
+        self.snapshot_in(snapshot, limit)
+    }
+
+    /// Turns another component's snapshot into one of this component's schema, within `time`.
+    pub async fn upgrade_state(&mut self, old: &Snapshot, time: Duration) -> Result<Snapshot, Fault> {
+        let limit = self.limits.state;
+        let old = snapshot_out(old);
+        let snapshot = self
+            .call(time, limit, async |guest, store| match &guest.state {
+                Some(state) => state.call_upgrade_state(store, &old).await,
+                None => Ok(Err("the component exports no `state`".to_string())),
+            })
+            .await;
+        self.snapshot_in(snapshot, limit)
+    }
+
+    /// The worker's own opinion; healthy where `health` is not exported.
+    pub async fn health(&mut self) -> Result<Health, Fault> {
+        self.call(self.limits.deadline, self.limits.payload, async |guest, store| {
+            let Some(health) = &guest.health else { return Ok(Ok(Health::Healthy)) };
+            health.call_check(store).await.map(|status| {
+                Ok(match status {
+                    exports::health::Status::Healthy => Health::Healthy,
+                    exports::health::Status::Degraded(why) => Health::Degraded(why),
+                    exports::health::Status::Critical(why) => Health::Critical(why),
+                })
+            })
+        })
+        .await
+    }
+
+    /// Runs a command to its end. It has no deadline and no fuel limit: running is its message.
+    pub async fn run(&mut self) -> ExitReason {
+        let Guest::Command(command) = &self.guest else {
+            return ExitReason::Failed(Failure::NotStartable("the component is not a command".to_string()));
+        };
+        self.alive = false;
+        let in_force = InForce { fuel: u64::MAX, copies: copies_max(self.limits.payload) as u64, denied: None };
+        let result = command.wasi_cli_run().call_run(&mut self.store).await;
+        let denied = self.store.data_mut().meter.denied.take();
+        match result {
+            Ok(Ok(())) => ExitReason::Normal,
+            Ok(Err(())) => ExitReason::Failed(Failure::ExitCode(1)),
+            Err(error) => match failure(&error, &InForce { denied, ..in_force }) {
+                Failure::ExitCode(0) => ExitReason::Normal,
+                other => ExitReason::Failed(other),
+            },
+        }
+    }
+
+    /// A call during the start: its time is the start time, and fuel is not counted.
+    async fn starting(
+        &mut self,
+        call: impl AsyncFnOnce(&Worker, &mut Store<State>) -> wasmtime::Result<Result<(), String>>,
+    ) -> Result<(), Fault> {
+        let fuel = std::mem::replace(&mut self.limits.fuel, u64::MAX);
+        let time = self.limits.start;
+        let result = self.call(time, self.limits.payload, call).await;
+        self.limits.fuel = fuel;
+        match result {
+            Err(Fault::Dead(Failure::Limit(Limit::Deadline(ms)))) => {
+                Err(Fault::Dead(Failure::Limit(Limit::Start(ms))))
+            }
+            other => other,
+        }
+    }
+
+    /// Every call into a worker goes through here: limits before it, faults after it.
+    async fn call<T>(
+        &mut self,
+        time: Duration,
+        copies: u64,
+        call: impl AsyncFnOnce(&Worker, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Result<T, Fault> {
+        let Guest::Worker(worker) = &self.guest else {
+            return Err(Fault::Refused("a command takes no messages".to_string()));
+        };
+        if !self.alive {
+            return Err(Fault::Dead(Failure::NotStartable("the instance has ended".to_string())));
+        }
+        let fuel = self.limits.fuel;
+        if let Err(error) = self.store.set_fuel(fuel) {
+            return Err(Fault::Dead(Failure::NotStartable(one_line(&error))));
+        }
+        self.store.set_hostcall_fuel(copies_max(copies));
+        // Dead until the call has ended well: a future that is dropped half way leaves it so.
+        self.alive = false;
+        match within(time, call(worker, &mut self.store)).await {
+            Ok(Ok(result)) => {
+                self.alive = true;
+                self.store.data_mut().meter.denied = None;
+                result.map_err(Fault::Refused)
+            }
+            Ok(Err(error)) => {
+                let denied = self.store.data_mut().meter.denied.take();
+                Err(Fault::Dead(failure(&error, &InForce { fuel, copies: copies_max(copies) as u64, denied })))
+            }
+            Err(Passed) => Err(Fault::Dead(Failure::Limit(Limit::Deadline(ms(time))))),
+        }
+    }
+
+    fn dead(&mut self, failure: Failure) -> Fault {
+        self.alive = false;
+        Fault::Dead(failure)
+    }
+
+    fn snapshot_in(&mut self, snapshot: Result<types::Snapshot, Fault>, limit: u64) -> Result<Snapshot, Fault> {
+        match snapshot {
+            Ok(snapshot) if snapshot.data.len() as u64 > limit => {
+                Err(self.dead(Failure::Limit(Limit::State(limit))))
+            }
+            Ok(snapshot) => Ok(Snapshot {
+                schema: snapshot.schema,
+                media_type: snapshot.media_type,
+                data: Payload::from(snapshot.data),
+            }),
+            Err(Fault::Dead(Failure::Limit(Limit::HostCopies(_)))) => {
+                Err(Fault::Dead(Failure::Limit(Limit::State(limit))))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+/// Finds the exports in an instance, which is where wasmtime compares their types.
+fn load(
+    store: &mut Store<State>,
+    instance: &wasmtime::component::Instance,
+    entry: &Entry,
+) -> Result<Guest, ComponentError> {
+    let wrong = |interface| move |error| ComponentError::WrongTypes { interface, why: one_line(&error) };
+    let mut store = store.as_context_mut();
+    match entry {
+        Entry::Worker(entry) => {
+            let lifecycle = entry.lifecycle.as_ref().map(|i| i.load(&mut store, instance).map_err(wrong("lifecycle")));
+            let state = entry.state.as_ref().map(|i| i.load(&mut store, instance).map_err(wrong("state")));
+            let health = entry.health.as_ref().map(|i| i.load(&mut store, instance).map_err(wrong("health")));
+            let batch = entry.batch.as_ref().map(|i| i.load(&mut store, instance).map_err(wrong("batch")));
+            Ok(Guest::Worker(Box::new(Worker {
+                handler: entry.handler.load(&mut store, instance).map_err(wrong("handler"))?,
+                lifecycle: lifecycle.transpose()?,
+                state: state.transpose()?,
+                health: health.transpose()?,
+                batch: batch.transpose()?,
+            })))
+        }
+        Entry::Command(indices) => {
+            Ok(Guest::Command(indices.load(&mut store, instance).map_err(wrong("wasi:cli/run"))?))
+        }
+    }
+}
+
+/// What the host may copy out of the guest in one call: the payload, and a little for what is
+/// around it.
+fn copies_max(payload: u64) -> usize {
+    usize::try_from(payload).unwrap_or(usize::MAX).saturating_add(bounds::HOST_COPY_SLACK_BYTES)
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn context_out(context: &Context) -> exports::lifecycle::Context {
+    exports::lifecycle::Context {
+        name: context.name.to_string(),
+        incarnation: context.incarnation.0,
+        component: context.component.hex(),
+        config: context.config.clone(),
+    }
+}
+
+fn snapshot_out(snapshot: &Snapshot) -> types::Snapshot {
+    types::Snapshot {
+        schema: snapshot.schema,
+        media_type: snapshot.media_type.clone(),
+        data: snapshot.data.to_vec(),
+    }
+}

@@ -1,0 +1,30 @@
+//! The only folder that names wasmtime: engine, component check and compile cache, bindings,
+//! instance, limits, host imports. No wasmtime type appears in a signature that leaves it.
+//!
+//! A [`Component`] is compiled code that was found to be a worker or a command; an [`Instance`] is
+//! one live wasm store of it. What a guest can reach of the host goes through the [`Outside`] that
+//! the runtime hands in.
+
+mod bindings;
+mod cache;
+mod component;
+mod deadline;
+mod engine;
+mod fault;
+mod grants;
+mod imports;
+mod instance;
+mod limits;
+mod metadata;
+mod outside;
+mod output;
+mod wasi;
+
+pub use component::{Component, Exports, Kind};
+pub use engine::{ComponentError, Sandbox, SandboxError};
+pub use fault::Fault;
+pub use grants::{Access, DirectoryGrant, Grants};
+pub use instance::{Answer, Context, Health, Instance, InstanceError};
+pub use limits::Limits;
+pub use metadata::Metadata;
+pub use outside::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError};

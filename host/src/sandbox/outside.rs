@@ -1,0 +1,104 @@
+//! What a guest can reach of the host, as the sandbox sees it: a trait that the runtime implements.
+//! The sandbox knows nothing of mailboxes, names or supervisors.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::base::{CallId, ExitReason, Limit, MonitorId, Payload, TimerId};
+
+/// Why a call or cast failed, as the caller is told (`messaging.call-error`).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No worker of that name, or no right to reach it.
+    #[error("not found")]
+    NotFound,
+    /// The deadline passed; the request may or may not have been handled.
+    #[error("timed out")]
+    Timeout,
+    /// The callee's mailbox is full.
+    #[error("overloaded")]
+    Overloaded,
+    /// The callee's circuit breaker is open.
+    #[error("circuit open")]
+    CircuitOpen,
+    /// The names along the cycle, the caller first and last.
+    #[error("a cycle of calls: {}", .0.join(" -> "))]
+    Cycle(Vec<String>),
+    /// The callee stopped before it answered.
+    #[error("down: {0}")]
+    Down(ExitReason),
+    /// The callee declined, with its reason.
+    #[error("rejected: {0}")]
+    Rejected(String),
+    /// The request is larger than the callee accepts, in bytes.
+    #[error("too large: {size} bytes where {limit} are allowed")]
+    TooLarge { size: u64, limit: u64 },
+}
+
+/// What the host tells a worker by itself (`handler.info`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A timer fired.
+    Timer(TimerId, Payload),
+    /// A monitored worker stopped.
+    Down(MonitorId, String, ExitReason),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// Why a guest could not start a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartChildError {
+    AlreadyStarted,
+    AlreadyPresent,
+    NotPermitted,
+    Failed(String),
+}
+
+/// Takes the lines that a guest logs or prints. Called from inside the guest's run; must not wait.
+pub trait LogSink: Send + Sync {
+    fn line(&self, level: LogLevel, text: &str);
+}
+
+/// A future that an import waits for.
+pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The host's side of the imports, one for each instance. Everything but `call` returns at once.
+/// An `Err(Limit)` ends the instance with that limit as its exit reason.
+pub trait Outside: Send {
+    fn call<'a>(
+        &'a mut self,
+        to: &'a str,
+        request: Payload,
+        timeout: Option<Duration>,
+    ) -> Waiting<'a, Result<Payload, CallError>>;
+    fn cast(&mut self, to: &str, message: Payload) -> Result<(), CallError>;
+    fn reply(&mut self, call: CallId, outcome: Result<Payload, String>) -> bool;
+    fn caller(&mut self, call: CallId) -> Option<String>;
+
+    fn send_after(&mut self, delay: Duration, message: Payload) -> Result<TimerId, Limit>;
+    fn cancel(&mut self, timer: TimerId) -> bool;
+
+    fn join(&mut self, group: &str);
+    fn leave(&mut self, group: &str);
+    fn members(&mut self, group: &str) -> Vec<String>;
+    fn broadcast(&mut self, group: &str, message: Payload) -> u32;
+    fn monitor(&mut self, name: &str) -> Result<MonitorId, Limit>;
+    fn demonitor(&mut self, monitor: MonitorId);
+
+    fn start_child(&mut self, template: &str, key: &str, config: &str) -> Result<String, StartChildError>;
+    fn stop_child(&mut self, name: &str) -> bool;
+
+    fn count(&mut self, metric: &str, by: u64);
+    fn gauge(&mut self, metric: &str, value: f64);
+    fn stop(&mut self, reason: ExitReason);
+    fn hibernate(&mut self);
+}
