@@ -1,0 +1,47 @@
+//! Running other programs: their output is kept, and shown when they fail.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Runs to the end and returns standard output.
+///
+/// The compilers that this calls must not see what the build of xtask itself was given: flags for
+/// the host's own code would end up in the guests.
+pub fn run(command: &mut Command) -> Result<String> {
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"]
+    {
+        command.env_remove(variable);
+    }
+    let shown = shown(command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("`{shown}` failed ({})\n{}\n{}", output.status, stdout.trim(), stderr.trim());
+    }
+    Ok(stdout.into_owned())
+}
+
+/// A command that runs in `directory`.
+pub fn command(program: impl AsRef<OsStr>, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(directory);
+    command
+}
+
+/// Whether a program of this name can be run.
+pub fn exists(program: &str) -> bool {
+    let probe = Command::new(program).arg("--version").output();
+    probe.is_ok_and(|output| output.status.success())
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
