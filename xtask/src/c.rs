@@ -44,7 +44,7 @@ fn write_bindings(work: &Path, world: &str) -> Result<()> {
 }
 
 fn compile(source: &Path, work: &Path, module: &Path) -> Result<()> {
-    let mut zig = command(tools::python(), work);
+    let mut zig = command(tools::venv_program("python"), work);
     // Its caches stay in this repository, not in somebody's home.
     let cache = paths::tools().join("zig-cache");
     zig.env("ZIG_GLOBAL_CACHE_DIR", &cache).env("ZIG_LOCAL_CACHE_DIR", &cache);

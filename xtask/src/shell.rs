@@ -23,7 +23,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     let stdout = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("`{shown}` failed ({})\n{}\n{}", output.status, stdout.trim(), stderr.trim());
+        bail!("`{shown}` failed ({})\n{}", output.status, first_lines(&format!("{stdout}{stderr}")));
     }
     Ok(stdout.into_owned())
 }
@@ -39,6 +39,13 @@ pub fn command(program: impl AsRef<OsStr>, directory: &Path) -> Command {
 pub fn exists(program: &str) -> bool {
     let probe = Command::new(program).arg("--version").output();
     probe.is_ok_and(|output| output.status.success())
+}
+
+/// The beginning, which is where compilers say what is wrong; package managers go on to explain
+/// themselves.
+fn first_lines(output: &str) -> String {
+    const LINES: usize = 60;
+    output.trim().lines().take(LINES).collect::<Vec<_>>().join("\n")
 }
 
 fn shown(command: &Command) -> String {

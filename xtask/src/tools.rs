@@ -27,9 +27,9 @@ pub fn ensure(language: Language, progress: &Progress) -> Result<(), Missing> {
     }
 }
 
-/// The virtual environment's Python.
-pub fn python() -> PathBuf {
-    venv().join("bin/python")
+/// A program of the virtual environment, such as `python`.
+pub fn venv_program(name: &str) -> PathBuf {
+    venv().join("bin").join(name)
 }
 
 fn venv() -> PathBuf {
@@ -89,12 +89,12 @@ fn ensure_python_packages(folder: &str, module: &str, progress: &Progress) -> Re
             return Ok(());
         }
         progress.doing(&format!("pip install -r guests/{folder}/requirements.txt"));
-        if !python().exists() {
+        if !venv_program("python").exists() {
             fs::create_dir_all(paths::tools())?;
             run(command("python3", paths::root()).args(["-m", "venv"]).arg(venv()))?;
         }
-        let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-        run(command(python(), paths::root()).args(quiet).arg(&requirements))?;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+        run(command(venv_program("python"), paths::root()).args(install).arg(&requirements))?;
         match site_packages(module) {
             Some(packages) => stamp::set(&packages, &hash),
             None => anyhow::bail!("pip installed no {module}"),
