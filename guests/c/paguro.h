@@ -7,13 +7,40 @@
 #ifndef PAGURO_H
 #define PAGURO_H
 
+/* For a worker whose state is one number: the exports of `state`, which keep it as {"NAME": number}.
+ * Wants a world that exports `state`. */
+#define PAGURO_STATE_NUMBER(SCHEMA, NAME)                                                          \
+    bool exports_paguro_worker_state_save_state(exports_paguro_worker_state_snapshot_t *snapshot,  \
+                                                paguro_error_t *error) {                           \
+        return paguro_save_number(snapshot, SCHEMA, #NAME, NAME);                                  \
+    }                                                                                              \
+    bool exports_paguro_worker_state_restore_state(                                                \
+        exports_paguro_worker_state_snapshot_t *snapshot, paguro_error_t *error) {                 \
+        paguro_text_t json = {snapshot->data.ptr, snapshot->data.len};                             \
+        NAME = paguro_number(json, #NAME, 0);                                                      \
+        exports_paguro_worker_state_snapshot_free(snapshot);                                       \
+        return true;                                                                               \
+    }                                                                                              \
+    bool exports_paguro_worker_state_upgrade_state(exports_paguro_worker_state_snapshot_t *old,    \
+                                                   exports_paguro_worker_state_snapshot_t *now,    \
+                                                   paguro_error_t *error) {                        \
+        if (old->schema == SCHEMA) {                                                               \
+            *now = *old; /* ours, and given on */                                                  \
+            return true;                                                                           \
+        }                                                                                          \
+        exports_paguro_worker_state_snapshot_free(old);                                            \
+        return paguro_refuse(error, "that schema is not known");                                   \
+    }
+
 #include "worker.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 typedef paguro_worker_types_payload_t paguro_bytes_t;
+typedef worker_string_t paguro_text_t;
 typedef worker_string_t paguro_error_t;
+typedef paguro_worker_types_snapshot_t paguro_snapshot_t;
 typedef exports_paguro_worker_handler_option_payload_t paguro_answer_t;
 typedef exports_paguro_worker_handler_info_t paguro_info_t;
 
@@ -50,13 +77,17 @@ static inline bool paguro_answer(paguro_answer_t *answer, const char *json) {
     return true;
 }
 
+/* Writes a number in decimal, to the left of `end`, and returns where it begins. */
+static inline char *paguro_digits(char *end, uint64_t number) {
+    do *--end = (char)('0' + number % 10);
+    while (number /= 10);
+    return end;
+}
+
 /* Answers a call with a number. */
 static inline bool paguro_answer_number(paguro_answer_t *answer, uint64_t number) {
-    char digits[24], *digit = digits + sizeof digits - 1;
-    *digit = 0;
-    do *--digit = (char)('0' + number % 10);
-    while (number /= 10);
-    return paguro_answer(answer, digit);
+    char digits[24] = {0};
+    return paguro_answer(answer, paguro_digits(digits + sizeof digits - 1, number));
 }
 
 /* Refuses: the caller gets the reason, and the worker carries on. */
@@ -65,13 +96,12 @@ static inline bool paguro_refuse(paguro_error_t *error, const char *reason) {
     return false;
 }
 
-/* The number of this name in a configuration. Enough for a flat object of numbers; anything else
- * wants a JSON library. */
-static inline uint64_t paguro_config_number(worker_string_t config, const char *name,
-                                            uint64_t otherwise) {
+/* The number of this name in a JSON object, such as a configuration. Enough for a flat object of
+ * numbers; anything else wants a JSON library. */
+static inline uint64_t paguro_number(paguro_text_t json, const char *name, uint64_t otherwise) {
     size_t len = strlen(name);
-    for (size_t i = 0; i + len + 2 <= config.len; i++) {
-        const char *at = (const char *)config.ptr + i, *end = (const char *)config.ptr + config.len;
+    for (size_t i = 0; i + len + 2 <= json.len; i++) {
+        const char *at = (const char *)json.ptr + i, *end = (const char *)json.ptr + json.len;
         if (at[0] != '"' || memcmp(at + 1, name, len) != 0 || at[len + 1] != '"') continue;
         uint64_t number = 0;
         for (at += len + 2; at < end && (*at == ' ' || *at == ':');) at++;
@@ -80,6 +110,26 @@ static inline uint64_t paguro_config_number(worker_string_t config, const char *
         return number;
     }
     return otherwise;
+}
+
+/* {"name": number}, as a snapshot. To be returned from `save_state`. */
+static inline bool paguro_save_number(paguro_snapshot_t *snapshot, uint32_t schema, const char *name,
+                                      uint64_t number) {
+    char json[128] = "{\"", digits[24] = {0};
+    strncat(json, name, 64);
+    strcat(strcat(strcat(json, "\":"), paguro_digits(digits + sizeof digits - 1, number)), "}");
+    paguro_bytes_t copy = paguro_copy(json, strlen(json));
+    snapshot->schema = schema;
+    worker_string_dup(&snapshot->media_type, "application/json");
+    snapshot->data.ptr = copy.ptr;
+    snapshot->data.len = copy.len;
+    return true;
+}
+
+/* Frees what came with a timer or a monitor. */
+static inline bool paguro_ignore(paguro_info_t *info) {
+    exports_paguro_worker_handler_info_free(info);
+    return true;
 }
 
 #endif

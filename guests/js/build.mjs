@@ -7,7 +7,7 @@ import { componentize } from '@bytecodealliance/componentize-js';
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
-const [source, output, worldName = 'stateful-worker'] = process.argv.slice(2);
+const [source, output, worldName = 'lifecycle-worker'] = process.argv.slice(2);
 if (!source || !output) {
   console.error('usage: node build.mjs SOURCE.js OUTPUT.wasm [WORLD]');
   process.exit(2);

@@ -71,8 +71,10 @@ const FAULTS: [&str; 20] = [
     "fault-wrong-types",
 ];
 
-/// The world of the examples that are not in Rust.
-const STATEFUL: &str = "stateful-worker";
+/// The worlds of workers that are not in Rust; see `guests/wit`.
+pub const STATELESS: &str = "stateless-worker";
+pub const STATEFUL: &str = "stateful-worker";
+pub const LIFECYCLE: &str = "lifecycle-worker";
 
 /// All guests of the repository, quickest to build first.
 pub fn all() -> Vec<Guest> {
@@ -87,13 +89,13 @@ pub fn all() -> Vec<Guest> {
     let source = |path: &str| paths::guests().join(path);
     guests.push(Guest {
         name: "limiter".into(),
-        recipe: Recipe::C { source: source("c/limiter/limiter.c"), world: STATEFUL },
+        recipe: Recipe::C { source: source("c/limiter/limiter.c"), world: LIFECYCLE },
     });
     for name in ["pricing", "pricing-v2"] {
         let source = source(&format!("js/pricing/{name}.js"));
         guests.push(Guest {
             name: name.into(),
-            recipe: Recipe::JavaScript { source, world: STATEFUL },
+            recipe: Recipe::JavaScript { source, world: LIFECYCLE },
         });
     }
     guests.push(Guest {

@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn wanted(only: &[String]) -> Result<Vec<Guest>> {
     let mut guests = catalogue::all();
-    guests.extend(snippets::of(&paths::root().join("README.md"))?);
+    guests.extend(snippets::of(&["README.md", "guests/README.md"].map(|f| paths::root().join(f)))?);
     if let Some(unknown) = only.iter().find(|name| !guests.iter().any(|g| g.name == **name)) {
         let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
         bail!("there is no guest {unknown}; there are {}", names.join(", "));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::catalogue::{Guest, Recipe};
+use crate::catalogue::{Guest, LIFECYCLE, Recipe, STATEFUL, STATELESS};
 use crate::paths;
 
 struct Snippet {
@@ -18,14 +18,27 @@ struct Snippet {
     source: String,
 }
 
-/// The guests in a markdown file; none if there is no such file.
-pub fn of(markdown: &Path) -> Result<Vec<Guest>> {
-    if !markdown.exists() {
-        return Ok(Vec::new());
+/// The guests in markdown files, of those that exist. The same worker may stand in several of them,
+/// if it is the same.
+pub fn of(files: &[PathBuf]) -> Result<Vec<Guest>> {
+    let mut snippets: Vec<Snippet> = Vec::new();
+    for file in files.iter().filter(|file| file.exists()) {
+        let found = find(&fs::read_to_string(file)?).with_context(|| format!("in {}", file.display()))?;
+        for snippet in found {
+            match snippets.iter().find(|known| known.is_called_as(&snippet)) {
+                None => snippets.push(snippet),
+                Some(known) if known.source == snippet.source => {}
+                Some(_) => bail!("{} has another {}", file.display(), snippet.name),
+            }
+        }
     }
-    let text = fs::read_to_string(markdown)?;
-    let snippets = find(&text).with_context(|| format!("in {}", markdown.display()))?;
     snippets.iter().map(unpack).collect()
+}
+
+impl Snippet {
+    fn is_called_as(&self, other: &Self) -> bool {
+        (&self.name, &self.language) == (&other.name, &other.language)
+    }
 }
 
 fn find(markdown: &str) -> Result<Vec<Snippet>> {
@@ -86,10 +99,16 @@ fn unpack(snippet: &Snippet) -> Result<Guest> {
     Ok(Guest { name, recipe })
 }
 
-/// A worker that can restore a state has one.
+/// The world is told by what the source speaks of: a worker that can restore a state has one.
 fn world(source: &str) -> &'static str {
-    let has_state = ["restore_state", "restoreState"].iter().any(|name| source.contains(name));
-    if has_state { "stateful-worker" } else { "stateless-worker" }
+    let speaks_of = |words: &[&str]| words.iter().any(|word| source.contains(word));
+    if speaks_of(&["lifecycle", "Lifecycle"]) {
+        LIFECYCLE
+    } else if speaks_of(&["restore_state", "restoreState", "PAGURO_STATE"]) {
+        STATEFUL
+    } else {
+        STATELESS
+    }
 }
 
 fn manifest(name: &str) -> String {

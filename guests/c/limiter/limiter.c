@@ -25,8 +25,8 @@ static void refill_later(void) {
 }
 
 static bool configure(exports_paguro_worker_lifecycle_context_t *context, paguro_error_t *err) {
-    capacity = paguro_config_number(context->config, "capacity", 10);
-    refill_ms = paguro_config_number(context->config, "refill-ms", 1000);
+    capacity = paguro_number(context->config, "capacity", 10);
+    refill_ms = paguro_number(context->config, "refill-ms", 1000);
     exports_paguro_worker_lifecycle_context_free(context);
     if (capacity && refill_ms) return true;
     return paguro_refuse(err, "capacity and refill-ms must be more than 0");
@@ -55,7 +55,6 @@ void exports_paguro_worker_lifecycle_terminate(exports_paguro_worker_lifecycle_e
 }
 
 bool handle_call(uint64_t call, paguro_bytes_t *request, paguro_answer_t *answer, paguro_error_t *err) {
-    (void)call;
     const char *word = paguro_word(request);
     if (!strcmp(word, "get")) return paguro_answer_number(answer, bucket.tokens);
     if (strcmp(word, "take")) return paguro_refuse(err, "neither take nor get");
@@ -71,7 +70,6 @@ bool handle_cast(paguro_bytes_t *message, paguro_error_t *err) {
 }
 
 bool handle_info(paguro_info_t *info, paguro_error_t *err) {
-    (void)err;
     bool ours = info->tag == EXPORTS_PAGURO_WORKER_HANDLER_INFO_TIMER && bucket.refilling &&
                 info->val.timer.f0 == bucket.timer;
     exports_paguro_worker_handler_info_free(info);
@@ -84,7 +82,6 @@ bool handle_info(paguro_info_t *info, paguro_error_t *err) {
 
 bool exports_paguro_worker_state_save_state(exports_paguro_worker_state_snapshot_t *snapshot,
                                             paguro_error_t *err) {
-    (void)err;
     snapshot->schema = SCHEMA;
     worker_string_dup(&snapshot->media_type, "application/octet-stream");
     paguro_bytes_t copy = paguro_copy(&bucket, sizeof bucket);

@@ -42,17 +42,6 @@ def summary() -> dict:
     return shown | {"stddev": math.sqrt(state["m2"] / n) if n else 0.0}
 
 
-class Lifecycle(exports.Lifecycle):
-    def init(self, context) -> None:
-        pass
-
-    def resume(self, context) -> None:
-        pass
-
-    def terminate(self, reason) -> None:
-        pass
-
-
 class Handler(exports.Handler):
     def handle_call(self, call: int, request: bytes):
         name = read(request)
