@@ -17,14 +17,26 @@ pub struct Guest {
 /// How a guest is built.
 pub enum Recipe {
     /// A target of the guests' workspace. Built together, by one cargo.
-    Rust { package: &'static str, target: RustTarget },
+    Rust {
+        package: &'static str,
+        target: RustTarget,
+    },
     /// A crate that stands alone: a snippet.
     RustCrate { manifest: PathBuf },
     /// The source file and its world.
-    C { source: PathBuf, world: &'static str },
-    JavaScript { source: PathBuf, world: &'static str },
+    C {
+        source: PathBuf,
+        world: &'static str,
+    },
+    JavaScript {
+        source: PathBuf,
+        world: &'static str,
+    },
     /// The directory of the module `app`, and the world.
-    Python { directory: PathBuf, world: &'static str },
+    Python {
+        directory: PathBuf,
+        world: &'static str,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -79,34 +91,58 @@ pub const LIFECYCLE: &str = "lifecycle-worker";
 /// All guests of the repository, quickest to build first.
 pub fn all() -> Vec<Guest> {
     let mut guests = Vec::new();
-    let workers =
-        [("counter", &COUNTERS[..]), ("shop", &SHOP), ("probes", &PROBES), ("faults", &FAULTS)];
+    let workers = [
+        ("counter", &COUNTERS[..]),
+        ("shop", &SHOP),
+        ("probes", &PROBES),
+        ("faults", &FAULTS),
+    ];
     for (package, names) in workers {
-        guests.extend(names.iter().map(|name| rust(name, package, RustTarget::Example)));
+        guests.extend(
+            names
+                .iter()
+                .map(|name| rust(name, package, RustTarget::Example)),
+        );
     }
-    guests.extend(COMMANDS.iter().map(|name| rust(name, "probes", RustTarget::Bin)));
+    guests.extend(
+        COMMANDS
+            .iter()
+            .map(|name| rust(name, "probes", RustTarget::Bin)),
+    );
 
     let source = |path: &str| paths::guests().join(path);
     guests.push(Guest {
         name: "limiter".into(),
-        recipe: Recipe::C { source: source("c/limiter/limiter.c"), world: LIFECYCLE },
+        recipe: Recipe::C {
+            source: source("c/limiter/limiter.c"),
+            world: LIFECYCLE,
+        },
     });
     for name in ["pricing", "pricing-v2"] {
         let source = source(&format!("js/pricing/{name}.js"));
         guests.push(Guest {
             name: name.into(),
-            recipe: Recipe::JavaScript { source, world: LIFECYCLE },
+            recipe: Recipe::JavaScript {
+                source,
+                world: LIFECYCLE,
+            },
         });
     }
     guests.push(Guest {
         name: "stats".into(),
-        recipe: Recipe::Python { directory: source("python/stats"), world: STATEFUL },
+        recipe: Recipe::Python {
+            directory: source("python/stats"),
+            world: STATEFUL,
+        },
     });
     guests
 }
 
 fn rust(name: &str, package: &'static str, target: RustTarget) -> Guest {
-    Guest { name: name.to_owned(), recipe: Recipe::Rust { package, target } }
+    Guest {
+        name: name.to_owned(),
+        recipe: Recipe::Rust { package, target },
+    }
 }
 
 impl Guest {
@@ -128,16 +164,19 @@ impl Guest {
                 .try_fold(inputs, |inputs, path| inputs.add(&guests.join(path)))?
                 .add(&paths::root().join("rust-toolchain.toml"))
         };
-        let inputs = Inputs::default().text(&self.name).add(&paths::root().join("wit"))?;
+        let inputs = Inputs::default()
+            .text(&self.name)
+            .add(&paths::root().join("wit"))?;
         let inputs = match &self.recipe {
             Recipe::Rust { package, .. } => {
                 // The faults stand in for a counter, with the counter's own code.
                 let shared = guests.join("counter/by_key.rs");
                 rust(inputs)?.add(&guests.join(package))?.add(&shared)?
             }
-            Recipe::RustCrate { manifest } => {
-                rust(inputs)?.add(manifest.parent().unwrap_or(manifest))?
-            }
+            // Not the whole crate: cargo writes its lock file.
+            Recipe::RustCrate { manifest } => rust(inputs)?
+                .add(manifest)?
+                .add(&manifest.with_file_name("src"))?,
             Recipe::C { source, world } => inputs
                 .text(world)
                 .add(source)?

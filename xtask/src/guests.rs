@@ -38,10 +38,19 @@ pub fn run(options: &Options) -> Result<()> {
     let total = wanted.len();
     let stale = stale(wanted)?;
     let progress = Progress::new(stale.len() as u64);
-    let mut report = Report { fresh: total - stale.len(), ..Report::default() };
-    for language in [Language::Rust, Language::C, Language::JavaScript, Language::Python] {
-        let (now, _): (Vec<&Stale>, Vec<_>) =
-            stale.iter().partition(|stale| stale.guest.language() == language);
+    let mut report = Report {
+        fresh: total - stale.len(),
+        ..Report::default()
+    };
+    for language in [
+        Language::Rust,
+        Language::C,
+        Language::JavaScript,
+        Language::Python,
+    ] {
+        let (now, _): (Vec<&Stale>, Vec<_>) = stale
+            .iter()
+            .partition(|stale| stale.guest.language() == language);
         if now.is_empty() {
             continue;
         }
@@ -56,10 +65,18 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn wanted(only: &[String]) -> Result<Vec<Guest>> {
     let mut guests = catalogue::all();
-    guests.extend(snippets::of(&["README.md", "guests/README.md"].map(|f| paths::root().join(f)))?);
-    if let Some(unknown) = only.iter().find(|name| !guests.iter().any(|g| g.name == **name)) {
+    guests.extend(snippets::of(
+        &["README.md", "guests/README.md"].map(|f| paths::root().join(f)),
+    )?);
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| !guests.iter().any(|g| g.name == **name))
+    {
         let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
-        bail!("there is no guest {unknown}; there are {}", names.join(", "));
+        bail!(
+            "there is no guest {unknown}; there are {}",
+            names.join(", ")
+        );
     }
     guests.retain(|guest| only.is_empty() || only.contains(&guest.name));
     Ok(guests)
@@ -79,8 +96,9 @@ fn stale(guests: Vec<Guest>) -> Result<Vec<Stale>> {
 /// Builds guests of one language. The Rust guests of the workspace are built together; the rest one
 /// by one, so that one that fails hides no other.
 fn build_all(guests: &[&Stale], progress: &Progress, report: &mut Report) {
-    let (together, alone): (Vec<&Stale>, Vec<&Stale>) =
-        guests.iter().partition(|stale| matches!(stale.guest.recipe, Recipe::Rust { .. }));
+    let (together, alone): (Vec<&Stale>, Vec<&Stale>) = guests
+        .iter()
+        .partition(|stale| matches!(stale.guest.recipe, Recipe::Rust { .. }));
     if !together.is_empty() {
         progress.doing(&format!("building {} Rust guests", together.len()));
         let started = Instant::now();
@@ -126,7 +144,8 @@ impl Report {
                 progress.say(&format!("built {} in {seconds:.1} s", names.join(", ")));
             }
             Err(error) => {
-                self.failed.extend(guests.iter().map(|stale| stale.guest.name.clone()));
+                self.failed
+                    .extend(guests.iter().map(|stale| stale.guest.name.clone()));
                 progress.say(&format!("{error:#}"));
             }
         }
@@ -134,14 +153,20 @@ impl Report {
 
     fn skip(&mut self, guests: &[&Stale], missing: &tools::Missing, progress: &Progress) {
         self.skipped += guests.len();
-        let names: Vec<&str> = guests.iter().map(|stale| stale.guest.name.as_str()).collect();
+        let names: Vec<&str> = guests
+            .iter()
+            .map(|stale| stale.guest.name.as_str())
+            .collect();
         progress.say(&format!("skipped {}: {}", names.join(", "), missing.reason));
         progress.say(&format!("  to build: {}", missing.fix));
         progress.advance(guests.len() as u64);
     }
 
     fn conclude(self, require_all: bool) -> Result<()> {
-        eprintln!("guests: {} built, {} unchanged, {} skipped", self.built, self.fresh, self.skipped);
+        eprintln!(
+            "guests: {} built, {} unchanged, {} skipped",
+            self.built, self.fresh, self.skipped
+        );
         if !self.failed.is_empty() {
             bail!("not built: {}", self.failed.join(", "));
         }

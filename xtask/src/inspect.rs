@@ -21,7 +21,12 @@ pub fn component(path: &Path) -> Result<Interface> {
         bail!("{} is a WIT package, not a component", path.display());
     };
     let world = &resolve.worlds[world];
-    let names = |items: Vec<_>| items.into_iter().map(|key| resolve.name_world_key(key)).collect();
+    let names = |items: Vec<_>| {
+        items
+            .into_iter()
+            .map(|key| resolve.name_world_key(key))
+            .collect()
+    };
     Ok(Interface {
         imports: names(world.imports.keys().collect()),
         exports: names(world.exports.keys().collect()),

@@ -46,7 +46,9 @@ pub fn build_crate(name: &str, manifest: &Path) -> Result<()> {
 
 fn cargo(manifest: &Path) -> std::process::Command {
     let mut cargo = command("cargo", &paths::guests());
-    cargo.args(["build", "--release", "--target", TARGET, "--manifest-path"]).arg(manifest);
+    cargo
+        .args(["build", "--release", "--target", TARGET, "--manifest-path"])
+        .arg(manifest);
     cargo.arg("--target-dir").arg(target_dir());
     cargo
 }

@@ -11,8 +11,12 @@ use anyhow::{Context, Result, bail};
 /// The compilers that this calls must not see what the build of xtask itself was given: flags for
 /// the host's own code would end up in the guests.
 pub fn run(command: &mut Command) -> Result<String> {
-    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"]
-    {
+    for variable in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_TARGET_DIR",
+    ] {
         command.env_remove(variable);
     }
     let shown = shown(command);
@@ -23,7 +27,11 @@ pub fn run(command: &mut Command) -> Result<String> {
     let stdout = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("`{shown}` failed ({})\n{}", output.status, first_lines(&format!("{stdout}{stderr}")));
+        bail!(
+            "`{shown}` failed ({})\n{}",
+            output.status,
+            first_lines(&format!("{stdout}{stderr}"))
+        );
     }
     Ok(stdout.into_owned())
 }
@@ -45,10 +53,18 @@ pub fn exists(program: &str) -> bool {
 /// themselves.
 fn first_lines(output: &str) -> String {
     const LINES: usize = 60;
-    output.trim().lines().take(LINES).collect::<Vec<_>>().join("\n")
+    output
+        .trim()
+        .lines()
+        .take(LINES)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    words
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -23,7 +23,8 @@ struct Snippet {
 pub fn of(files: &[PathBuf]) -> Result<Vec<Guest>> {
     let mut snippets: Vec<Snippet> = Vec::new();
     for file in files.iter().filter(|file| file.exists()) {
-        let found = find(&fs::read_to_string(file)?).with_context(|| format!("in {}", file.display()))?;
+        let found =
+            find(&fs::read_to_string(file)?).with_context(|| format!("in {}", file.display()))?;
         for snippet in found {
             match snippets.iter().find(|known| known.is_called_as(&snippet)) {
                 None => snippets.push(snippet),
@@ -59,16 +60,27 @@ fn find(markdown: &str) -> Result<Vec<Snippet>> {
         if !lines.next().is_some_and(|line| line.starts_with("```")) {
             bail!("no code block follows the comment about {file}");
         }
-        let source: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
+        let source: Vec<&str> = lines
+            .by_ref()
+            .take_while(|line| !line.starts_with("```"))
+            .collect();
         let source = source.join("\n") + "\n";
-        snippets.push(Snippet { name: name.into(), language: language.into(), source });
+        snippets.push(Snippet {
+            name: name.into(),
+            language: language.into(),
+            source,
+        });
     }
     Ok(snippets)
 }
 
 /// Writes the source where its language's tools want it.
 fn unpack(snippet: &Snippet) -> Result<Guest> {
-    let Snippet { name, language, source } = snippet;
+    let Snippet {
+        name,
+        language,
+        source,
+    } = snippet;
     let name = format!("readme-{name}-{language}");
     let directory = paths::components().join(".snippets").join(&name);
     let put = |file: &str, content: &str| -> Result<PathBuf> {
@@ -85,14 +97,25 @@ fn unpack(snippet: &Snippet) -> Result<Guest> {
             if !directory.join("Cargo.lock").exists() {
                 put("Cargo.lock", &lock)?;
             }
-            Recipe::RustCrate { manifest: put("Cargo.toml", &manifest(&name))? }
+            Recipe::RustCrate {
+                manifest: put("Cargo.toml", &manifest(&name))?,
+            }
         }
-        "c" => Recipe::C { source: put("worker.c", source)?, world },
+        "c" => Recipe::C {
+            source: put("worker.c", source)?,
+            world,
+        },
         // Inside `guests/js`, nothing would be gained: a snippet imports nothing but the contract.
-        "js" => Recipe::JavaScript { source: put("worker.js", source)?, world },
+        "js" => Recipe::JavaScript {
+            source: put("worker.js", source)?,
+            world,
+        },
         "py" => {
             put("app.py", source)?;
-            Recipe::Python { directory: directory.clone(), world }
+            Recipe::Python {
+                directory: directory.clone(),
+                world,
+            }
         }
         other => bail!("`{other}` is none of rs, c, js, py"),
     };

@@ -1,6 +1,6 @@
 //! Write a Paguro worker in Rust: one trait, one macro, typed state and messages.
 //!
-//! ```ignore
+//! ```
 //! use paguro_sdk::{Answer, CallId, Context, Worker, worker};
 //! use serde::{Deserialize, Serialize};
 //!
