@@ -2,5 +2,7 @@
 //! run.
 
 pub mod base;
+pub mod change;
+pub mod record;
 pub mod runtime;
 pub mod sandbox;

@@ -31,8 +31,6 @@ pub enum Failure {
     Own(String),
     /// The component could not be made into an instance.
     NotStartable(String),
-    /// A child supervisor gave up: more restarts than its intensity allows.
-    GaveUp(String),
 }
 
 /// A limit of a worker, with the value that was in force.
@@ -107,7 +105,6 @@ impl fmt::Display for Failure {
             Failure::ExitCode(code) => write!(f, "exited with code {code}"),
             Failure::Own(reason) => write!(f, "stopped itself: {reason}"),
             Failure::NotStartable(why) => write!(f, "cannot be started: {why}"),
-            Failure::GaveUp(why) => write!(f, "gave up: {why}"),
         }
     }
 }

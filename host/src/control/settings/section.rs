@@ -13,9 +13,9 @@ use super::error::{SettingsError, nearest, one_line, position};
 use crate::base::bounds;
 use crate::base::units::{parse_duration, parse_size, show_duration, show_size};
 
-/// Longest time a setting may say. Longer: refused, for it is a slip of the pen, and sums of times
+/// Longest time a setting may say: a year. Longer: refused, for it is a slip of the pen, and sums of times
 /// must not overflow. Who means "for ever" has the word for it where it makes sense.
-pub(super) const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(super) const DURATION_MAX: Duration = Duration::from_secs(31_557_600);
 
 /// Said of keys that the design names and this version does not carry out.
 const NOT_YET: &str = "is not supported by this version yet";
@@ -105,12 +105,7 @@ impl<'a> Section<'a> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("its keys are {}", known().collect::<Vec<_>>().join(", ")),
             };
-            return Err(source.error(
-                key.span(),
-                &dotted,
-                format!("`{shown}` is not a key of {}", schema.title),
-                help,
-            ));
+            return Err(source.error(key.span(), &dotted, format!("`{shown}` is not a key of {}", schema.title), help));
         }
         Ok(Section { source, name: schema.section, table })
     }
@@ -159,10 +154,9 @@ impl<'a> Field<'a> {
     /// The values of an array, each as a field of the same key.
     pub fn items(&self) -> Result<Vec<Field<'a>>, SettingsError> {
         match self.value.get_ref() {
-            DeValue::Array(items) => Ok(items
-                .iter()
-                .map(|value| Field { source: self.source, key: self.key.clone(), value })
-                .collect()),
+            DeValue::Array(items) => {
+                Ok(items.iter().map(|value| Field { source: self.source, key: self.key.clone(), value }).collect())
+            }
             _ => Err(self.wrong_kind("a list")),
         }
     }
@@ -207,7 +201,8 @@ impl<'a> Field<'a> {
 
     /// A duration that is not zero.
     pub fn time(&self) -> Result<Duration, SettingsError> {
-        self.duration(Duration::from_nanos(1)..=DURATION_MAX)
+        let time = self.duration(Duration::ZERO..=DURATION_MAX)?;
+        if time.is_zero() { Err(self.error(format!("`{}` must be more than zero", self.key), "")) } else { Ok(time) }
     }
 
     /// Bytes, as a text or as a whole number.
@@ -215,10 +210,11 @@ impl<'a> Field<'a> {
         let bytes = match self.value.get_ref() {
             DeValue::String(text) => parse_size(text).map_err(|error| self.error(one_line(&error), ""))?,
             DeValue::Integer(_) => self.whole()?,
-            _ => return Err(self.error(
-                format!("`{}` must be a size", self.key),
-                "write it like \"64MiB\", \"16KiB\" or 1000",
-            )),
+            _ => {
+                return Err(
+                    self.error(format!("`{}` must be a size", self.key), "write it like \"64MiB\", \"16KiB\" or 1000")
+                );
+            }
         };
         self.within(bytes, range, show_size)
     }
@@ -239,7 +235,7 @@ impl<'a> Field<'a> {
             return Err(self.wrong_kind("a whole number"));
         };
         u64::from_str_radix(number.as_str(), number.radix())
-            .map_err(|_| self.error(format!("`{}` must be a whole number from 0", self.key), ""))
+            .map_err(|_| self.error(format!("`{}` must be a whole number from 0", self.key), "within 64 bits"))
     }
 
     fn within<T: PartialOrd + Copy>(
@@ -252,6 +248,11 @@ impl<'a> Field<'a> {
             return Ok(value);
         }
         let message = format!("`{}` cannot be {}", self.key, show(value));
-        Err(self.error(message, format!("it can be {} to {}", show(*range.start()), show(*range.end()))))
+        let help = if value < *range.start() {
+            format!("it must be at least {}", show(*range.start()))
+        } else {
+            format!("it can be at most {}", show(*range.end()))
+        };
+        Err(self.error(message, help))
     }
 }

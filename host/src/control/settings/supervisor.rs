@@ -46,7 +46,11 @@ const TOP: Schema = Schema {
         Key { name: "strategy", default: "\"one-for-one\"", meaning: "which children are restarted when one fails" },
         Key { name: "intensity", default: "1", meaning: "it gives up after more restarts than this in `period`" },
         Key { name: "period", default: "\"5s\"", meaning: "the time in which `intensity` restarts are allowed" },
-        Key { name: "order", default: "[]", meaning: "children that start first, in this order; others follow by name" },
+        Key {
+            name: "order",
+            default: "[]",
+            meaning: "children that start first, in this order; others follow by name",
+        },
     ],
     sections: &["backoff"],
     later: &["auto-shutdown", "on-demand", "circuit-breaker", "escalation", "budget"],
@@ -85,7 +89,9 @@ fn order(field: &Field<'_>) -> Result<Vec<String>, SettingsError> {
         let text = item.text()?;
         let shown = one_line(text);
         if text.contains('/') {
-            return Err(item.error(format!("`{shown}` is not the name of a child"), "name direct children only, without `/`"));
+            return Err(
+                item.error(format!("`{shown}` is not the name of a child"), "name direct children only, without `/`")
+            );
         }
         Name::parse(text).map_err(|error| item.error(error.to_string(), ""))?;
         if order.iter().any(|earlier| earlier == text) {

@@ -93,7 +93,8 @@ fn every_key_of_a_worker_is_read() {
     assert_eq!((settings.limits.mailbox, settings.limits.log_lines), (7, 0));
     expect![[r#"{"a":"ü","deep":{"b":{},"list":[1,2.5,"x",true]},"when":"2026-01-01T00:00:00Z"}"#]]
         .assert_eq(&settings.config);
-    let grant = |host: &str, guest: &str, access| DirectoryGrant { host: PathBuf::from(host), guest: guest.into(), access };
+    let grant =
+        |host: &str, guest: &str, access| DirectoryGrant { host: PathBuf::from(host), guest: guest.into(), access };
     assert_eq!(
         settings.grants.directories,
         [grant("workers/data", "/data", Access::ReadWrite), grant("/srv", "/srv", Access::Read)]
@@ -224,20 +225,20 @@ fn mistakes_of_workers() {
         workers/a.toml:1:1: `tier` is not supported by this version yet
         workers/a.toml:1:1: `hibernate-after` is not supported by this version yet
         workers/a.toml:1:12: `snapshot` must be a table
-        workers/a.toml:2:12: `snapshot.messages` cannot be 0; it can be 1 to 9223372036854775807
-        workers/a.toml:2:12: `snapshot.interval` cannot be 0ns; it can be 1ns to 11months 30days 3h 50m 24s
-        workers/a.toml:2:10: `limits.memory` cannot be 1.0 KiB; it can be 64.0 KiB to 4.0 GiB
-        workers/a.toml:2:10: `limits.memory` cannot be 5.0 GiB; it can be 64.0 KiB to 4.0 GiB
-        workers/a.toml:2:10: `limits.memory` must be a whole number from 0
+        workers/a.toml:2:12: `snapshot.messages` cannot be 0; it must be at least 1
+        workers/a.toml:2:12: `snapshot.interval` must be more than zero
+        workers/a.toml:2:10: `limits.memory` cannot be 1.0 KiB; it must be at least 64.0 KiB
+        workers/a.toml:2:10: `limits.memory` cannot be 5.0 GiB; it can be at most 4.0 GiB
+        workers/a.toml:2:10: `limits.memory` must be a whole number from 0; within 64 bits
         workers/a.toml:2:10: `lots` is not a size; write it like "64MiB", "16KiB" or "1000"
         workers/a.toml:2:10: `limits.memory` must be a size; write it like "64MiB", "16KiB" or 1000
-        workers/a.toml:2:8: `limits.fuel` cannot be 999; it can be 1000 to 9223372036854775807
-        workers/a.toml:2:8: `limits.fuel` must be a whole number from 0
+        workers/a.toml:2:8: `limits.fuel` cannot be 999; it must be at least 1000
+        workers/a.toml:2:8: `limits.fuel` must be a whole number from 0; within 64 bits
         workers/a.toml:2:12: `limits.deadline` must be a duration; write it in quotes with its unit, like "250ms", "5s" or "2m"
-        workers/a.toml:2:12: `limits.deadline` cannot be 0ns; it can be 1ns to 11months 30days 3h 50m 24s
-        workers/a.toml:2:9: `limits.start` cannot be 2years; it can be 1ns to 11months 30days 3h 50m 24s
-        workers/a.toml:2:11: `limits.mailbox` cannot be 1000001; it can be 1 to 1000000
-        workers/a.toml:2:11: `limits.mailbox` cannot be 0; it can be 1 to 1000000
+        workers/a.toml:2:12: `limits.deadline` must be more than zero
+        workers/a.toml:2:9: `limits.start` cannot be 2years; it can be at most 1year
+        workers/a.toml:2:11: `limits.mailbox` cannot be 1000001; it can be at most 1000000
+        workers/a.toml:2:11: `limits.mailbox` cannot be 0; it must be at least 1
         workers/a.toml:3:11: `limits.payload` is 2.0 MiB, more than the memory; it can be at most 1.0 MiB
         workers/a.toml:1:10: `config` must be a table
         workers/a.toml:2:6: `config.a` has no form in JSON; write it as a text
@@ -252,7 +253,7 @@ fn mistakes_of_workers() {
         workers/a.toml:2:17: `A=B` cannot be the name of an environment variable
         workers/a.toml:2:13: `grants.arguments` must be a list
         workers/a.toml:2:12: `example.com:80` is not an address to connect to; write `ip:port`, like "127.0.0.1:80" or "[::1]:80"; names are never resolved
-        workers/a.toml:2:13: `upgrade.probation` cannot be 1day 1h; it can be 0ns to 1day
+        workers/a.toml:2:13: `upgrade.probation` cannot be 1day 1h; it can be at most 1day
         workers/a.toml:2:15: "retry" is not a value of `upgrade.on-rollback`; write "replay" or "downgrade" or "drop"
         workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, grants, upgrade"#]].assert_eq(&errors.join("\n"));
 }
@@ -287,8 +288,8 @@ fn mistakes_of_supervisors() {
         workers/supervisor.toml:1:12: "rest-for-one" comes in a later version; write "one-for-one"
         workers/supervisor.toml:1:12: "simple-one-for-one" comes in a later version; write "one-for-one"
         workers/supervisor.toml:1:12: "one-for-two" is not a value of `strategy`; did you mean "one-for-one"?
-        workers/supervisor.toml:1:13: `intensity` must be a whole number from 0
-        workers/supervisor.toml:1:10: `period` cannot be 0ns; it can be 1ns to 11months 30days 3h 50m 24s
+        workers/supervisor.toml:1:13: `intensity` must be a whole number from 0; within 64 bits
+        workers/supervisor.toml:1:10: `period` must be more than zero
         workers/supervisor.toml:1:15: `a` is in `order` twice
         workers/supervisor.toml:1:10: `a/b` is not the name of a child; name direct children only, without `/`
         workers/supervisor.toml:1:10: `..` is no name: a part cannot be empty, `.` or `..`
@@ -298,8 +299,8 @@ fn mistakes_of_supervisors() {
         workers/supervisor.toml:1:2: `circuit-breaker` is not supported by this version yet
         workers/supervisor.toml:1:2: `escalation` is not supported by this version yet
         workers/supervisor.toml:1:2: `budget` is not supported by this version yet
-        workers/supervisor.toml:2:10: `backoff.factor` cannot be 0; it can be 1 to 1000
-        workers/supervisor.toml:2:18: `backoff.jitter-percent` cannot be 101; it can be 0 to 100
+        workers/supervisor.toml:2:10: `backoff.factor` cannot be 0; it must be at least 1
+        workers/supervisor.toml:2:18: `backoff.jitter-percent` cannot be 101; it can be at most 100
         workers/supervisor.toml:2:11: `backoff.max` (30.0s) is less than `backoff.initial` (1m); raise `max` to 1m or more
         workers/supervisor.toml:3:7: `backoff.max` (1.00s) is less than `backoff.initial` (2.00s); raise `max` to 2.00s or more
         workers/supervisor.toml:1:1: `restart` is not a key of a supervisor's settings; its keys are strategy, intensity, period, order, backoff"#]].assert_eq(&errors.join("\n"));

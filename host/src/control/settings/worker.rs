@@ -8,9 +8,7 @@ use super::grants;
 use super::json;
 use super::section::{DURATION_MAX, Field, Key, Schema, Section, Source};
 use crate::base::units::show_size;
-use crate::runtime::spec::{
-    Durability, OnRollback, Restart, Shutdown, SnapshotEvery, UpgradeSettings, WorkerSettings,
-};
+use crate::runtime::spec::{Durability, OnRollback, Restart, Shutdown, SnapshotEvery, UpgradeSettings, WorkerSettings};
 use crate::sandbox::Limits;
 
 /// Reads the settings of a worker. `path` is for messages and for host directories in `[grants]`,
@@ -111,7 +109,11 @@ const UPGRADE: Schema = Schema {
     section: "upgrade",
     title: "[upgrade]",
     keys: &[
-        Key { name: "probation", default: "\"30s\"", meaning: "time in which the old revision can come back; at most 24h" },
+        Key {
+            name: "probation",
+            default: "\"30s\"",
+            meaning: "time in which the old revision can come back; at most 24h",
+        },
         Key { name: "probation-messages", default: "(none)", meaning: "messages after which probation ends early" },
         Key { name: "health-interval", default: "\"1s\"", meaning: "how often health is asked in probation" },
         Key { name: "migrate", default: "\"5s\"", meaning: "time to take the state over" },

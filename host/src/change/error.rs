@@ -1,0 +1,31 @@
+//! Why a change was not made.
+
+use crate::base::{ComponentHash, Name, RevisionNumber};
+use crate::record::DatabaseError;
+use crate::sandbox::ComponentError;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error("{worker:?} runs this component already ({})", .component.short())]
+    SameComponent { worker: Name, component: ComponentHash },
+    #[error("an upgrade of {worker:?} is under way: it is {phase}")]
+    UnderWay { worker: Name, phase: &'static str },
+    #[error("the component cannot be used")]
+    Component(#[from] ComponentError),
+    /// Nothing changed: the worker goes on as it was.
+    #[error("the upgrade of {worker:?} was called off while it was {phase}")]
+    CalledOff { worker: Name, phase: &'static str, reason: String, revision: RevisionNumber },
+    #[error("{0:?} is not in probation")]
+    NotInProbation(Name),
+    #[error("there is nothing to roll {0:?} back to")]
+    NothingToRollBackTo(Name),
+    #[error("{worker:?} has no revision {revision}")]
+    NoSuchRevision { worker: Name, revision: RevisionNumber },
+    /// What must be durable first could not be written: nothing changed.
+    #[error("nothing was changed, because the decision could not be written down")]
+    Database(#[from] DatabaseError),
+    #[error("the file of component {} cannot be read: {why}", .component.short())]
+    ComponentFile { component: ComponentHash, why: String },
+    #[error("{0:?} has left the tree")]
+    Gone(Name),
+}

@@ -1,0 +1,76 @@
+//! What a worker can be rolled back to. Pure.
+
+use crate::base::{ComponentHash, Name, RevisionNumber};
+use crate::record::{RevisionRecord, Verdict};
+
+use super::error::ChangeError;
+
+/// The revision to go back to: the one that was asked for, or else the newest one before the current
+/// that served well, with another component.
+pub fn rollback_target(
+    worker: &Name,
+    revisions: &[RevisionRecord],
+    current: ComponentHash,
+    asked: Option<RevisionNumber>,
+) -> Result<RevisionRecord, ChangeError> {
+    if let Some(number) = asked {
+        let found = revisions.iter().find(|revision| revision.number == number).cloned();
+        let found = found.ok_or_else(|| ChangeError::NoSuchRevision { worker: worker.clone(), revision: number })?;
+        if found.component == current {
+            return Err(ChangeError::SameComponent { worker: worker.clone(), component: current });
+        }
+        return Ok(found);
+    }
+    let served = |verdict: &Verdict| matches!(verdict, Verdict::Committed | Verdict::Superseded);
+    let mut before = revisions.iter().rev();
+    before
+        .find(|revision| served(&revision.verdict) && revision.component != current)
+        .cloned()
+        .ok_or_else(|| ChangeError::NothingToRollBackTo(worker.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Timestamp;
+    use crate::record::{By, Why};
+
+    fn revision(number: u64, component: &str, verdict: Verdict) -> RevisionRecord {
+        RevisionRecord {
+            number: RevisionNumber(number),
+            component: ComponentHash::of(component.as_bytes()),
+            at: Timestamp(0),
+            why: Why::Upgrade,
+            by: By::Operator,
+            verdict,
+            note: String::new(),
+        }
+    }
+
+    fn target(revisions: &[RevisionRecord], current: &str, asked: Option<u64>) -> Result<u64, String> {
+        let name = Name::parse("w").unwrap();
+        let current = ComponentHash::of(current.as_bytes());
+        let found = rollback_target(&name, revisions, current, asked.map(RevisionNumber));
+        found.map(|revision| revision.number.0).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn goes_back_to_the_newest_that_served_well() {
+        let revisions = [
+            revision(1, "a", Verdict::Superseded),
+            revision(2, "b", Verdict::RolledBack),
+            revision(3, "c", Verdict::CalledOff),
+            revision(4, "d", Verdict::Committed),
+        ];
+        assert_eq!(target(&revisions, "d", None), Ok(1));
+        assert_eq!(target(&revisions, "d", Some(2)), Ok(2));
+        assert!(target(&revisions, "d", Some(4)).is_err());
+        assert!(target(&revisions, "d", Some(9)).unwrap_err().contains("no revision 9"));
+    }
+
+    #[test]
+    fn a_first_revision_has_nothing_before_it() {
+        let revisions = [revision(1, "a", Verdict::Committed)];
+        assert!(target(&revisions, "a", None).unwrap_err().contains("nothing to roll"));
+    }
+}

@@ -1,0 +1,194 @@
+//! The owner of a probation: one task that listens to the worker, to operators and to the clock,
+//! asks the pure policy what it means, writes that down, and has the worker do it.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::probation::{Seen, Verdict, verdict};
+use super::under_way::{Changes, Claim, Ordered};
+use crate::base::{ComponentHash, Snapshot, Tick};
+use crate::record::{Action, By, Change, Event, RevisionRecord};
+use crate::runtime::Shared;
+use crate::runtime::spec::WorkerSettings;
+use crate::runtime::worker::{System, TrialEvent};
+use crate::sandbox::Health;
+
+/// How a probation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Committed { why: String },
+    RolledBack { why: String, replayed: usize },
+}
+
+pub(super) struct Trial {
+    pub changes: Changes,
+    pub claim: Claim,
+    pub worker: Arc<Shared>,
+    pub settings: Arc<WorkerSettings>,
+    pub record: RevisionRecord,
+    pub from: ComponentHash,
+    pub until: Tick,
+    pub events: mpsc::Receiver<TrialEvent>,
+    pub orders: mpsc::Receiver<Ordered>,
+    pub tell: Option<oneshot::Sender<Outcome>>,
+}
+
+/// A sign, and who asked for it or what came with it.
+struct Sign {
+    seen: Seen,
+    asked: Option<oneshot::Sender<Outcome>>,
+    /// The state it stopped with.
+    stopped: Option<Option<Snapshot>>,
+}
+
+impl Trial {
+    pub async fn own(mut self) {
+        if !self.begin().await {
+            return;
+        }
+        let mut health_at = self.changes.services.clock.now().after(self.settings.upgrade.health_interval);
+        loop {
+            let Some(sign) = self.next(&mut health_at).await else { continue };
+            let outcome = match verdict(&sign.seen) {
+                Verdict::GoOn => continue,
+                Verdict::Commit { why } => self.commit(why, sign.stopped).await,
+                Verdict::RollBack { why } => self.roll_back(why).await,
+            };
+            let Some(outcome) = outcome else { continue };
+            // The claim goes first: whoever hears of the outcome may begin the next change.
+            drop(self.claim);
+            for tell in [sign.asked, self.tell.take()].into_iter().flatten() {
+                let _ = tell.send(outcome.clone());
+            }
+            return;
+        }
+    }
+
+    /// Writes down that it serves on trial. Where that cannot be written it cannot be on trial.
+    async fn begin(&mut self) -> bool {
+        let name = self.claim.worker.clone();
+        let detail = format!("revision {} serves, in probation", self.record.number);
+        let entry = self.changes.entry(&name, Action::UpgradeSwitched, Some(self.record.component), self.record.by, detail);
+        let changes = vec![Change::PutRevision(name, self.record.clone()), entry];
+        let Err(error) = self.changes.services.database.commit(changes).await else { return true };
+        let outcome = self.roll_back(format!("the switch could not be written down: {error}")).await;
+        if let (Some(outcome), Some(tell)) = (outcome, self.tell.take()) {
+            let _ = tell.send(outcome);
+        }
+        false
+    }
+
+    async fn next(&mut self, health_at: &mut Tick) -> Option<Sign> {
+        let now = self.changes.services.clock.now();
+        let sign = |seen| Some(Sign { seen, asked: None, stopped: None });
+        let asks_health = self.worker.status().exports.health;
+        let next_health = if asks_health { *health_at } else { self.until };
+        tokio::select! {
+            biased;
+            event = self.events.recv() => match event {
+                Some(TrialEvent::Failed(reason)) => sign(Seen::Failed(reason)),
+                Some(TrialEvent::Full { bound, value }) => sign(Seen::Full { bound, value }),
+                Some(TrialEvent::Enough) => sign(Seen::Enough),
+                Some(TrialEvent::Stopped { state }) => {
+                    Some(Sign { seen: Seen::Stopped, asked: None, stopped: Some(state) })
+                }
+                // The worker has left the tree, its trial with it.
+                None => Some(Sign { seen: Seen::Stopped, asked: None, stopped: Some(None) }),
+            },
+            Some((order, done)) = self.orders.recv() => {
+                Some(Sign { seen: Seen::Operator(order), asked: Some(done), stopped: None })
+            }
+            () = tokio::time::sleep(self.until.since(now)) => sign(Seen::TimeUp),
+            () = tokio::time::sleep(next_health.since(now)), if asks_health => {
+                *health_at = now.after(self.settings.upgrade.health_interval);
+                self.health().await
+            }
+        }
+    }
+
+    async fn health(&mut self) -> Option<Sign> {
+        // `None`, or an error: the instance ended over it, and its event follows.
+        let health = self.worker.ask(|done| System::Health { done }).await.ok().flatten()?;
+        if let Health::Degraded(why) = &health {
+            let worker = self.claim.worker.clone();
+            let status = format!("degraded: {why}");
+            self.changes.services.recorder.emit(Event::HealthChanged { worker, status });
+        }
+        Some(Sign { seen: Seen::Health(health), asked: None, stopped: None })
+    }
+
+    /// The state and the decision are written in one transaction; then the old instance goes. `None`:
+    /// the new one ended over it, and the trial goes on to that.
+    async fn commit(&mut self, why: String, stopped: Option<Option<Snapshot>>) -> Option<Outcome> {
+        let state = match &stopped {
+            Some(state) => state.clone(),
+            None if self.worker.is_durable() => match self.worker.ask(|done| System::Save { done }).await {
+                Ok(Ok(snapshot)) => Some(snapshot),
+                // It refused or died. If it died, its event follows; if it refused, it serves on
+                // and there is nothing to write but the decision.
+                _ if self.events.is_empty() => None,
+                _ => return None,
+            },
+            None => None,
+        };
+        let written = match self.changes.committed(&self.worker, &self.record, self.from, state, &why) {
+            Ok(changes) => self.changes.services.database.commit(changes).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = written {
+            return match stopped {
+                // The old revision and its state are what the next start finds.
+                Some(_) => Some(Outcome::RolledBack { why: error, replayed: 0 }),
+                None => self.roll_back(format!("the decision to commit could not be written down: {error}")).await,
+            };
+        }
+        if stopped.is_none() {
+            // An error means that it stopped or failed this moment: the decision stands, and a
+            // restart continues on the new revision.
+            let _ = self.worker.ask(|done| System::Settle { done }).await;
+        }
+        let (worker, revision) = (self.claim.worker.clone(), self.record.number);
+        self.changes.services.recorder.emit(Event::UpgradeCommitted { worker, revision, why: why.clone() });
+        Some(Outcome::Committed { why })
+    }
+
+    async fn roll_back(&mut self, why: String) -> Option<Outcome> {
+        let name = self.claim.worker.clone();
+        let database = &self.changes.services.database;
+        let (hash, number) = (self.record.component, self.record.number);
+        let by = if why == "an operator said so" { By::Operator } else { By::Host };
+        let detail = format!("revision {number}: {why}");
+        let intent = self.changes.entry(&name, Action::RollbackStarted, Some(hash), by, detail.clone());
+        if let Err(error) = database.commit(vec![intent]).await {
+            self.database_failed("write that a rollback began", error.to_string());
+        }
+        let how = self.settings.upgrade.on_rollback;
+        // An error means that the worker has left the tree: there is nothing to put back.
+        let reverted = self.worker.ask(|done| System::Revert { how, done }).await;
+        let replayed = reverted.ok().and_then(Result::ok).map_or(0, |reverted| reverted.replayed);
+        let record = RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
+        let mut changes = vec![
+            Change::PutRevision(name.clone(), record),
+            self.changes.rejection(&name, hash, format!("rolled back: {why}")),
+            self.changes.entry(&name, Action::RolledBack, Some(self.from), by, format!("{detail}; {replayed} messages handed over")),
+        ];
+        if by == By::Operator
+            && let Ok(Some(worker)) = database.worker(&name)
+            && worker.file == Some(hash)
+        {
+            // By command, and against the file: an override of it.
+            changes.push(Change::PutWorker(crate::record::WorkerRecord { overridden: true, ..worker }));
+        }
+        if let Err(error) = database.commit(changes).await {
+            self.database_failed("write that a revision was rolled back", error.to_string());
+        }
+        let event = Event::RolledBack { worker: name, revision: number, to: self.from, replayed, reason: why.clone() };
+        self.changes.services.recorder.emit(event);
+        Some(Outcome::RolledBack { why, replayed })
+    }
+
+    fn database_failed(&self, what: &'static str, error: String) {
+        self.changes.services.recorder.emit(Event::DatabaseFailed { what, error });
+    }
+}

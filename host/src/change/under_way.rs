@@ -1,0 +1,147 @@
+//! Which workers have a change under way: at most one each.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::error::ChangeError;
+use super::probation::Order;
+use super::rehearsal::Rehearsal;
+use super::trial::Outcome;
+use crate::base::{ComponentHash, Name, RevisionNumber, Tick};
+use crate::record::ComponentFiles;
+use crate::runtime::Services;
+
+/// The changes of one host. Cheap to clone.
+#[derive(Clone)]
+pub struct Changes {
+    pub(super) services: Arc<Services>,
+    pub(super) files: ComponentFiles,
+    under_way: Arc<Mutex<HashMap<Name, UnderWay>>>,
+    count: watch::Sender<usize>,
+}
+
+struct UnderWay {
+    phase: &'static str,
+    probation: Option<Probation>,
+}
+
+struct Probation {
+    orders: mpsc::Sender<Ordered>,
+    until: Tick,
+}
+
+/// An operator's order, and where its outcome is told.
+pub(super) type Ordered = (Order, oneshot::Sender<Outcome>);
+
+/// Orders that wait for the owner of a trial. More are refused.
+const ORDERS_MAX: usize = 8;
+
+/// An upgrade that switched: the new revision serves.
+pub struct Switched {
+    pub revision: RevisionNumber,
+    pub from: ComponentHash,
+    pub to: ComponentHash,
+    pub rehearsal: Rehearsal,
+    /// `None` where the worker did not run.
+    pub pause: Option<Duration>,
+    /// How long probation lasts at the most; zero when it is over already.
+    pub probation: Duration,
+    /// Resolves with the verdict.
+    pub outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Changes {
+    pub fn new(services: &Arc<Services>, files: ComponentFiles) -> Changes {
+        Changes { services: services.clone(), files, under_way: Arc::default(), count: watch::Sender::new(0) }
+    }
+
+    /// Whether a change of this worker is under way, probation included.
+    pub fn is_under_way(&self, worker: &Name) -> bool {
+        self.lock().contains_key(worker)
+    }
+
+    /// How long this worker's probation still lasts, if it is in one.
+    pub fn probation_left(&self, worker: &Name) -> Option<Duration> {
+        let until = self.lock().get(worker)?.probation.as_ref()?.until;
+        Some(until.since(self.services.clock.now()))
+    }
+
+    /// Ends this worker's probation now, one way or the other.
+    pub async fn order(&self, worker: &Name, order: Order) -> Result<Outcome, ChangeError> {
+        let not_in_probation = || ChangeError::NotInProbation(worker.clone());
+        let orders = {
+            let under_way = self.lock();
+            let probation = under_way.get(worker).and_then(|change| change.probation.as_ref());
+            probation.map(|probation| probation.orders.clone()).ok_or_else(not_in_probation)?
+        };
+        let (done, outcome) = oneshot::channel();
+        // An error in either means that probation ended a moment ago.
+        orders.try_send((order, done)).map_err(|_| not_in_probation())?;
+        outcome.await.map_err(|_| not_in_probation())
+    }
+
+    pub async fn commit(&self, worker: &Name) -> Result<Outcome, ChangeError> {
+        self.order(worker, Order::Commit).await
+    }
+
+    /// Resolves when no change is under way. After the tree has stopped none can begin.
+    pub async fn all_ended(&self) {
+        let mut count = self.count.subscribe();
+        // An error would mean that `self.count` is gone, which `self` keeps.
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    /// Resolves whenever the number of changes under way falls.
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    pub(super) fn claim(&self, worker: &Name) -> Result<Claim, ChangeError> {
+        let mut under_way = self.lock();
+        if let Some(change) = under_way.get(worker) {
+            return Err(ChangeError::UnderWay { worker: worker.clone(), phase: change.phase });
+        }
+        under_way.insert(worker.clone(), UnderWay { phase: "verified", probation: None });
+        self.count.send_replace(under_way.len());
+        Ok(Claim { changes: self.clone(), worker: worker.clone() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, UnderWay>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to change one worker; dropped when the change has ended, whichever way.
+pub(super) struct Claim {
+    changes: Changes,
+    pub worker: Name,
+}
+
+impl Claim {
+    pub fn phase(&self, phase: &'static str) {
+        if let Some(change) = self.changes.lock().get_mut(&self.worker) {
+            change.phase = phase;
+        }
+    }
+
+    /// From now on operators can end the probation; their orders arrive at the receiver.
+    pub fn in_probation(&self, until: Tick) -> mpsc::Receiver<Ordered> {
+        let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        if let Some(change) = self.changes.lock().get_mut(&self.worker) {
+            change.phase = "in probation";
+            change.probation = Some(Probation { orders, until });
+        }
+        ordered
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut under_way = self.changes.lock();
+        under_way.remove(&self.worker);
+        self.changes.count.send_replace(under_way.len());
+    }
+}

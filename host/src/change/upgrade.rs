@@ -1,0 +1,405 @@
+//! An upgrade of one worker, phase by phase. Each phase is a type that only the one before can make,
+//! and consumes it: what must have happened is in the types.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::ChangeError;
+use super::history::rollback_target;
+use super::probation::Order;
+use super::rehearsal::{Nobody, Rehearsal, rehearse};
+use super::trial::{Outcome, Trial};
+use super::under_way::{Changes, Claim, Switched};
+use crate::base::{ComponentHash, ExitReason, Name, RevisionNumber, Snapshot, bounds};
+use crate::record::{
+    Action, By, Change, Event, NewLedgerEntry, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why,
+    WorkerRecord,
+};
+use crate::runtime::spec::WorkerSettings;
+use crate::runtime::worker::{self, NoState, Replace, Standing, System, TRIAL_EVENTS_MAX, TrialTerms};
+use crate::runtime::Shared;
+use crate::sandbox::{Component, ComponentError, Context, Instance, InstanceError, Kind};
+
+/// What is to be done, by whom, and why.
+pub struct UpgradeRequest {
+    pub worker: Arc<Shared>,
+    /// The new component's bytes.
+    pub bytes: Vec<u8>,
+    pub by: By,
+    pub why: Why,
+    /// Instead of the worker's own setting. Zero commits at once.
+    pub probation: Option<Duration>,
+}
+
+/// *verified*: it is a worker, it has what the running one has, and its file is kept.
+struct Verified {
+    claim: Claim,
+    worker: Arc<Shared>,
+    settings: Arc<WorkerSettings>,
+    component: Component,
+    from: ComponentHash,
+    by: By,
+    why: Why,
+    probation: Duration,
+}
+
+/// *rehearsed*: on a copy of the state it did what it must.
+struct Rehearsed {
+    verified: Verified,
+    revision: RevisionNumber,
+    rehearsal: Rehearsal,
+}
+
+impl Changes {
+    /// Everything up to *switched*. On an error the worker goes on as it was.
+    pub async fn upgrade(&self, request: UpgradeRequest) -> Result<Switched, ChangeError> {
+        let verified = self.verify(request).await?;
+        let rehearsed = self.rehearsed(verified).await?;
+        if rehearsed.verified.worker.status().standing == Standing::Running {
+            self.switch(rehearsed).await
+        } else {
+            self.adopt(rehearsed).await
+        }
+    }
+
+    /// Verified and rehearsed, and nothing more. Leaves no trace but an event.
+    pub async fn dry_run(&self, request: UpgradeRequest) -> Result<(ComponentHash, Rehearsal), ChangeError> {
+        let verified = self.verify(request).await?;
+        let rehearsal = self.rehearse(&verified).await;
+        let rehearsal = rehearsal.map_err(|reason| ChangeError::CalledOff {
+            worker: verified.claim.worker.clone(),
+            phase: "rehearsed",
+            reason,
+            revision: RevisionNumber(0),
+        })?;
+        Ok((verified.component.hash(), rehearsal))
+    }
+
+    /// In probation: ends it. Else an upgrade to an earlier revision's component, which takes the
+    /// state through its own `upgrade-state`.
+    pub async fn rollback(
+        &self,
+        worker: &Arc<Shared>,
+        to: Option<RevisionNumber>,
+    ) -> Result<Result<Outcome, Switched>, ChangeError> {
+        if to.is_none() && self.probation_left(worker.name()).is_some() {
+            return self.order(worker.name(), Order::RollBack).await.map(Ok);
+        }
+        let revisions = self.services.database.revisions(worker.name())?;
+        let target = rollback_target(worker.name(), &revisions, worker.status().component, to)?;
+        let bytes = self.bytes_of(target.component)?;
+        let request =
+            UpgradeRequest { worker: worker.clone(), bytes, by: By::Operator, why: Why::Rollback, probation: None };
+        self.upgrade(request).await.map(Err)
+    }
+
+    pub(super) fn bytes_of(&self, component: ComponentHash) -> Result<Vec<u8>, ChangeError> {
+        self.files.get(&component).map_err(|error| ChangeError::ComponentFile { component, why: error.to_string() })
+    }
+
+    async fn verify(&self, request: UpgradeRequest) -> Result<Verified, ChangeError> {
+        let UpgradeRequest { worker, bytes, by, why, probation } = request;
+        let name = worker.name().clone();
+        let claim = self.claim(&name)?;
+        let status = worker.status();
+        let hash = ComponentHash::of(&bytes);
+        if hash == status.component {
+            return Err(ChangeError::SameComponent { worker: name, component: hash });
+        }
+        let (component, bytes) = self.load(bytes).await?;
+        let settings = worker.settings();
+        fits(&component, &settings).await?;
+        let missing = status.exports.missing_in(component.exports());
+        if component.kind() != status.kind || !missing.is_empty() {
+            let what = match component.kind() {
+                kind if kind == status.kind => format!("it exports no `{}`, which the running one does", missing.join("`, `")),
+                Kind::Command => "it is a command, and the running one is a worker".to_string(),
+                Kind::Worker => "it is a worker, and the running one is a command".to_string(),
+            };
+            let revision = RevisionNumber(0);
+            return Err(ChangeError::CalledOff { worker: name, phase: "verified", reason: what, revision });
+        }
+        let files = self.files.clone();
+        let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
+        let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
+        kept.map_err(|why| ChangeError::ComponentFile { component: hash, why })?;
+        let probation = probation.unwrap_or(settings.upgrade.probation);
+        Ok(Verified { claim, worker, settings, component, from: status.component, by, why, probation })
+    }
+
+    /// Compiles where it may block.
+    pub(super) async fn load(&self, bytes: Vec<u8>) -> Result<(Component, Vec<u8>), ChangeError> {
+        let sandbox = self.services.sandbox.clone();
+        let loaded = tokio::task::spawn_blocking(move || sandbox.load(&bytes).map(|component| (component, bytes))).await;
+        // The task can only fail by a panic inside the compiler: a fault of this component's.
+        Ok(loaded.unwrap_or_else(|error| Err(ComponentError::Invalid(format!("the compiler gave up: {error}"))))?)
+    }
+
+    async fn rehearsed(&self, verified: Verified) -> Result<Rehearsed, ChangeError> {
+        let name = verified.claim.worker.clone();
+        let (from, to) = (verified.from, verified.component.hash());
+        let revision = self.next_revision(&name)?;
+        let record = verified.record(revision, Verdict::Rehearsing, String::new(), self);
+        let detail = format!("revision {revision}: from {} to {}", from.short(), to.short());
+        let intent = self.entry(&name, Action::UpgradeRequested, Some(to), verified.by, detail);
+        self.services.database.commit(vec![Change::PutRevision(name.clone(), record), intent]).await?;
+        self.services.recorder.emit(Event::UpgradeRequested { worker: name.clone(), from, to });
+        verified.claim.phase("rehearsed");
+        match self.rehearse(&verified).await {
+            Ok(rehearsal) => {
+                let state = rehearsal.before.as_ref().map_or(0, |state| state.len() as u64);
+                self.services.recorder.emit(Event::UpgradeRehearsed { worker: name, to, took: rehearsal.took, state });
+                Ok(Rehearsed { verified, revision, rehearsal })
+            }
+            Err(reason) => Err(self.call_off(&verified, revision, "rehearsed", reason).await),
+        }
+    }
+
+    /// The worker keeps serving: it is asked for its state once, at a message boundary.
+    async fn rehearse(&self, verified: &Verified) -> Result<Rehearsal, String> {
+        let worker = &verified.worker;
+        let before = if worker.status().exports.state {
+            let saved = tokio::time::timeout(self.boundary_time(&verified.settings), worker.ask(|done| System::Save { done }));
+            match saved.await {
+                Ok(Ok(Ok(snapshot))) => Some(snapshot),
+                Ok(Ok(Err(NoState::Nothing))) => None,
+                Ok(Ok(Err(error))) => return Err(error.to_string()),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err("it came to no message boundary in time".to_string()),
+            }
+        } else {
+            None
+        };
+        if verified.component.kind() == Kind::Command {
+            return Ok(Rehearsal::of_command());
+        }
+        let context = verified.context();
+        let rehearsed = rehearse(&verified.component, before, &context, &verified.settings, &self.services.clock).await;
+        rehearsed.map_err(|failure| failure.to_string())
+    }
+
+    /// *quiesced*, *migrated*, *switched*: the worker's own task does it at its next boundary.
+    async fn switch(&self, rehearsed: Rehearsed) -> Result<Switched, ChangeError> {
+        let Rehearsed { verified, revision, rehearsal } = rehearsed;
+        let (name, worker) = (verified.claim.worker.clone(), verified.worker.clone());
+        let (from, to) = (verified.from, verified.component.hash());
+        let instance = match self.new_instance(&verified).await {
+            Ok(instance) => instance,
+            Err(reason) => return Err(self.call_off(&verified, revision, "quiesced", reason).await),
+        };
+        let detail = format!("revision {revision} is about to take over");
+        let intent = self.entry(&name, Action::UpgradeSwitching, Some(to), verified.by, detail);
+        if let Err(error) = self.services.database.commit(vec![intent]).await {
+            return Err(self.call_off(&verified, revision, "quiesced", error.to_string()).await);
+        }
+        verified.claim.phase("quiesced");
+        let upgrade = &verified.settings.upgrade;
+        let (owner, events) = mpsc::channel(TRIAL_EVENTS_MAX);
+        let terms = TrialTerms {
+            keep_messages: upgrade.keep_messages,
+            keep_bytes: upgrade.keep_bytes,
+            messages: upgrade.probation_messages,
+            owner,
+        };
+        let (component, migrate) = (verified.component.clone(), upgrade.migrate);
+        let replace = |done| System::Replace(Box::new(Replace { instance, component, revision, migrate, terms, done }));
+        // When this time is over the answer's receiver goes, and the worker skips the replacement.
+        let time = self.boundary_time(&verified.settings).saturating_add(migrate);
+        let replaced = match tokio::time::timeout(time, worker.ask(replace)).await {
+            Ok(Ok(replaced)) => replaced,
+            Ok(Err(error)) => return Err(self.call_off(&verified, revision, "quiesced", error.to_string()).await),
+            Err(_) => {
+                let reason = format!("it came to no message boundary within {}", crate::base::units::show_duration(time));
+                return Err(self.call_off(&verified, revision, "quiesced", reason).await);
+            }
+        };
+        let pause = match replaced {
+            Ok(replaced) => replaced.pause,
+            Err(called_off) => {
+                return Err(self.call_off(&verified, revision, called_off.phase, called_off.reason).await);
+            }
+        };
+        self.services.recorder.emit(Event::UpgradeSwitched { worker: name.clone(), revision, to, pause });
+        let until = self.services.clock.now().after(verified.probation);
+        let orders = verified.claim.in_probation(until);
+        let (tell, outcome) = oneshot::channel();
+        let probation = verified.probation;
+        let trial = Trial {
+            changes: self.clone(),
+            record: verified.record(revision, Verdict::Probation, String::new(), self),
+            worker,
+            settings: verified.settings.clone(),
+            from,
+            until,
+            events,
+            orders,
+            tell: Some(tell),
+            claim: verified.claim,
+        };
+        tokio::spawn(trial.own());
+        Ok(Switched { revision, from, to, rehearsal, pause: Some(pause), probation, outcome })
+    }
+
+    /// For a worker that does not run: the state that was saved last moves on, and its next start is
+    /// on the new revision. There is no old instance to come back, so there is no probation.
+    async fn adopt(&self, rehearsed: Rehearsed) -> Result<Switched, ChangeError> {
+        let Rehearsed { verified, revision, rehearsal } = rehearsed;
+        let name = verified.claim.worker.clone();
+        let (from, to) = (verified.from, verified.component.hash());
+        let saved = rehearsal.after.clone();
+        let (component, state) = (verified.component.clone(), saved.clone());
+        let adopted = verified.worker.ask(|done| System::Adopt { component, revision, saved, done }).await;
+        if let Err(reason) = adopted.map_err(|error| error.to_string()).and_then(|adopted| adopted) {
+            return Err(self.call_off(&verified, revision, "quiesced", reason).await);
+        }
+        let record = verified.record(revision, Verdict::Committed, "it did not run".to_string(), self);
+        let changes = self.committed(&verified.worker, &record, from, state, "it did not run")?;
+        self.services.database.commit(changes).await?;
+        let why = "it did not run".to_string();
+        self.services.recorder.emit(Event::UpgradeCommitted { worker: name, revision, why: why.clone() });
+        let (tell, outcome) = oneshot::channel();
+        let _ = tell.send(Outcome::Committed { why });
+        Ok(Switched { revision, from, to, rehearsal, pause: None, probation: Duration::ZERO, outcome })
+    }
+
+    async fn new_instance(&self, verified: &Verified) -> Result<Option<Instance>, String> {
+        if verified.component.kind() == Kind::Command {
+            return Ok(None);
+        }
+        let limits = &verified.settings.limits;
+        let door = worker::door(&verified.worker, &self.services);
+        let log = worker::log(&verified.worker, &self.services, limits.log_lines);
+        let made = Instance::create(&verified.component, limits, &verified.settings.grants, door, log).await;
+        made.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// How long a worker may take to come to a message boundary: the message it is handling may use
+    /// its deadline.
+    fn boundary_time(&self, settings: &WorkerSettings) -> Duration {
+        settings.limits.deadline.saturating_add(bounds::QUIESCE_SLACK)
+    }
+
+    fn next_revision(&self, worker: &Name) -> Result<RevisionNumber, ChangeError> {
+        let revisions = self.services.database.revisions(worker)?;
+        Ok(revisions.last().map(|last| last.number).unwrap_or_default().next())
+    }
+
+    /// Writes down that nothing came of it. The worker goes on as it was.
+    async fn call_off(
+        &self,
+        verified: &Verified,
+        revision: RevisionNumber,
+        phase: &'static str,
+        reason: String,
+    ) -> ChangeError {
+        let (name, to) = (verified.claim.worker.clone(), verified.component.hash());
+        let record = verified.record(revision, Verdict::CalledOff, format!("while {phase}: {reason}"), self);
+        let mut changes = vec![
+            Change::PutRevision(name.clone(), record),
+            self.entry(&name, Action::UpgradeCalledOff, Some(to), verified.by, format!("while {phase}: {reason}")),
+        ];
+        changes.push(self.rejection(&name, to, format!("called off while {phase}: {reason}")));
+        if let Err(error) = self.services.database.commit(changes).await {
+            self.services.recorder.emit(Event::DatabaseFailed { what: "write that an upgrade was called off", error: error.to_string() });
+        }
+        let event = Event::UpgradeCalledOff { worker: name.clone(), to, phase, reason: reason.clone() };
+        self.services.recorder.emit(event);
+        ChangeError::CalledOff { worker: name, phase, reason, revision }
+    }
+
+    /// What is written when a revision becomes the worker's for good.
+    pub(super) fn committed(
+        &self,
+        worker: &Shared,
+        revision: &RevisionRecord,
+        from: ComponentHash,
+        state: Option<Snapshot>,
+        why: &str,
+    ) -> Result<Vec<Change>, ChangeError> {
+        let name = worker.name().clone();
+        let mut changes = Vec::new();
+        let before = self.services.database.worker(&name)?;
+        let file = before.as_ref().and_then(|record| record.file);
+        let incarnation = worker.status().incarnation;
+        if let Some(record) = &before {
+            let old = self.services.database.revisions(&name)?.into_iter().find(|old| old.number == record.revision);
+            if let Some(old) = old.filter(|old| old.component == from && old.number != revision.number) {
+                changes.push(Change::PutRevision(name.clone(), RevisionRecord { verdict: Verdict::Superseded, ..old }));
+            }
+        }
+        changes.push(Change::PutWorker(WorkerRecord {
+            name: name.clone(),
+            component: revision.component,
+            revision: revision.number,
+            file,
+            overridden: revision.by == By::Operator && file != Some(revision.component),
+            removed: false,
+            incarnation,
+        }));
+        changes.push(Change::PutRevision(name.clone(), RevisionRecord { verdict: Verdict::Committed, note: why.to_string(), ..revision.clone() }));
+        match state {
+            Some(snapshot) => changes.push(Change::PutSnapshot(name.clone(), SnapshotRecord {
+                component: revision.component,
+                revision: revision.number,
+                snapshot,
+                at: self.services.clock.timestamp(),
+                messages: worker.counters.handled.load(std::sync::atomic::Ordering::Relaxed),
+            })),
+            None => changes.push(Change::DropSnapshot(name.clone())),
+        }
+        let detail = format!("revision {}: {why}", revision.number);
+        changes.push(self.entry(&name, Action::UpgradeCommitted, Some(revision.component), revision.by, detail));
+        Ok(changes)
+    }
+
+    pub(super) fn entry(
+        &self,
+        worker: &Name,
+        action: Action,
+        hash: Option<ComponentHash>,
+        by: By,
+        detail: String,
+    ) -> Change {
+        Change::Ledger(NewLedgerEntry { at: self.services.clock.timestamp(), worker: worker.clone(), action, hash, by, detail })
+    }
+
+    pub(super) fn rejection(&self, worker: &Name, component: ComponentHash, why: String) -> Change {
+        Change::Reject(worker.clone(), RejectedRecord { component, at: self.services.clock.timestamp(), why })
+    }
+}
+
+impl Verified {
+    fn record(&self, number: RevisionNumber, verdict: Verdict, note: String, changes: &Changes) -> RevisionRecord {
+        RevisionRecord {
+            number,
+            component: self.component.hash(),
+            at: changes.services.clock.timestamp(),
+            why: self.why,
+            by: self.by,
+            verdict,
+            note,
+        }
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            name: self.claim.worker.clone(),
+            incarnation: self.worker.status().incarnation,
+            component: self.component.hash(),
+            config: self.settings.config.clone(),
+        }
+    }
+}
+
+/// Whether it can be instantiated at all, with the contract's types.
+pub(super) async fn fits(component: &Component, settings: &WorkerSettings) -> Result<(), ChangeError> {
+    let tried = component.try_out(&settings.limits, &settings.grants, Box::new(Nobody), Arc::new(Nobody)).await;
+    tried.map_err(|error| match error {
+        InstanceError::Component(error) => ChangeError::Component(error),
+        InstanceError::Failed(failure) => {
+            ChangeError::Component(ComponentError::Invalid(format!("it cannot be instantiated: {}", ExitReason::Failed(failure))))
+        }
+    })
+}

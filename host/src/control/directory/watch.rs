@@ -1,0 +1,176 @@
+//! When to look at the directory again.
+//!
+//! The kernel's notices are a hint to look now, never the truth: they can be lost, and network file
+//! systems have none. What is true is what [`super::Directory::look`] finds, and it is asked every
+//! [`POLL`] whatever happens.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::Problem;
+
+/// How often the directory is looked at without a notice. A look at a thousand files takes a few
+/// milliseconds.
+pub const POLL: Duration = Duration::from_secs(2);
+
+/// How long notices are gathered into one wake-up: a copy of a file is dozens of them.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Wake-ups that wait. One is enough: it says "look", not at what.
+const WAKE_UPS_MAX: usize = 1;
+
+/// Watches one directory and all below it. Hidden entries (the host's own database among them) do
+/// not wake it.
+pub struct Watcher {
+    root: PathBuf,
+    wake: mpsc::Sender<()>,
+    woken: mpsc::Receiver<()>,
+    poll: Interval,
+    /// A wake-up came and was not returned yet.
+    due: bool,
+    watch: Watch,
+    problem: Option<Problem>,
+}
+
+/// ```text
+///   none ---> starting ---> live ---> none (the root is another directory, or gone)
+///     ^          | failed
+///     +----------+ tried again at the next poll
+/// ```
+enum Watch {
+    None,
+    /// Adding watches walks the tree, so it is done on a thread where it may block.
+    Starting(JoinHandle<Result<Live, Problem>>),
+    Live(Live),
+}
+
+struct Live {
+    root: Identity,
+    /// Ends the watch when dropped.
+    _watcher: RecommendedWatcher,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+impl Watcher {
+    /// Never fails: where watching does not work, polling does, and [`Watcher::problem`] says so.
+    /// Must be called in a tokio runtime with time.
+    pub fn new(root: &Path) -> Watcher {
+        Watcher::with_poll(root, POLL)
+    }
+
+    fn with_poll(root: &Path, every: Duration) -> Watcher {
+        let (wake, woken) = mpsc::channel(WAKE_UPS_MAX);
+        let mut poll = tokio::time::interval(every);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Watcher { root: root.to_path_buf(), wake, woken, poll, due: false, watch: Watch::None, problem: None }
+    }
+
+    /// Returns when it is time to look: at once the first time, after a change, and at least every
+    /// [`POLL`]. Dropping the future loses no wake-up.
+    pub async fn changed(&mut self) {
+        while !self.due {
+            tokio::select! {
+                _ = self.poll.tick() => {
+                    self.check_root();
+                    self.due = true;
+                }
+                // The other end is held by `self`: there is always a sender.
+                _ = self.woken.recv() => self.due = true,
+                started = started(&mut self.watch) => {
+                    (self.watch, self.problem) = match started {
+                        Ok(live) => (Watch::Live(live), None),
+                        Err(problem) => (Watch::None, Some(problem)),
+                    };
+                    // What changed before the watch began was not noticed.
+                    self.due = true;
+                }
+            }
+        }
+        tokio::time::sleep(GATHER).await;
+        while self.woken.try_recv().is_ok() {}
+        self.due = false;
+    }
+
+    /// Why changes are only found by polling, if that is so.
+    pub fn problem(&self) -> Option<&Problem> {
+        self.problem.as_ref()
+    }
+
+    /// A directory that was removed and made anew has the old path and none of the old watches.
+    fn check_root(&mut self) {
+        match (&self.watch, identity(&self.root)) {
+            (Watch::Live(live), Some(root)) if live.root == root => {}
+            (Watch::Starting(_), _) => {}
+            (_, Some(_)) => {
+                let (root, wake) = (self.root.clone(), self.wake.clone());
+                self.watch = Watch::Starting(tokio::task::spawn_blocking(move || start(&root, wake)));
+            }
+            // That the root is missing is the scan's to report.
+            (_, None) => self.watch = Watch::None,
+        }
+    }
+}
+
+/// Waits for ever unless a watch is starting.
+async fn started(watch: &mut Watch) -> Result<Live, Problem> {
+    match watch {
+        Watch::Starting(task) => {
+            task.await.unwrap_or_else(|error| Err(Problem::at(Path::new("."), format!("cannot be watched: {error}"))))
+        }
+        Watch::None | Watch::Live(_) => std::future::pending().await,
+    }
+}
+
+fn start(root: &Path, wake: mpsc::Sender<()>) -> Result<Live, Problem> {
+    let cannot = |error: notify::Error| {
+        Problem::at(root, format!("cannot be watched: {error}"))
+            .help(format!("changes are found every {} seconds instead", POLL.as_secs()))
+    };
+    let before = identity(root).ok_or_else(|| Problem::at(root, "cannot be watched: it is not there"))?;
+    let of = root.to_path_buf();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if event.map_or(true, |event| matters(&of, &event)) {
+            // Full: a wake-up waits already, and it comes after this change.
+            let _ = wake.try_send(());
+        }
+    })
+    .map_err(cannot)?;
+    watcher.watch(root, RecursiveMode::Recursive).map_err(cannot)?;
+    Ok(Live { root: before, _watcher: watcher })
+}
+
+/// Not: reading (our own looks would wake us for ever), and hidden entries (the host's database is
+/// written all the time).
+fn matters(root: &Path, event: &Event) -> bool {
+    let reading = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    };
+    !reading && (event.paths.is_empty() || event.paths.iter().any(|path| !is_hidden(root, path)))
+}
+
+fn is_hidden(root: &Path, path: &Path) -> bool {
+    let starts_with_dot = |part: &OsStr| part.as_bytes().starts_with(b".");
+    path.strip_prefix(root).is_ok_and(|below| {
+        below.components().any(|part| matches!(part, Component::Normal(part) if starts_with_dot(part)))
+    })
+}
+
+fn identity(root: &Path) -> Option<Identity> {
+    std::fs::metadata(root).ok().filter(|root| root.is_dir()).map(|root| (root.dev(), root.ino()))
+}
+
+#[cfg(test)]
+mod tests;

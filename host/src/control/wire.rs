@@ -1,0 +1,281 @@
+//! What the API says and hears, version 1: JSON under `/v1`. These types are for the wire alone;
+//! fields are added within a version, never changed or removed. All times are RFC 3339 (UTC), all
+//! durations milliseconds (`_ms`) or microseconds (`_us`), all sizes bytes.
+//!
+//! A worker's name stands in a path as one segment: its `/` is written `%2F`.
+//!
+//! ```text
+//! GET  /v1/host                             HostInfo
+//! GET  /v1/workers                          [WorkerInfo]           paguro ps
+//! GET  /v1/workers/{name}                   WorkerInfo
+//! GET  /v1/tree                             SupervisorInfo         paguro tree
+//! POST /v1/workers/{name}/call?timeout_ms=  body: request          200: the reply's bytes
+//! POST /v1/workers/{name}/cast              body: message          202
+//! POST /v1/workers/{name}/upgrade?dry_run=&probation_ms=&wait=     body: component; 200 UpgradeInfo
+//! POST /v1/workers/{name}/rollback?to=      200 UpgradeInfo
+//! POST /v1/workers/{name}/commit            200 UpgradeInfo
+//! POST /v1/workers/{name}/start|stop|restart                       204
+//! GET  /v1/workers/{name}/history           [RevisionInfo]
+//! GET  /v1/workers/{name}/state             StateInfo
+//! GET  /v1/workers/{name}/state/data        the state's bytes, with headers `paguro-schema`, `content-type`
+//! PUT  /v1/workers/{name}/state?schema=     body: the state's bytes, `content-type`; 204
+//! POST /v1/check?against=                   body: component; 200 CheckInfo
+//! GET  /v1/ledger?after=&worker=            [LedgerInfo]
+//! GET  /v1/events?after=  GET /v1/events/follow?after=   [EventInfo], or server-sent events of it
+//! GET  /v1/logs?after=&worker=  GET /v1/logs/follow?after=&worker=  [LogInfo], or server-sent events
+//! GET  /v1/doctor                           [DoctorInfo]
+//! GET  /v1/openapi.json    GET /metrics
+//! ```
+//!
+//! Errors have a status of 400 and above and an [`ErrorInfo`] as their body. A stream's events carry
+//! their number as `id`, so that a client which sends it back in `Last-Event-ID` misses nothing that
+//! the host still has; event `missed` says how many were lost.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostInfo {
+    pub version: String,
+    pub directory: String,
+    pub state: String,
+    pub pid: u32,
+    pub started_at: String,
+    pub workers: usize,
+    pub supervisors: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    pub name: String,
+    /// `worker` or `command`.
+    pub kind: String,
+    /// `down`, `starting`, `running`, `probation`, `rolling-back`, `stopping`, `restarting` or `isolated`.
+    pub state: String,
+    /// Why, where the state alone does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub revision: u64,
+    /// blake3 of the component that serves, lowercase hex.
+    pub component: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How what runs relates to the file in the directory: `same`, `override` (a command put another
+    /// revision in its place), `rejected` (the file's component was rolled back or called off), or
+    /// `none` (no file).
+    pub file: String,
+    pub exports: Vec<String>,
+    pub incarnation: u64,
+    /// Since the last start; absent when it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
+    pub restarts: u64,
+    /// Messages that wait, and how many may.
+    pub mailbox: usize,
+    pub mailbox_max: usize,
+    pub memory_bytes: u64,
+    pub memory_max_bytes: u64,
+    pub handled: u64,
+    pub rejected: u64,
+    pub expired: u64,
+    pub refused: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<String>,
+    /// While in probation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probation_left_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorInfo {
+    /// `/` for the root.
+    pub name: String,
+    pub strategy: String,
+    pub running: bool,
+    pub intensity: u32,
+    pub period_ms: u64,
+    /// Restarts within the period.
+    pub restarts: u32,
+    /// In start order.
+    pub children: Vec<ChildInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ChildInfo {
+    Worker(WorkerInfo),
+    Supervisor(SupervisorInfo),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeInfo {
+    pub worker: String,
+    /// `rehearsed` (a dry run), `probation`, `committed`, `called-off` or `rolled-back`.
+    pub outcome: String,
+    pub revision: u64,
+    pub from: String,
+    pub to: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<RehearsalInfo>,
+    /// From the boundary to the first message the new revision could take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probation_ms: Option<u64>,
+    /// Why it was called off, rolled back or committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Messages handed to the old revision by a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RehearsalInfo {
+    pub took_us: u64,
+    pub fuel: u64,
+    pub memory_bytes: u64,
+    pub state_before_bytes: u64,
+    pub state_after_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_before: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_after: Option<u32>,
+    pub health: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevisionInfo {
+    pub number: u64,
+    pub component: String,
+    pub at: String,
+    /// `deployed`, `upgrade` or `rollback`.
+    pub why: String,
+    /// `operator`, `directory` or `host`.
+    pub by: String,
+    pub verdict: String,
+    pub note: String,
+    /// Whether it serves now.
+    pub current: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateInfo {
+    pub schema: u32,
+    pub media_type: String,
+    pub bytes: u64,
+    /// The state itself where it is JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckInfo {
+    pub component: String,
+    pub bytes: u64,
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    pub exports: Vec<String>,
+    pub compile_ms: u64,
+    /// With `against`: whether it could take that worker's place, and what a rehearsal learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fits: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<RehearsalInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LedgerInfo {
+    pub seq: u64,
+    pub at: String,
+    pub worker: String,
+    pub action: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    pub by: String,
+    pub detail: String,
+    /// Hash of this entry, which the next one contains.
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventInfo {
+    pub seq: u64,
+    pub at: String,
+    pub kind: String,
+    /// `info`, `warn` or `error`.
+    pub level: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogInfo {
+    pub seq: u64,
+    pub at: String,
+    pub worker: String,
+    pub level: String,
+    pub text: String,
+}
+
+/// One thing that `paguro doctor` looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DoctorInfo {
+    pub what: String,
+    /// `ok`, `warn` or `error`.
+    pub verdict: String,
+    pub detail: String,
+    /// What to do about it, if anything.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub help: String,
+}
+
+/// Why a request failed, for a person: what failed, why, and what to run next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorInfo {
+    /// One of the words of [`ErrorInfo::CODES`].
+    pub code: String,
+    pub message: String,
+    /// Why, where `message` does not say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+    /// A command or an act that helps.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub help: String,
+}
+
+impl ErrorInfo {
+    /// Every code, with its HTTP status. `called-off` and `rolled-back` end the CLI with 4, `usage`
+    /// with 2, all others with 1.
+    pub const CODES: &'static [(&'static str, u16)] = &[
+        ("usage", 400),
+        ("unauthorized", 401),
+        ("not-found", 404),
+        ("timeout", 504),
+        ("overloaded", 503),
+        ("circuit-open", 503),
+        ("cycle", 508),
+        ("down", 502),
+        ("rejected", 422),
+        ("too-large", 413),
+        ("not-a-worker", 415),
+        ("same-component", 409),
+        ("under-way", 409),
+        ("not-in-probation", 409),
+        ("nothing-to-roll-back-to", 409),
+        ("already-running", 409),
+        ("no-state", 409),
+        ("called-off", 409),
+        ("rolled-back", 409),
+        ("stopping", 503),
+        ("disk", 507),
+        ("internal", 500),
+    ];
+}

@@ -1,0 +1,244 @@
+//! The database: what a host must know after it was killed. Workers, their revisions, the last
+//! snapshot of each, what was rejected, and the ledger.
+//!
+//! SQLite in WAL mode behind one thread that writes, so that requests from many tasks share one
+//! sync of the disk:
+//!
+//! ```text
+//! commit, submit --> bounded queue --> writer: gather -> one transaction -> answer each request
+//! workers, ledger, ... --------------> a second, read-only connection
+//! ```
+//!
+//! A request is all or nothing, and durable when its future resolves: it survives `kill -9` and a
+//! loss of power, as far as the disk keeps what it has synced. Requests are carried out in the
+//! order in which they were queued. Reads see every request whose future has resolved.
+
+mod changes;
+mod error;
+mod reader;
+mod records;
+mod rows;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use self::reader::Reader;
+use self::writer::{Request, Writer};
+use super::ledger::{Head, LedgerBroken, LedgerEntry};
+use crate::base::{Clock, ComponentHash, Name, bounds};
+
+pub use self::error::DatabaseError;
+pub use self::records::{Change, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord};
+pub use self::schema::{Options, PAGE_BYTES};
+pub use self::writer::Stats;
+
+/// A handle on the open database; clones share it. When the last one is dropped, what is queued is
+/// still written, and the drop waits for that.
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    reader: Reader,
+    stats: Arc<Mutex<Stats>>,
+    // Dropped in this order: the thread ends once there is no sender left.
+    requests: mpsc::Sender<Request>,
+    thread: WriterThread,
+}
+
+/// A queued request. It is carried out whether or not this is awaited or dropped; awaiting it
+/// tells the outcome.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<(), DatabaseError>>);
+
+impl Database {
+    /// Opens the database, creates it (mode 0600) or brings it to the newest schema. The caller
+    /// must hold the state directory: a second writer would fork the ledger. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::Newer`] for a database that a newer Paguro wrote, which is left as it is;
+    /// [`DatabaseError::Corrupt`] for a file that is none.
+    pub fn open(path: &Path, clock: Clock) -> Result<Database, DatabaseError> {
+        Database::open_with(path, clock, Options::default())
+    }
+
+    /// [`Database::open`] with settings.
+    pub fn open_with(path: &Path, clock: Clock, options: Options) -> Result<Database, DatabaseError> {
+        let connection = schema::open_for_writing(path, options)?;
+        let reader = Reader::new(path)?;
+        let head = match reader.ledger_last()? {
+            Some(entry) => Head { seq: entry.seq, digest: entry.digest },
+            None => Head::EMPTY,
+        };
+        let stats = Arc::new(Mutex::new(Stats::default()));
+        let (requests, queue) = mpsc::channel(bounds::DATABASE_QUEUE_MAX);
+        let writer = Writer::new(connection, path, head, clock, stats.clone());
+        let thread = std::thread::Builder::new()
+            .name("paguro-database".to_string())
+            .spawn(move || writer.run(queue))
+            .map_err(|error| DatabaseError::io(path, error))?;
+        let thread = WriterThread(Mutex::new(Some(thread)));
+        Ok(Database { shared: Arc::new(Shared { path: path.to_path_buf(), reader, stats, requests, thread }) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Carries out all of `changes` or none, and resolves when they are durable. Waits for room in
+    /// the queue. Dropped while it waits for room, nothing is done; later, the changes are carried
+    /// out all the same. Without changes it waits for everything that was queued before.
+    ///
+    /// # Errors
+    ///
+    /// After an error nothing of `changes` is there. One exception: if the disk failed while the
+    /// changes were synced and the power then fails, they may be there after all.
+    pub async fn commit(&self, changes: Vec<Change>) -> Result<(), DatabaseError> {
+        let (request, pending) = commit_request(changes);
+        self.shared.requests.send(request).await.map_err(|_| DatabaseError::Closed)?;
+        pending.await
+    }
+
+    /// Queues `changes` at once, behind everything queued before. For callers that need the order
+    /// and not, or not yet, the outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::QueueFull`] when [`bounds::DATABASE_QUEUE_MAX`] requests wait: then nothing
+    /// was queued.
+    pub fn submit(&self, changes: Vec<Change>) -> Result<Pending, DatabaseError> {
+        let (request, pending) = commit_request(changes);
+        match self.shared.requests.try_send(request) {
+            Ok(()) => Ok(pending),
+            Err(TrySendError::Full(_)) => Err(DatabaseError::QueueFull),
+            Err(TrySendError::Closed(_)) => Err(DatabaseError::Closed),
+        }
+    }
+
+    /// Carries out what was queued before and ends the writer. Later requests, through any handle,
+    /// fail with [`DatabaseError::Closed`]; reads still work. Closing twice is no error.
+    pub async fn close(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.shared.requests.send(Request::Close(done)).await.is_ok() {
+            // An error means that the writer ended before it came to this: closed is closed.
+            let _ = ended.await;
+        }
+        self.shared.thread.join();
+    }
+
+    /// What the writer has done since the database was opened.
+    pub fn stats(&self) -> Stats {
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads. Each blocks for as long as the disk takes, and on other reads.
+impl Database {
+    /// Every worker there ever was, by name, those that were removed included.
+    pub fn workers(&self) -> Result<Vec<WorkerRecord>, DatabaseError> {
+        self.shared.reader.workers()
+    }
+
+    pub fn worker(&self, name: &Name) -> Result<Option<WorkerRecord>, DatabaseError> {
+        self.shared.reader.worker(name)
+    }
+
+    /// A worker's history, oldest first; at most [`bounds::REVISIONS_MAX`] and those not settled.
+    pub fn revisions(&self, name: &Name) -> Result<Vec<RevisionRecord>, DatabaseError> {
+        self.shared.reader.revisions(name)
+    }
+
+    pub fn snapshot(&self, name: &Name) -> Result<Option<SnapshotRecord>, DatabaseError> {
+        self.shared.reader.snapshot(name)
+    }
+
+    /// The components that are not to be tried again for this worker, oldest first.
+    pub fn rejections(&self, name: &Name) -> Result<Vec<RejectedRecord>, DatabaseError> {
+        self.shared.reader.rejections(name)
+    }
+
+    /// The first `limit` entries after `after_seq`, oldest first; from the start with 0.
+    pub fn ledger(&self, after_seq: u64, limit: usize) -> Result<Vec<LedgerEntry>, DatabaseError> {
+        self.shared.reader.ledger(after_seq, limit)
+    }
+
+    /// The last `limit` entries about `name` itself, oldest first.
+    pub fn ledger_for(&self, name: &Name, limit: usize) -> Result<Vec<LedgerEntry>, DatabaseError> {
+        self.shared.reader.ledger_for(name, limit)
+    }
+
+    pub fn ledger_last(&self) -> Result<Option<LedgerEntry>, DatabaseError> {
+        self.shared.reader.ledger_last()
+    }
+
+    /// Checks the whole ledger and gives the number of entries. An entry that cannot be read is a
+    /// broken one. Takes about a second per million entries; other reads go on in between.
+    pub fn verify_ledger(&self) -> Result<u64, LedgerBroken> {
+        self.shared.reader.verify_ledger()
+    }
+
+    /// Every component that a worker, a revision or a snapshot names: the files that must be kept.
+    /// Rejections do not count, a rejected component is never run.
+    pub fn components_in_use(&self) -> Result<BTreeSet<ComponentHash>, DatabaseError> {
+        self.shared.reader.components_in_use()
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Database").field(&self.shared.path).finish()
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<(), DatabaseError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // A request that is dropped unanswered came after a close.
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(DatabaseError::Closed)))
+    }
+}
+
+fn commit_request(changes: Vec<Change>) -> (Request, Pending) {
+    let (answer, outcome) = oneshot::channel();
+    (Request::Commit { changes, answer }, Pending(outcome))
+}
+
+/// The writer's thread; dropping this waits for its end.
+struct WriterThread(Mutex<Option<JoinHandle<()>>>);
+
+impl WriterThread {
+    fn join(&self) {
+        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // An answer may wake a task that the writer's own thread then drops, and with it the
+            // last handle: a thread cannot wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                // A panic there has been printed, and every request has been told.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        self.join();
+    }
+}

@@ -1,0 +1,139 @@
+//! Carries out changes inside the transaction of a group.
+
+use rusqlite::{Connection, params};
+
+use super::records::{Change, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
+use super::rows::Column;
+use crate::base::{Name, bounds};
+use crate::record::ledger::{Head, LedgerEntry};
+
+/// Carries out `change`. `head` is moved along when it is an entry of the ledger.
+pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -> rusqlite::Result<()> {
+    match change {
+        Change::PutWorker(record) => put_worker(connection, record),
+        Change::PutRevision(worker, record) => {
+            put_revision(connection, worker, record)?;
+            trim_revisions(connection, worker, record)
+        }
+        Change::PutSnapshot(worker, record) => put_snapshot(connection, worker, record),
+        Change::DropSnapshot(worker) => delete(connection, "DELETE FROM snapshot WHERE worker = ?1", worker),
+        Change::Reject(worker, record) => put_rejection(connection, worker, record),
+        Change::ClearRejections(worker) => delete(connection, "DELETE FROM rejection WHERE worker = ?1", worker),
+        Change::Ledger(new) => put_ledger_entry(connection, &head.append(new)),
+    }
+}
+
+/// The worker that must have a record for `change` to be possible.
+pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
+    match change {
+        Change::PutRevision(name, _) | Change::PutSnapshot(name, _) | Change::Reject(name, _) => Some(name),
+        Change::PutWorker(_) | Change::DropSnapshot(_) | Change::ClearRejections(_) | Change::Ledger(_) => None,
+    }
+}
+
+fn put_worker(connection: &Connection, record: &WorkerRecord) -> rusqlite::Result<()> {
+    // Not INSERT OR REPLACE: that deletes first, and revisions refer to the row.
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO worker (name, component, revision, file, overridden, removed, incarnation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (name) DO UPDATE SET component = ?2, revision = ?3, file = ?4, overridden = ?5, removed = ?6,
+             incarnation = ?7",
+    )?;
+    statement.execute(params![
+        Column(&record.name),
+        Column(record.component),
+        Column(record.revision),
+        record.file.map(Column),
+        record.overridden,
+        record.removed,
+        Column(record.incarnation),
+    ])?;
+    Ok(())
+}
+
+fn put_revision(connection: &Connection, worker: &Name, record: &RevisionRecord) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO revision (worker, number, component, at, why, by, verdict, note)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (worker, number) DO UPDATE SET component = ?3, at = ?4, why = ?5, by = ?6, verdict = ?7, note = ?8",
+    )?;
+    statement.execute(params![
+        Column(worker),
+        Column(record.number),
+        Column(record.component),
+        Column(record.at),
+        Column(record.why),
+        Column(record.by),
+        Column(record.verdict),
+        record.note,
+    ])?;
+    Ok(())
+}
+
+fn trim_revisions(connection: &Connection, worker: &Name, kept: &RevisionRecord) -> rusqlite::Result<()> {
+    // `is_settled`, in SQL: a test holds the two together.
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM revision WHERE worker = ?1 AND number IN (
+             SELECT number FROM revision
+             WHERE worker = ?1 AND verdict NOT IN ('rehearsing', 'probation') AND number <> ?2
+                 AND number <> (SELECT revision FROM worker WHERE name = ?1)
+             ORDER BY number
+             LIMIT max(0, (SELECT count(*) FROM revision WHERE worker = ?1) - ?3))",
+    )?;
+    let max = bounds::REVISIONS_MAX as u64;
+    statement.execute(params![Column(worker), Column(kept.number), Column(max)])?;
+    Ok(())
+}
+
+fn put_snapshot(connection: &Connection, worker: &Name, record: &SnapshotRecord) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO snapshot (worker, component, revision, at, messages, schema, media_type, data)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (worker) DO UPDATE SET component = ?2, revision = ?3, at = ?4, messages = ?5, schema = ?6,
+             media_type = ?7, data = ?8",
+    )?;
+    statement.execute(params![
+        Column(worker),
+        Column(record.component),
+        Column(record.revision),
+        Column(record.at),
+        Column(record.messages),
+        record.snapshot.schema,
+        record.snapshot.media_type,
+        &record.snapshot.data[..],
+    ])?;
+    Ok(())
+}
+
+fn put_rejection(connection: &Connection, worker: &Name, record: &RejectedRecord) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO rejection (worker, component, at, why) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (worker, component) DO UPDATE SET at = ?3, why = ?4",
+    )?;
+    statement.execute(params![Column(worker), Column(record.component), Column(record.at), record.why])?;
+    Ok(())
+}
+
+fn put_ledger_entry(connection: &Connection, entry: &LedgerEntry) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO ledger (seq, at, worker, action, component, by, detail, previous, digest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    statement.execute(params![
+        Column(entry.seq),
+        Column(entry.at),
+        Column(&entry.worker),
+        Column(entry.action),
+        entry.hash.map(Column),
+        Column(entry.by),
+        entry.detail,
+        &entry.previous[..],
+        &entry.digest[..],
+    ])?;
+    Ok(())
+}
+
+fn delete(connection: &Connection, sql: &str, worker: &Name) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([Column(worker)])?;
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Reads, through a connection of their own: in WAL mode they neither wait for the writer nor hold
+//! it up, and see what is committed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Params, Row};
+
+use super::error::DatabaseError;
+use super::records::{RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
+use super::rows::{self, Column};
+use super::schema;
+use crate::base::{ComponentHash, Name, bounds};
+use crate::record::ledger::{Head, LedgerBroken, LedgerEntry};
+
+pub(super) struct Reader {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
+
+impl Reader {
+    pub(super) fn new(path: &Path) -> Result<Reader, DatabaseError> {
+        Ok(Reader { connection: Mutex::new(schema::open_for_reading(path)?), path: path.to_path_buf() })
+    }
+
+    pub(super) fn workers(&self) -> Result<Vec<WorkerRecord>, DatabaseError> {
+        self.all("SELECT * FROM worker ORDER BY name", [], rows::worker)
+    }
+
+    pub(super) fn worker(&self, name: &Name) -> Result<Option<WorkerRecord>, DatabaseError> {
+        self.one("SELECT * FROM worker WHERE name = ?1", [Column(name)], rows::worker)
+    }
+
+    pub(super) fn revisions(&self, name: &Name) -> Result<Vec<RevisionRecord>, DatabaseError> {
+        self.all("SELECT * FROM revision WHERE worker = ?1 ORDER BY number", [Column(name)], rows::revision)
+    }
+
+    pub(super) fn snapshot(&self, name: &Name) -> Result<Option<SnapshotRecord>, DatabaseError> {
+        self.one("SELECT * FROM snapshot WHERE worker = ?1", [Column(name)], rows::snapshot)
+    }
+
+    pub(super) fn rejections(&self, name: &Name) -> Result<Vec<RejectedRecord>, DatabaseError> {
+        let sql = "SELECT * FROM rejection WHERE worker = ?1 ORDER BY at, component";
+        self.all(sql, [Column(name)], rows::rejection)
+    }
+
+    pub(super) fn ledger(&self, after_seq: u64, limit: usize) -> Result<Vec<LedgerEntry>, DatabaseError> {
+        let sql = "SELECT * FROM ledger WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        // More than can be counted: nothing comes after it.
+        let after = after_seq.min(i64::MAX as u64);
+        self.all(sql, (Column(after), Column(row_limit(limit))), rows::ledger_entry)
+    }
+
+    pub(super) fn ledger_for(&self, name: &Name, limit: usize) -> Result<Vec<LedgerEntry>, DatabaseError> {
+        let sql = "SELECT * FROM (SELECT * FROM ledger WHERE worker = ?1 ORDER BY seq DESC LIMIT ?2) ORDER BY seq";
+        self.all(sql, (Column(name), Column(row_limit(limit))), rows::ledger_entry)
+    }
+
+    pub(super) fn ledger_last(&self) -> Result<Option<LedgerEntry>, DatabaseError> {
+        self.one("SELECT * FROM ledger ORDER BY seq DESC LIMIT 1", [], rows::ledger_entry)
+    }
+
+    pub(super) fn verify_ledger(&self) -> Result<u64, LedgerBroken> {
+        let mut head = Head::EMPTY;
+        loop {
+            // By pages, so that a long ledger is neither held in memory nor in the way of others.
+            let page = self.ledger(head.seq, bounds::PAGE_ROWS_MAX).map_err(|error| LedgerBroken {
+                seq: head.seq + 1,
+                why: format!("it, or one soon after, cannot be read: {error}"),
+            })?;
+            if page.is_empty() {
+                return Ok(head.seq);
+            }
+            for entry in &page {
+                head.follow(entry)?;
+            }
+        }
+    }
+
+    pub(super) fn components_in_use(&self) -> Result<BTreeSet<ComponentHash>, DatabaseError> {
+        let sql = "SELECT component FROM worker UNION SELECT component FROM revision
+                   UNION SELECT component FROM snapshot";
+        Ok(self.all(sql, [], |row| rows::get(row, "component"))?.into_iter().collect())
+    }
+
+    fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, DatabaseError> {
+        self.read(|connection| connection.prepare_cached(sql)?.query_map(params, row)?.collect())
+    }
+
+    fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, DatabaseError> {
+        self.read(|connection| connection.prepare_cached(sql)?.query_row(params, row).optional())
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, DatabaseError> {
+        // A panic while it was held left the connection as it was: reads change nothing.
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&connection).map_err(|error| DatabaseError::sqlite("read from the database", &self.path, error))
+    }
+}
+
+/// A negative limit would be none.
+fn row_limit(limit: usize) -> u64 {
+    (limit as u64).min(i64::MAX as u64)
+}

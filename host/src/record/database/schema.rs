@@ -1,0 +1,180 @@
+//! How the database is laid out, how an older layout becomes the newest, and how connections are
+//! set up.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::DatabaseError;
+
+/// Each brings a database from the version that is its index to the next. Never change one that
+/// was released; add one.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+/// The version this program writes.
+pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+
+const VERSION_1: &str = "
+    CREATE TABLE worker (
+        name        TEXT PRIMARY KEY NOT NULL,
+        component   BLOB NOT NULL CHECK (length(component) = 32),
+        revision    INTEGER NOT NULL,
+        file        BLOB CHECK (length(file) = 32),
+        overridden  INTEGER NOT NULL,
+        removed     INTEGER NOT NULL,
+        incarnation INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE revision (
+        worker    TEXT NOT NULL REFERENCES worker (name),
+        number    INTEGER NOT NULL,
+        component BLOB NOT NULL CHECK (length(component) = 32),
+        at        INTEGER NOT NULL,
+        why       TEXT NOT NULL,
+        by        TEXT NOT NULL,
+        verdict   TEXT NOT NULL,
+        note      TEXT NOT NULL,
+        PRIMARY KEY (worker, number)
+    ) STRICT, WITHOUT ROWID;
+
+    -- With rowid: large rows do not belong into a B-tree of keys.
+    CREATE TABLE snapshot (
+        worker     TEXT PRIMARY KEY NOT NULL REFERENCES worker (name),
+        component  BLOB NOT NULL CHECK (length(component) = 32),
+        revision   INTEGER NOT NULL,
+        at         INTEGER NOT NULL,
+        messages   INTEGER NOT NULL,
+        schema     INTEGER NOT NULL,
+        media_type TEXT NOT NULL,
+        data       BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE rejection (
+        worker    TEXT NOT NULL REFERENCES worker (name),
+        component BLOB NOT NULL CHECK (length(component) = 32),
+        at        INTEGER NOT NULL,
+        why       TEXT NOT NULL,
+        PRIMARY KEY (worker, component)
+    ) STRICT, WITHOUT ROWID;
+
+    -- No reference to worker: the ledger outlives what it is about.
+    CREATE TABLE ledger (
+        seq       INTEGER PRIMARY KEY NOT NULL,
+        at        INTEGER NOT NULL,
+        worker    TEXT NOT NULL,
+        action    TEXT NOT NULL,
+        component BLOB CHECK (length(component) = 32),
+        by        TEXT NOT NULL,
+        detail    TEXT NOT NULL,
+        previous  BLOB NOT NULL CHECK (length(previous) = 32),
+        digest    BLOB NOT NULL CHECK (length(digest) = 32)
+    ) STRICT;
+    CREATE INDEX ledger_by_worker ON ledger (worker, seq);
+    CREATE TRIGGER ledger_keeps_entries BEFORE DELETE ON ledger
+        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
+    CREATE TRIGGER ledger_keeps_content BEFORE UPDATE ON ledger
+        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
+";
+
+/// Bytes of a page of the database file.
+pub const PAGE_BYTES: u32 = 4_096;
+
+/// How long a connection waits for a lock of another program, such as a backup. Then the request
+/// fails.
+const BUSY_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes that the write-ahead log keeps after a checkpoint. It grows beyond only while one large
+/// group is written.
+const WAL_BYTES_KEPT: u64 = 16 << 20;
+
+/// Statements that a connection keeps prepared: more than there are.
+const STATEMENTS_MAX: usize = 32;
+
+/// Settings of the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Size bound of the database file, in pages of [`PAGE_BYTES`]; `None` for SQLite's own, which
+    /// is some terabytes. What does not fit fails with [`DatabaseError::DiskFull`]. A file that is
+    /// larger already keeps its size. The write-ahead log beside it is not counted.
+    pub page_count_max: Option<u32>,
+}
+
+pub(super) fn open_for_writing(path: &Path, options: Options) -> Result<Connection, DatabaseError> {
+    refuse_newer(path)?;
+    create_private(path).map_err(|error| DatabaseError::io(path, error))?;
+    let failed = |error| DatabaseError::sqlite("open the database", path, error);
+    let mut connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(failed)?;
+    prepare(&connection).map_err(failed)?;
+    set_up_writing(&connection, options).map_err(failed)?;
+    migrate(&mut connection).map_err(|error| DatabaseError::sqlite("bring the database up to date", path, error))?;
+    Ok(connection)
+}
+
+/// The database must have been opened for writing before.
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, DatabaseError> {
+    let failed = |error| DatabaseError::sqlite("open the database for reading", path, error);
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(failed)?;
+    prepare(&connection).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Looks at an existing database through a connection that cannot write, not even tidy up when it
+/// is closed: the newer program may need the file just as it is.
+fn refuse_newer(path: &Path) -> Result<(), DatabaseError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let found = open_for_reading(path)?
+        .query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))
+        .map_err(|error| DatabaseError::sqlite("read the database's version", path, error))?;
+    if found > VERSION {
+        return Err(DatabaseError::Newer { found, known: VERSION, path: path.to_path_buf() });
+    }
+    Ok(())
+}
+
+/// SQLite would create the file with the umask's mode, and gives its companions the mode it has.
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.busy_timeout(BUSY_TIME)
+}
+
+fn set_up_writing(connection: &Connection, options: Options) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    // These answer with the value in force.
+    let set = |pragma: String| connection.query_row(&pragma, [], |_| Ok(()));
+    set("PRAGMA journal_mode = WAL".to_string())?;
+    set(format!("PRAGMA journal_size_limit = {WAL_BYTES_KEPT}"))?;
+    if let Some(pages) = options.page_count_max {
+        set(format!("PRAGMA max_page_count = {pages}"))?;
+    }
+    // In WAL mode FULL syncs at each commit; NORMAL would lose the last ones with the power.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// All or nothing: a host that is killed here finds the old layout.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    for migration in MIGRATIONS.iter().skip(found as usize) {
+        transaction.execute_batch(migration)?;
+    }
+    if found < VERSION {
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}

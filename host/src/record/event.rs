@@ -1,0 +1,239 @@
+//! Typed events: volatile facts, emitted by every layer before anything else consumes them.
+//! Logs, metrics, `paguro events` and the tests' checkers all read this one stream.
+//!
+//! What happens for each message is counted (`runtime::mailbox::Counters`), not emitted: an event
+//! costs more than a message.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::base::units::{show_duration, show_size};
+use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber};
+
+/// How much a reader should care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    HostStarted { directory: String },
+    HostStopping,
+    /// What the last run left behind was taken up.
+    Recovered { worker: Name, note: String },
+
+    SupervisorStarted { supervisor: Name },
+    SupervisorStopped { supervisor: Name },
+    /// More restarts than the intensity allows within the period.
+    SupervisorGaveUp { supervisor: Name, restarts: u32, period: Duration, last: Name },
+
+    WorkerStarted { worker: Name, incarnation: Incarnation, component: ComponentHash, from: Origin, took: Duration },
+    WorkerStartFailed { worker: Name, component: ComponentHash, reason: ExitReason },
+    WorkerExited { worker: Name, incarnation: Incarnation, reason: ExitReason },
+    WorkerStopped { worker: Name },
+    RestartScheduled { worker: Name, delay: Duration, restarts: u32 },
+    /// Not started again until an operator or a new file says so.
+    WorkerIsolated { worker: Name, why: String },
+
+    /// A message that was accepted and will not be handled; nobody waits for it.
+    DeadLetter { worker: Name, sort: &'static str, bytes: usize, reason: String },
+    /// A cast, timer or other fact that the handler answered with an error.
+    MessageFailed { worker: Name, sort: &'static str, error: String },
+    /// A named bound was reached.
+    BoundReached { worker: Name, bound: &'static str, value: u64 },
+
+    SnapshotFailed { worker: Name, error: String },
+    HealthChanged { worker: Name, status: String },
+
+    UpgradeRequested { worker: Name, from: ComponentHash, to: ComponentHash },
+    UpgradeRehearsed { worker: Name, to: ComponentHash, took: Duration, state: u64 },
+    UpgradeSwitched { worker: Name, revision: RevisionNumber, to: ComponentHash, pause: Duration },
+    UpgradeCommitted { worker: Name, revision: RevisionNumber, why: String },
+    UpgradeCalledOff { worker: Name, to: ComponentHash, phase: &'static str, reason: String },
+    RolledBack { worker: Name, revision: RevisionNumber, to: ComponentHash, replayed: usize, reason: String },
+
+    SettingsChanged { name: Name, in_place: Vec<&'static str>, restarted: Vec<&'static str> },
+    PolicyChanged { supervisor: Name },
+    ChildAdded { name: Name },
+    ChildRemoved { name: Name },
+    /// Something in the directory cannot be used; what ran before goes on.
+    DirectoryProblem { path: String, message: String, help: String },
+
+    DatabaseFailed { what: &'static str, error: String },
+}
+
+/// Where a starting instance's state came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Fresh,
+    Snapshot,
+}
+
+impl Event {
+    /// The event's name on the wire and in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::HostStarted { .. } => "host-started",
+            Event::HostStopping => "host-stopping",
+            Event::Recovered { .. } => "recovered",
+            Event::SupervisorStarted { .. } => "supervisor-started",
+            Event::SupervisorStopped { .. } => "supervisor-stopped",
+            Event::SupervisorGaveUp { .. } => "supervisor-gave-up",
+            Event::WorkerStarted { .. } => "worker-started",
+            Event::WorkerStartFailed { .. } => "worker-start-failed",
+            Event::WorkerExited { .. } => "worker-exited",
+            Event::WorkerStopped { .. } => "worker-stopped",
+            Event::RestartScheduled { .. } => "restart-scheduled",
+            Event::WorkerIsolated { .. } => "worker-isolated",
+            Event::DeadLetter { .. } => "dead-letter",
+            Event::MessageFailed { .. } => "message-failed",
+            Event::BoundReached { .. } => "bound-reached",
+            Event::SnapshotFailed { .. } => "snapshot-failed",
+            Event::HealthChanged { .. } => "health-changed",
+            Event::UpgradeRequested { .. } => "upgrade-requested",
+            Event::UpgradeRehearsed { .. } => "upgrade-rehearsed",
+            Event::UpgradeSwitched { .. } => "upgrade-switched",
+            Event::UpgradeCommitted { .. } => "upgrade-committed",
+            Event::UpgradeCalledOff { .. } => "upgrade-called-off",
+            Event::RolledBack { .. } => "rolled-back",
+            Event::SettingsChanged { .. } => "settings-changed",
+            Event::PolicyChanged { .. } => "policy-changed",
+            Event::ChildAdded { .. } => "child-added",
+            Event::ChildRemoved { .. } => "child-removed",
+            Event::DirectoryProblem { .. } => "directory-problem",
+            Event::DatabaseFailed { .. } => "database-failed",
+        }
+    }
+
+    /// The worker or supervisor it is about.
+    pub fn subject(&self) -> Option<&Name> {
+        match self {
+            Event::Recovered { worker, .. }
+            | Event::WorkerStarted { worker, .. }
+            | Event::WorkerStartFailed { worker, .. }
+            | Event::WorkerExited { worker, .. }
+            | Event::WorkerStopped { worker }
+            | Event::RestartScheduled { worker, .. }
+            | Event::WorkerIsolated { worker, .. }
+            | Event::DeadLetter { worker, .. }
+            | Event::MessageFailed { worker, .. }
+            | Event::BoundReached { worker, .. }
+            | Event::SnapshotFailed { worker, .. }
+            | Event::HealthChanged { worker, .. }
+            | Event::UpgradeRequested { worker, .. }
+            | Event::UpgradeRehearsed { worker, .. }
+            | Event::UpgradeSwitched { worker, .. }
+            | Event::UpgradeCommitted { worker, .. }
+            | Event::UpgradeCalledOff { worker, .. }
+            | Event::RolledBack { worker, .. } => Some(worker),
+            Event::SupervisorStarted { supervisor }
+            | Event::SupervisorStopped { supervisor }
+            | Event::SupervisorGaveUp { supervisor, .. }
+            | Event::PolicyChanged { supervisor } => Some(supervisor),
+            Event::SettingsChanged { name, .. } | Event::ChildAdded { name } | Event::ChildRemoved { name } => Some(name),
+            Event::HostStarted { .. }
+            | Event::HostStopping
+            | Event::DirectoryProblem { .. }
+            | Event::DatabaseFailed { .. } => None,
+        }
+    }
+
+    pub fn level(&self) -> Level {
+        match self {
+            Event::WorkerExited { reason, .. } if reason.is_orderly() => Level::Info,
+            Event::WorkerExited { .. }
+            | Event::WorkerStartFailed { .. }
+            | Event::MessageFailed { .. }
+            | Event::BoundReached { .. }
+            | Event::DeadLetter { .. }
+            | Event::UpgradeCalledOff { .. }
+            | Event::RolledBack { .. }
+            | Event::DirectoryProblem { .. }
+            | Event::HealthChanged { .. }
+            | Event::RestartScheduled { .. } => Level::Warn,
+            Event::SupervisorGaveUp { .. }
+            | Event::WorkerIsolated { .. }
+            | Event::SnapshotFailed { .. }
+            | Event::DatabaseFailed { .. } => Level::Error,
+            _ => Level::Info,
+        }
+    }
+}
+
+/// One sentence for people, without the subject's name where `paguro events` shows it in a column.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::HostStarted { directory } => write!(f, "host started on {directory}"),
+            Event::HostStopping => f.write_str("host is stopping"),
+            Event::Recovered { note, .. } => f.write_str(note),
+            Event::SupervisorStarted { .. } => f.write_str("supervisor started"),
+            Event::SupervisorStopped { .. } => f.write_str("supervisor stopped"),
+            Event::SupervisorGaveUp { restarts, period, last, .. } => {
+                write!(f, "gave up: {restarts} restarts within {}, the last of {last:?}", show_duration(*period))
+            }
+            Event::WorkerStarted { incarnation, component, from, took, .. } => {
+                let from = match from {
+                    Origin::Fresh => "afresh",
+                    Origin::Snapshot => "from its snapshot",
+                };
+                let took = show_duration(*took);
+                write!(f, "started {from} on {} in {took}, incarnation {incarnation}", component.short())
+            }
+            Event::WorkerStartFailed { component, reason, .. } => {
+                write!(f, "did not start on {}: {reason}", component.short())
+            }
+            Event::WorkerExited { reason, incarnation, .. } => {
+                write!(f, "incarnation {incarnation} ended: {reason}")?;
+                match reason.backtrace() {
+                    [] => Ok(()),
+                    frames => write!(f, "; in {}", frames[..frames.len().min(3)].join(" < ")),
+                }
+            }
+            Event::WorkerStopped { .. } => f.write_str("stopped"),
+            Event::RestartScheduled { delay, restarts, .. } if delay.is_zero() => {
+                write!(f, "restarts at once (restart {restarts} in the period)")
+            }
+            Event::RestartScheduled { delay, restarts, .. } => {
+                write!(f, "restarts in {} (restart {restarts} in the period)", show_duration(*delay))
+            }
+            Event::WorkerIsolated { why, .. } => write!(f, "isolated: {why}"),
+            Event::DeadLetter { sort, bytes, reason, .. } => write!(f, "a {sort} of {bytes} bytes was not handled: {reason}"),
+            Event::MessageFailed { sort, error, .. } => write!(f, "a {sort} failed: {error}"),
+            Event::BoundReached { bound, value, .. } => write!(f, "bound reached: {bound}, {value}"),
+            Event::SnapshotFailed { error, .. } => write!(f, "its state was not saved: {error}"),
+            Event::HealthChanged { status, .. } => write!(f, "health: {status}"),
+            Event::UpgradeRequested { from, to, .. } => write!(f, "upgrade from {} to {}", from.short(), to.short()),
+            Event::UpgradeRehearsed { to, took, state, .. } => {
+                write!(f, "rehearsed {} in {} with {} of state", to.short(), show_duration(*took), show_size(*state))
+            }
+            Event::UpgradeSwitched { revision, to, pause, .. } => {
+                write!(f, "switched to revision {revision} ({}) after a pause of {}", to.short(), show_duration(*pause))
+            }
+            Event::UpgradeCommitted { revision, why, .. } => write!(f, "revision {revision} committed: {why}"),
+            Event::UpgradeCalledOff { to, phase, reason, .. } => {
+                write!(f, "upgrade to {} called off while it was {phase}: {reason}", to.short())
+            }
+            Event::RolledBack { revision, to, replayed, reason, .. } => write!(
+                f,
+                "revision {revision} rolled back to {}, {replayed} messages handed over: {reason}",
+                to.short()
+            ),
+            Event::SettingsChanged { in_place, restarted, .. } => {
+                let list = |keys: &[&str]| if keys.is_empty() { "nothing".to_string() } else { keys.join(", ") };
+                write!(f, "settings changed: {} in place, {} by a restart", list(in_place), list(restarted))
+            }
+            Event::PolicyChanged { .. } => f.write_str("policy changed"),
+            Event::ChildAdded { .. } => f.write_str("added"),
+            Event::ChildRemoved { .. } => f.write_str("removed; its state and history are kept"),
+            Event::DirectoryProblem { path, message, help } => {
+                write!(f, "{path}: {message}")?;
+                if help.is_empty() { Ok(()) } else { write!(f, "; {help}") }
+            }
+            Event::DatabaseFailed { what, error } => write!(f, "the database failed to {what}: {error}"),
+        }
+    }
+}

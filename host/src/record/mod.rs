@@ -1,0 +1,21 @@
+//! What happened, and what must not be forgotten. Depends on `base` alone, so that every layer can
+//! emit before it can do anything else.
+
+mod components;
+mod database;
+pub mod event;
+mod ledger;
+pub mod metrics;
+mod recorder;
+mod state_dir;
+
+pub use components::{ComponentFileError, ComponentFiles};
+pub use database::{
+    Change, Database, DatabaseError, Options, Pending, RejectedRecord, RevisionRecord, SnapshotRecord, Stats, Verdict,
+    Why, WorkerRecord,
+};
+pub use event::{Event, Level, Origin};
+pub use ledger::{Action, By, LedgerBroken, LedgerEntry, NewLedgerEntry};
+pub use metrics::{GuestMetric, Metrics};
+pub use recorder::{LogLine, Recorded, Recorder, Tape};
+pub use state_dir::{StateDir, StateDirError};

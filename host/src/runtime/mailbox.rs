@@ -1,0 +1,221 @@
+//! A worker's mailbox: a bounded queue of messages, and a small one of system messages that overtake
+//! them. It belongs to the worker, not to an instance: a restart, an upgrade and a rollback keep it.
+//!
+//! Senders never wait: a full mailbox refuses. What was accepted is taken in order, once.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::message::Message;
+use crate::base::bounds;
+
+/// `S` is the worker's system message; the mailbox does not look inside.
+pub struct Mailbox<S> {
+    queues: Mutex<Queues<S>>,
+    /// The worker's task waits here. One permit is enough: there is one taker.
+    wake: Notify,
+}
+
+struct Queues<S> {
+    system: VecDeque<S>,
+    messages: VecDeque<Message>,
+    max: usize,
+    closed: bool,
+}
+
+/// What the worker's task takes next.
+#[derive(Debug)]
+pub enum Next<S> {
+    System(S),
+    Message(Message),
+}
+
+/// Which messages the worker can take now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// It has a live instance.
+    All,
+    /// It has none: messages wait.
+    SystemOnly,
+}
+
+/// Why a message was not accepted. It is handed back.
+#[derive(Debug)]
+pub enum Refused {
+    Full,
+    /// The worker was removed.
+    Closed,
+}
+
+impl<S> Mailbox<S> {
+    /// `max`: messages that may wait.
+    pub fn new(max: usize) -> Mailbox<S> {
+        let queues = Queues { system: VecDeque::new(), messages: VecDeque::new(), max, closed: false };
+        Mailbox { queues: Mutex::new(queues), wake: Notify::new() }
+    }
+
+    pub fn push(&self, message: Message) -> Result<(), Refused> {
+        let mut queues = self.queues();
+        if queues.closed {
+            return Err(Refused::Closed);
+        }
+        if queues.messages.len() >= queues.max {
+            return Err(Refused::Full);
+        }
+        queues.messages.push_back(message);
+        drop(queues);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// A fact from the host (a timer, a down) is never refused: there are no more of them than the
+    /// worker has timers and monitors, which are bounded.
+    pub fn push_fact(&self, message: Message) {
+        let mut queues = self.queues();
+        if !queues.closed {
+            queues.messages.push_back(message);
+        }
+        drop(queues);
+        self.wake.notify_one();
+    }
+
+    /// System messages overtake all others; among themselves they keep their order.
+    pub fn push_system(&self, message: S) -> Result<(), S> {
+        let mut queues = self.queues();
+        if queues.closed || queues.system.len() >= bounds::SYSTEM_QUEUE_MAX {
+            return Err(message);
+        }
+        queues.system.push_back(message);
+        drop(queues);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// A system message from the supervisor, which has at most one start and one stop under way:
+    /// it needs no bound, and must not be refused by what operators sent.
+    pub fn push_supervision(&self, message: S) {
+        let mut queues = self.queues();
+        if !queues.closed {
+            queues.system.push_back(message);
+        }
+        drop(queues);
+        self.wake.notify_one();
+    }
+
+    /// What can be taken at once.
+    pub fn try_next(&self, take: Take) -> Option<Next<S>> {
+        let mut queues = self.queues();
+        if let Some(message) = queues.system.pop_front() {
+            return Some(Next::System(message));
+        }
+        match take {
+            Take::All => queues.messages.pop_front().map(Next::Message),
+            Take::SystemOnly => None,
+        }
+    }
+
+    /// Waits for the next. May be dropped at any time without losing a message.
+    pub async fn next(&self, take: Take) -> Next<S> {
+        loop {
+            if let Some(next) = self.try_next(take) {
+                return next;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Takes messages from the front while `wanted` says so, at most `max`.
+    pub fn take_while(&self, max: usize, wanted: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let mut queues = self.queues();
+        let count = queues.messages.iter().take(max).take_while(|message| wanted(message)).count();
+        queues.messages.drain(..count).collect()
+    }
+
+    /// Messages that wait.
+    pub fn len(&self) -> usize {
+        self.queues().messages.len()
+    }
+
+
+    /// A new bound holds for what comes; what waits already is kept.
+    pub fn set_max(&self, max: usize) {
+        self.queues().max = max;
+    }
+
+    /// Refuses everything from now on and hands over what waited.
+    pub fn close(&self) -> (Vec<S>, Vec<Message>) {
+        let mut queues = self.queues();
+        queues.closed = true;
+        (queues.system.drain(..).collect(), queues.messages.drain(..).collect())
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues<S>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Payload;
+
+    fn cast(text: &str) -> Message {
+        Message::Cast { message: Payload::from(text) }
+    }
+
+    fn text(next: Option<Next<&str>>) -> String {
+        match next {
+            Some(Next::System(name)) => name.to_string(),
+            Some(Next::Message(Message::Cast { message })) => String::from_utf8_lossy(&message).to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn system_messages_overtake_and_order_is_kept_within_a_class() {
+        let mailbox = Mailbox::new(10);
+        for message in [cast("1"), cast("2")] {
+            mailbox.push(message).unwrap();
+        }
+        mailbox.push_system("stop").unwrap();
+        mailbox.push_system("health").unwrap();
+        let taken: Vec<String> = (0..5).map(|_| text(mailbox.try_next(Take::All))).collect();
+        assert_eq!(taken, ["stop", "health", "1", "2", "None"]);
+    }
+
+    #[test]
+    fn a_full_mailbox_refuses_at_once_and_keeps_what_it_has() {
+        let mailbox: Mailbox<&str> = Mailbox::new(1);
+        mailbox.push(cast("1")).unwrap();
+        assert!(matches!(mailbox.push(cast("2")), Err(Refused::Full)));
+        mailbox.push_fact(cast("fact"));
+        mailbox.push_system("stop").unwrap();
+        assert_eq!(mailbox.len(), 2);
+        assert_eq!(text(mailbox.try_next(Take::SystemOnly)), "stop");
+        assert_eq!(text(mailbox.try_next(Take::SystemOnly)), "None");
+        assert_eq!(text(mailbox.try_next(Take::All)), "1");
+    }
+
+    #[test]
+    fn a_closed_mailbox_hands_over_what_waited_and_refuses() {
+        let mailbox: Mailbox<&str> = Mailbox::new(5);
+        mailbox.push(cast("1")).unwrap();
+        assert_eq!(mailbox.close().1.len(), 1);
+        assert!(matches!(mailbox.push(cast("2")), Err(Refused::Closed)));
+        assert!(mailbox.push_system("stop").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_waiting_taker_is_woken() {
+        let mailbox: std::sync::Arc<Mailbox<&str>> = std::sync::Arc::new(Mailbox::new(5));
+        let taker = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move { text(Some(mailbox.next(Take::All).await)) }
+        });
+        tokio::task::yield_now().await;
+        mailbox.push(cast("1")).unwrap();
+        assert_eq!(taker.await.unwrap(), "1");
+    }
+}

@@ -1,0 +1,80 @@
+//! Messages and where their answers go.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::base::{CallId, Name, Payload, Tick};
+use crate::sandbox::{CallError, Fact};
+
+/// What waits in a mailbox. Cloning shares payloads and the place where the answer goes, so that a
+/// message which is kept for a rollback can be handed over again.
+#[derive(Clone, Debug)]
+pub enum Message {
+    Call(Call),
+    Cast { message: Payload },
+    Fact(Fact),
+}
+
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub id: CallId,
+    /// `None` for a client outside the tree.
+    pub from: Option<Name>,
+    pub request: Payload,
+    /// After this nobody waits any more, and the work is not begun.
+    pub deadline: Tick,
+    pub reply: ReplyTo,
+}
+
+impl Message {
+    /// One word for events.
+    pub fn sort(&self) -> &'static str {
+        match self {
+            Message::Call(_) => "call",
+            Message::Cast { .. } => "cast",
+            Message::Fact(Fact::Timer(..)) => "timer",
+            Message::Fact(Fact::Down(..)) => "down",
+        }
+    }
+
+    /// Bytes of payload.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Message::Call(call) => call.request.len(),
+            Message::Cast { message } | Message::Fact(Fact::Timer(_, message)) => message.len(),
+            Message::Fact(Fact::Down(..)) => 0,
+        }
+    }
+}
+
+/// What a caller gets.
+pub type Outcome = Result<Payload, CallError>;
+
+/// The place where one answer goes. The first one counts; later ones find nobody waiting.
+#[derive(Clone)]
+pub struct ReplyTo(Arc<Mutex<Option<oneshot::Sender<Outcome>>>>);
+
+impl ReplyTo {
+    pub fn new() -> (ReplyTo, oneshot::Receiver<Outcome>) {
+        let (sender, receiver) = oneshot::channel();
+        (ReplyTo(Arc::new(Mutex::new(Some(sender)))), receiver)
+    }
+
+    /// False if it was answered before, or its caller has gone.
+    pub fn answer(&self, outcome: Outcome) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        sender.is_some_and(|sender| sender.send(outcome).is_ok())
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().is_some_and(|sender| !sender.is_closed())
+    }
+}
+
+impl std::fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_waiting() { "waiting" } else { "answered" })
+    }
+}

@@ -1,0 +1,199 @@
+//! Who is called what, who is in which group, who watches whom, and who waits for whom.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
+
+use super::worker::Shared;
+use crate::base::{MonitorId, Name, bounds};
+
+/// Names of workers. One lookup is one read lock and one hash.
+#[derive(Default)]
+pub struct Registry {
+    workers: RwLock<HashMap<Name, Arc<Shared>>>,
+}
+
+impl Registry {
+    pub fn get(&self, name: &Name) -> Option<Arc<Shared>> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// A name as a guest or a client writes it. One that is no name is one that nobody has.
+    pub fn find(&self, name: &str) -> Option<Arc<Shared>> {
+        self.get(&Name::parse(name).ok()?)
+    }
+
+    pub fn insert(&self, worker: Arc<Shared>) {
+        self.workers.write().unwrap_or_else(PoisonError::into_inner).insert(worker.name().clone(), worker);
+    }
+
+    pub fn remove(&self, name: &Name) {
+        self.workers.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// All workers by name.
+    pub fn all(&self) -> Vec<Arc<Shared>> {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = workers.values().cloned().collect();
+        all.sort_by(|a, b| a.name().cmp(b.name()));
+        all
+    }
+
+    /// The names most like this one, best first: what somebody may have meant.
+    pub fn nearest(&self, name: &str) -> Vec<String> {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let scored = workers.keys().map(|known| {
+            let whole = strsim::jaro_winkler(name, known.as_str());
+            let leaf = strsim::jaro_winkler(name, known.leaf());
+            (whole.max(leaf), known.to_string())
+        });
+        let mut near: Vec<(f64, String)> = scored.filter(|(score, _)| *score > 0.7).collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        near.into_iter().take(bounds::SUGGESTIONS_MAX).map(|(_, name)| name).collect()
+    }
+}
+
+/// Named groups of workers.
+#[derive(Default)]
+pub struct Groups {
+    groups: Mutex<BTreeMap<String, BTreeSet<Name>>>,
+}
+
+impl Groups {
+    pub fn join(&self, group: &str, member: &Name) {
+        self.groups().entry(group.to_string()).or_default().insert(member.clone());
+    }
+
+    pub fn leave(&self, group: &str, member: &Name) {
+        let mut groups = self.groups();
+        if let Some(members) = groups.get_mut(group) {
+            members.remove(member);
+            if members.is_empty() {
+                groups.remove(group);
+            }
+        }
+    }
+
+    pub fn members(&self, group: &str) -> Vec<Name> {
+        self.groups().get(group).map(|members| members.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<Name>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who is to be told when a worker stops.
+#[derive(Default)]
+pub struct Monitors {
+    watchers: Mutex<HashMap<Name, Vec<(Name, MonitorId)>>>,
+}
+
+impl Monitors {
+    pub fn watch(&self, target: &Name, watcher: &Name, monitor: MonitorId) {
+        self.watchers().entry(target.clone()).or_default().push((watcher.clone(), monitor));
+    }
+
+    pub fn unwatch(&self, target: &Name, watcher: &Name, monitor: MonitorId) {
+        let mut watchers = self.watchers();
+        if let Some(list) = watchers.get_mut(target) {
+            list.retain(|(name, id)| name != watcher || *id != monitor);
+            if list.is_empty() {
+                watchers.remove(target);
+            }
+        }
+    }
+
+    /// A monitor fires once: those who watched are taken out.
+    pub fn take(&self, target: &Name) -> Vec<(Name, MonitorId)> {
+        self.watchers().remove(target).unwrap_or_default()
+    }
+
+    fn watchers(&self) -> MutexGuard<'_, HashMap<Name, Vec<(Name, MonitorId)>>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who waits for whom. A worker waits for at most one other at a time, so the graph is a set of
+/// chains, and a new edge closes a cycle exactly if the chain from its far end leads back.
+#[derive(Default)]
+pub struct Waits {
+    edges: Mutex<HashMap<Name, Name>>,
+}
+
+/// One edge; it ends when this is dropped.
+pub struct Wait<'a> {
+    waits: &'a Waits,
+    caller: Name,
+}
+
+impl Waits {
+    /// `caller` is about to wait for `callee`. The error names the workers along the cycle, the
+    /// caller first and last.
+    pub fn enter(&self, caller: &Name, callee: &Name) -> Result<Wait<'_>, Vec<String>> {
+        let mut edges = self.edges();
+        let mut path = vec![caller.to_string()];
+        let mut at = callee;
+        loop {
+            path.push(at.to_string());
+            if at == caller {
+                return Err(path);
+            }
+            match edges.get(at) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        edges.insert(caller.clone(), callee.clone());
+        Ok(Wait { waits: self, caller: caller.clone() })
+    }
+
+    fn edges(&self) -> MutexGuard<'_, HashMap<Name, Name>> {
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.waits.edges().remove(&self.caller);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_cycle_is_refused_and_named() {
+        let waits = Waits::default();
+        let (a, b, c) = (name("a"), name("b"), name("c"));
+        let _ab = waits.enter(&a, &b).unwrap();
+        let bc = waits.enter(&b, &c).unwrap();
+        assert_eq!(waits.enter(&c, &a).err().unwrap(), ["c", "a", "b", "c"]);
+        assert_eq!(waits.enter(&c, &c).err().unwrap(), ["c", "c"]);
+        drop(bc);
+        assert!(waits.enter(&c, &a).is_ok());
+    }
+
+    #[test]
+    fn groups_and_monitors_leave_nothing_behind() {
+        let (groups, monitors) = (Groups::default(), Monitors::default());
+        let (a, b) = (name("a"), name("b"));
+        groups.join("g", &a);
+        groups.join("g", &b);
+        groups.leave("g", &a);
+        assert_eq!(groups.members("g"), [b.clone()]);
+        groups.leave("g", &b);
+        assert!(groups.groups().is_empty());
+        monitors.watch(&a, &b, MonitorId(1));
+        monitors.unwatch(&a, &b, MonitorId(1));
+        assert!(monitors.watchers().is_empty());
+        monitors.watch(&a, &b, MonitorId(2));
+        assert_eq!(monitors.take(&a), [(b, MonitorId(2))]);
+        assert!(monitors.take(&a).is_empty());
+    }
+}

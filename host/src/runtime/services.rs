@@ -1,0 +1,97 @@
+//! What all workers of a host share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::mailbox::Refused;
+use super::message::{Call, Message, Outcome, ReplyTo};
+use super::registry::{Groups, Monitors, Registry, Waits};
+use super::worker::Shared;
+use crate::base::{CallId, Clock, Name, Payload, Tick};
+use crate::record::{Database, Recorder};
+use crate::sandbox::{CallError, Sandbox};
+
+/// Deadline of a call that names none (DESIGN section 6).
+pub const CALL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest deadline a call may ask for: an open call holds memory on both sides.
+pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+pub struct Services {
+    pub clock: Clock,
+    pub recorder: Recorder,
+    pub database: Database,
+    pub sandbox: Sandbox,
+    pub registry: Registry,
+    pub groups: Groups,
+    pub monitors: Monitors,
+    pub waits: Waits,
+    next_call: AtomicU64,
+}
+
+impl Services {
+    pub fn new(clock: Clock, recorder: Recorder, database: Database, sandbox: Sandbox) -> Arc<Services> {
+        Arc::new(Services {
+            clock,
+            recorder,
+            database,
+            sandbox,
+            registry: Registry::default(),
+            groups: Groups::default(),
+            monitors: Monitors::default(),
+            waits: Waits::default(),
+            next_call: AtomicU64::new(1),
+        })
+    }
+
+    /// Sends a request from outside the tree and waits for its answer.
+    pub async fn call(&self, to: &Shared, request: Payload, time: Duration) -> Outcome {
+        let deadline = self.clock.now().after(time.min(CALL_DEADLINE_MAX));
+        let answer = self.send_call(to, None, request, deadline)?;
+        self.wait(answer, deadline).await
+    }
+
+    /// Puts a call into a mailbox; the answer arrives at the receiver.
+    pub fn send_call(
+        &self,
+        to: &Shared,
+        from: Option<Name>,
+        request: Payload,
+        deadline: Tick,
+    ) -> Result<oneshot::Receiver<Outcome>, CallError> {
+        to.admits(request.len())?;
+        let (reply, answer) = ReplyTo::new();
+        let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
+        accepted(to, Message::Call(Call { id, from, request, deadline, reply }))?;
+        Ok(answer)
+    }
+
+    /// Puts a cast into a mailbox. `Ok` means that it is there.
+    pub fn cast(&self, to: &Shared, message: Payload) -> Result<(), CallError> {
+        to.admits(message.len())?;
+        accepted(to, Message::Cast { message })
+    }
+
+    pub async fn wait(&self, answer: oneshot::Receiver<Outcome>, deadline: Tick) -> Outcome {
+        let left = deadline.since(self.clock.now());
+        match tokio::time::timeout(left, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            // The worker was removed with the call in its hands; its driver says why where it can.
+            Ok(Err(_)) => Err(CallError::Down(crate::base::ExitReason::Shutdown)),
+            Err(_) => Err(CallError::Timeout),
+        }
+    }
+}
+
+fn accepted(to: &Shared, message: Message) -> Result<(), CallError> {
+    to.mailbox.push(message).map_err(|refused| match refused {
+        Refused::Full => {
+            to.counters.refused.fetch_add(1, Ordering::Relaxed);
+            CallError::Overloaded
+        }
+        Refused::Closed => CallError::NotFound,
+    })
+}

@@ -1,0 +1,276 @@
+//! What a worker holds besides its state: timers, open calls, groups, monitors. It lies on the desk
+//! and not in the instance, so that it moves with the worker through upgrade and rollback.
+//!
+//! The worker's task and, during a guest's run, the imports of that same task use it: the lock is
+//! never contended.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use crate::base::{CallId, ExitReason, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
+use crate::runtime::message::{Call, Outcome};
+
+#[derive(Default)]
+pub struct Desk {
+    holdings: Holdings,
+    next_timer: TimerId,
+    next_monitor: MonitorId,
+    /// Until when the caller of the message that is being handled waits.
+    pub deadline: Option<Tick>,
+    /// Set by `control.stop`; taken when the message has been handled.
+    pub stop: Option<ExitReason>,
+    pub tape: SendTape,
+}
+
+/// What a rollback puts back.
+#[derive(Clone, Default)]
+pub struct Holdings {
+    timers: BTreeMap<(Tick, TimerId), Payload>,
+    due: HashMap<TimerId, Tick>,
+    open: HashMap<CallId, Call>,
+    groups: BTreeSet<String>,
+    monitors: BTreeMap<MonitorId, Name>,
+}
+
+/// A call or a cast that a guest made while it handled one message.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub to: String,
+    pub body: Payload,
+    pub result: SentResult,
+}
+
+#[derive(Clone, Debug)]
+pub enum SentResult {
+    Cast,
+    Call(Outcome),
+}
+
+/// Remembers what was sent during probation, so that a replay does not send it twice.
+#[derive(Default)]
+pub enum SendTape {
+    #[default]
+    Off,
+    Record(Vec<Sent>),
+    /// What the new revision sent for the message that the old one handles again.
+    Replay(VecDeque<Sent>),
+}
+
+impl SendTape {
+    pub fn record(&mut self, sent: impl FnOnce() -> Sent) {
+        if let SendTape::Record(all) = self {
+            all.push(sent());
+        }
+    }
+
+    /// The result of the same call or cast, if it was sent before. Each is found once.
+    pub fn replay(&mut self, to: &str, body: &[u8], is_call: bool) -> Option<SentResult> {
+        let SendTape::Replay(sent) = self else { return None };
+        let same = |sent: &Sent| {
+            sent.to == to && *sent.body == *body && matches!(sent.result, SentResult::Call(_)) == is_call
+        };
+        let at = sent.iter().position(same)?;
+        sent.remove(at).map(|sent| sent.result)
+    }
+}
+
+impl Desk {
+    pub fn set_timer(&mut self, due: Tick, message: Payload) -> Result<TimerId, Limit> {
+        if self.holdings.timers.len() >= bounds::TIMERS_MAX {
+            return Err(Limit::Timers(bounds::TIMERS_MAX as u64));
+        }
+        self.next_timer = self.next_timer.next();
+        self.holdings.timers.insert((due, self.next_timer), message);
+        self.holdings.due.insert(self.next_timer, due);
+        Ok(self.next_timer)
+    }
+
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        let Some(due) = self.holdings.due.remove(&timer) else { return false };
+        self.holdings.timers.remove(&(due, timer)).is_some()
+    }
+
+    /// When the next timer fires.
+    pub fn next_due(&self) -> Option<Tick> {
+        self.holdings.timers.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Takes the next timer that is due.
+    pub fn fire(&mut self, now: Tick) -> Option<(TimerId, Payload)> {
+        let entry = self.holdings.timers.first_entry()?;
+        if entry.key().0 > now {
+            return None;
+        }
+        let ((_, timer), message) = entry.remove_entry();
+        self.holdings.due.remove(&timer);
+        Some((timer, message))
+    }
+
+    /// Whether there is room for one more open call. Calls that nobody waits for make room.
+    pub fn room_for_call(&mut self) -> bool {
+        if self.holdings.open.len() >= bounds::OPEN_CALLS_MAX {
+            self.holdings.open.retain(|_, call| call.reply.is_waiting());
+        }
+        self.holdings.open.len() < bounds::OPEN_CALLS_MAX
+    }
+
+    pub fn open_call(&mut self, call: Call) {
+        self.holdings.open.insert(call.id, call);
+    }
+
+    pub fn close_call(&mut self, id: CallId) -> Option<Call> {
+        self.holdings.open.remove(&id)
+    }
+
+    pub fn caller(&self, id: CallId) -> Option<String> {
+        self.holdings.open.get(&id)?.from.as_ref().map(ToString::to_string)
+    }
+
+    /// Takes all open calls.
+    pub fn take_open(&mut self) -> Vec<Call> {
+        self.holdings.open.drain().map(|(_, call)| call).collect()
+    }
+
+    /// False if the worker is in it already, or in too many.
+    pub fn join(&mut self, group: &str) -> bool {
+        self.holdings.groups.len() < bounds::GROUPS_MAX && self.holdings.groups.insert(group.to_string())
+    }
+
+    pub fn leave(&mut self, group: &str) -> bool {
+        self.holdings.groups.remove(group)
+    }
+
+    pub fn monitor(&mut self, target: &Name) -> Option<MonitorId> {
+        if self.holdings.monitors.len() >= bounds::MONITORS_MAX {
+            return None;
+        }
+        self.next_monitor = self.next_monitor.next();
+        self.holdings.monitors.insert(self.next_monitor, target.clone());
+        Some(self.next_monitor)
+    }
+
+    pub fn demonitor(&mut self, monitor: MonitorId) -> Option<Name> {
+        self.holdings.monitors.remove(&monitor)
+    }
+
+    /// What would be put back by a rollback from now on.
+    pub fn mark(&self) -> Holdings {
+        self.holdings.clone()
+    }
+
+    /// Puts back what was held at the mark, and says what changes for others: groups to leave and
+    /// to join, monitors to end and to set again. `spent`: timers and monitors that fired since,
+    /// whose facts are handed over as messages.
+    pub fn put_back(&mut self, mut mark: Holdings, spent: &[Spent]) -> PutBack {
+        for spent in spent {
+            match spent {
+                Spent::Timer(timer) => {
+                    if let Some(due) = mark.due.remove(timer) {
+                        mark.timers.remove(&(due, *timer));
+                    }
+                }
+                Spent::Monitor(monitor) => {
+                    mark.monitors.remove(monitor);
+                }
+            }
+        }
+        mark.open.retain(|_, call| call.reply.is_waiting());
+        let now = &self.holdings;
+        let change = PutBack {
+            leave: now.groups.difference(&mark.groups).cloned().collect(),
+            join: mark.groups.difference(&now.groups).cloned().collect(),
+            unwatch: missing(&now.monitors, &mark.monitors),
+            watch: missing(&mark.monitors, &now.monitors),
+        };
+        self.holdings = mark;
+        change
+    }
+
+    /// An instance ended and the next one does not continue from its state.
+    pub fn clear(&mut self) -> PutBack {
+        self.put_back(Holdings::default(), &[])
+    }
+}
+
+fn missing(these: &BTreeMap<MonitorId, Name>, in_those: &BTreeMap<MonitorId, Name>) -> Vec<(MonitorId, Name)> {
+    let these = these.iter().filter(|(id, _)| !in_those.contains_key(id));
+    these.map(|(id, name)| (*id, name.clone())).collect()
+}
+
+/// A fact that was delivered and will not be again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    Timer(TimerId),
+    Monitor(MonitorId),
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PutBack {
+    pub leave: Vec<String>,
+    pub join: Vec<String>,
+    pub unwatch: Vec<(MonitorId, Name)>,
+    pub watch: Vec<(MonitorId, Name)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(ms: u64) -> Tick {
+        Tick(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn timers_fire_in_order_of_time_and_only_when_due() {
+        let mut desk = Desk::default();
+        let late = desk.set_timer(at(20), Payload::from("late")).unwrap();
+        let soon = desk.set_timer(at(10), Payload::from("soon")).unwrap();
+        assert_eq!(desk.next_due(), Some(at(10)));
+        assert_eq!(desk.fire(at(9)), None);
+        assert_eq!(desk.fire(at(30)).map(|(id, _)| id), Some(soon));
+        assert!(desk.cancel_timer(late));
+        assert!(!desk.cancel_timer(late));
+        assert_eq!(desk.fire(at(30)), None);
+    }
+
+    #[test]
+    fn timers_are_bounded() {
+        let mut desk = Desk::default();
+        for _ in 0..bounds::TIMERS_MAX {
+            desk.set_timer(at(1), Payload::default()).unwrap();
+        }
+        assert!(desk.set_timer(at(1), Payload::default()).is_err());
+    }
+
+    #[test]
+    fn a_rollback_puts_back_what_was_held_but_not_what_fired() {
+        let mut desk = Desk::default();
+        let kept = desk.set_timer(at(100), Payload::from("kept")).unwrap();
+        let fired = desk.set_timer(at(5), Payload::from("fired")).unwrap();
+        desk.join("old");
+        let mark = desk.mark();
+
+        desk.fire(at(6)).unwrap();
+        desk.cancel_timer(kept);
+        desk.set_timer(at(50), Payload::from("new")).unwrap();
+        desk.leave("old");
+        desk.join("new");
+        let change = desk.put_back(mark, &[Spent::Timer(fired)]);
+
+        assert_eq!(change.leave, ["new"]);
+        assert_eq!(change.join, ["old"]);
+        assert_eq!(desk.fire(at(1_000)).map(|(id, _)| id), Some(kept));
+        assert_eq!(desk.fire(at(1_000)), None);
+    }
+
+    #[test]
+    fn what_was_sent_once_is_found_once() {
+        let sent = Sent { to: "b".into(), body: Payload::from("x"), result: SentResult::Cast };
+        let mut tape = SendTape::Replay([sent].into());
+        assert!(tape.replay("b", b"y", false).is_none());
+        assert!(tape.replay("b", b"x", true).is_none());
+        assert!(tape.replay("b", b"x", false).is_some());
+        assert!(tape.replay("b", b"x", false).is_none());
+    }
+}

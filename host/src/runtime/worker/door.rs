@@ -1,0 +1,242 @@
+//! What a worker's guest reaches: its own desk, other workers, its log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::desk::{PutBack, Sent, SentResult};
+use super::shared::Shared;
+use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
+use crate::record::{Event, Recorder};
+use crate::runtime::message::Message;
+use crate::runtime::services::{CALL_DEADLINE, Services};
+use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError};
+
+/// One for each instance; all of a worker's share its desk.
+pub struct Door {
+    me: Arc<Shared>,
+    services: Arc<Services>,
+}
+
+impl Door {
+    pub fn new(me: Arc<Shared>, services: Arc<Services>) -> Door {
+        Door { me, services }
+    }
+
+    async fn send_and_wait(&mut self, to: &str, request: Payload, timeout: Option<Duration>) -> Result<Payload, CallError> {
+        let callee = self.services.registry.find(to).ok_or(CallError::NotFound)?;
+        let now = self.services.clock.now();
+        let own = self.me.desk().deadline;
+        let asked = timeout.map(|time| now.after(time));
+        // No call outlives the one it is made for.
+        let deadline = match (asked, own) {
+            (Some(asked), Some(own)) => asked.min(own),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => now.after(CALL_DEADLINE),
+        };
+        let _wait = self.services.waits.enter(self.me.name(), callee.name()).map_err(CallError::Cycle)?;
+        let answer = self.services.send_call(&callee, Some(self.me.name().clone()), request, deadline)?;
+        self.services.wait(answer, deadline).await
+    }
+
+    fn bound_reached(&self, bound: &'static str, value: usize) {
+        let worker = self.me.name().clone();
+        self.services.recorder.emit(Event::BoundReached { worker, bound, value: value as u64 });
+    }
+}
+
+impl Outside for Door {
+    fn call<'a>(
+        &'a mut self,
+        to: &'a str,
+        request: Payload,
+        timeout: Option<Duration>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Payload, CallError>> + Send + 'a>> {
+        Box::pin(async move {
+            let before = self.me.desk().tape.replay(to, &request, true);
+            if let Some(SentResult::Call(outcome)) = before {
+                return outcome;
+            }
+            let outcome = self.send_and_wait(to, request.clone(), timeout).await;
+            let sent = || Sent { to: to.to_string(), body: request, result: SentResult::Call(outcome.clone()) };
+            self.me.desk().tape.record(sent);
+            outcome
+        })
+    }
+
+    fn cast(&mut self, to: &str, message: Payload) -> Result<(), CallError> {
+        if self.me.desk().tape.replay(to, &message, false).is_some() {
+            return Ok(());
+        }
+        let receiver = self.services.registry.find(to).ok_or(CallError::NotFound)?;
+        self.services.cast(&receiver, message.clone())?;
+        self.me.desk().tape.record(|| Sent { to: to.to_string(), body: message, result: SentResult::Cast });
+        Ok(())
+    }
+
+    fn reply(&mut self, call: CallId, outcome: Result<Payload, String>) -> bool {
+        let open = self.me.desk().close_call(call);
+        open.is_some_and(|call| call.reply.answer(outcome.map_err(CallError::Rejected)))
+    }
+
+    fn caller(&mut self, call: CallId) -> Option<String> {
+        self.me.desk().caller(call)
+    }
+
+    fn send_after(&mut self, delay: Duration, message: Payload) -> Result<TimerId, Limit> {
+        let due = self.services.clock.now().after(delay);
+        self.me.desk().set_timer(due, message)
+    }
+
+    fn cancel(&mut self, timer: TimerId) -> bool {
+        self.me.desk().cancel_timer(timer)
+    }
+
+    fn join(&mut self, group: &str) {
+        if self.me.desk().join(group) {
+            self.services.groups.join(group, self.me.name());
+        }
+    }
+
+    fn leave(&mut self, group: &str) {
+        if self.me.desk().leave(group) {
+            self.services.groups.leave(group, self.me.name());
+        }
+    }
+
+    fn members(&mut self, group: &str) -> Vec<String> {
+        self.services.groups.members(group).iter().map(ToString::to_string).collect()
+    }
+
+    fn broadcast(&mut self, group: &str, message: Payload) -> u32 {
+        let members = self.services.groups.members(group);
+        let mut taken = 0;
+        for member in members {
+            if member != *self.me.name() && self.cast(member.as_str(), message.clone()).is_ok() {
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    fn monitor(&mut self, name: &str) -> Result<MonitorId, Limit> {
+        // A text that is no name is a worker that does not exist: the root's name stands for it.
+        let target = Name::parse(name).unwrap_or_else(|_| Name::root());
+        let Some(monitor) = self.me.desk().monitor(&target) else {
+            self.bound_reached("monitors", bounds::MONITORS_MAX);
+            return Ok(MonitorId(0));
+        };
+        let lives = self.services.registry.get(&target).is_some_and(|worker| worker.lives());
+        if lives {
+            self.services.monitors.watch(&target, self.me.name(), monitor);
+        } else {
+            self.me.desk().demonitor(monitor);
+            let reason = ExitReason::Failed(Failure::NotStartable("no such worker runs".to_string()));
+            self.me.mailbox.push_fact(Message::Fact(Fact::Down(monitor, name.to_string(), reason)));
+        }
+        Ok(monitor)
+    }
+
+    fn demonitor(&mut self, monitor: MonitorId) {
+        if let Some(target) = self.me.desk().demonitor(monitor) {
+            self.services.monitors.unwatch(&target, self.me.name(), monitor);
+        }
+    }
+
+    /// Templates come with `simple-one-for-one`, which this version has not: nobody has the grant.
+    fn start_child(&mut self, _: &str, _: &str, _: &str) -> Result<String, StartChildError> {
+        Err(StartChildError::NotPermitted)
+    }
+
+    fn stop_child(&mut self, _: &str) -> bool {
+        false
+    }
+
+    fn count(&mut self, metric: &str, by: u64) {
+        if self.services.recorder.metrics().count(self.me.name(), metric, by).is_err() {
+            self.bound_reached("metrics", bounds::GUEST_METRICS_MAX);
+        }
+    }
+
+    fn gauge(&mut self, metric: &str, value: f64) {
+        if self.services.recorder.metrics().gauge(self.me.name(), metric, value).is_err() {
+            self.bound_reached("metrics", bounds::GUEST_METRICS_MAX);
+        }
+    }
+
+    fn stop(&mut self, reason: ExitReason) {
+        self.me.desk().stop = Some(reason);
+    }
+
+    /// A hint. Hibernation is not part of this version: the instance stays in memory.
+    fn hibernate(&mut self) {}
+}
+
+/// Carries out for others what a rollback or a fresh start changed on the desk.
+pub fn carry_out(change: PutBack, me: &Name, services: &Services) {
+    for group in change.leave {
+        services.groups.leave(&group, me);
+    }
+    for group in change.join {
+        services.groups.join(&group, me);
+    }
+    for (monitor, target) in change.unwatch {
+        services.monitors.unwatch(&target, me, monitor);
+    }
+    for (monitor, target) in change.watch {
+        services.monitors.watch(&target, me, monitor);
+    }
+}
+
+/// A worker's log: at most so many lines in a second; the rest is counted, and said to be dropped.
+pub struct WorkerLog {
+    worker: Arc<Shared>,
+    recorder: Recorder,
+    clock: Clock,
+    lines_max: u32,
+    /// The second that is counted in the upper half, the lines of it in the lower.
+    window: AtomicU64,
+}
+
+impl WorkerLog {
+    pub fn new(worker: Arc<Shared>, services: &Services, lines_max: u32) -> WorkerLog {
+        WorkerLog {
+            worker,
+            recorder: services.recorder.clone(),
+            clock: services.clock.clone(),
+            lines_max,
+            window: AtomicU64::new(0),
+        }
+    }
+}
+
+impl LogSink for WorkerLog {
+    fn line(&self, level: LogLevel, text: &str) {
+        let second = self.clock.now().0.as_secs() & 0xffff_ffff;
+        let before = self.window.load(Ordering::Relaxed);
+        // Only the worker's own task logs: a load and a store need no more than that.
+        let lines = if before >> 32 == second { before & 0xffff_ffff } else { 0 };
+        self.window.store((second << 32) | (lines + 1).min(0xffff_ffff), Ordering::Relaxed);
+        let max = u64::from(self.lines_max);
+        if lines < max {
+            self.recorder.log(self.worker.name(), word(level), text);
+            return;
+        }
+        self.worker.counters.log_lines_dropped.fetch_add(1, Ordering::Relaxed);
+        if lines == max {
+            let worker = self.worker.name().clone();
+            self.recorder.log(&worker, "warn", &format!("[more than {max} lines in a second: the rest is dropped]"));
+            self.recorder.emit(Event::BoundReached { worker, bound: "log-lines", value: max });
+        }
+    }
+}
+
+fn word(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    }
+}

@@ -1,0 +1,194 @@
+//! What others can see of a worker and send to it. Only its own task changes what it is.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::desk::Desk;
+use super::system::{Done, System};
+use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick, Timestamp};
+use crate::runtime::mailbox::Mailbox;
+use crate::runtime::spec::{Durability, WorkerSettings};
+use crate::sandbox::{CallError, Exports, Kind};
+
+/// The shared side of one worker.
+pub struct Shared {
+    name: Name,
+    pub(in crate::runtime) mailbox: Mailbox<System>,
+    pub(in crate::runtime) desk: Mutex<Desk>,
+    pub counters: Counters,
+    /// Ends a guest's run at once. One permit is kept, so that a kill which comes early is not lost.
+    pub(super) kill: Notify,
+    status: Mutex<Status>,
+    settings: Mutex<Arc<WorkerSettings>>,
+    payload_max: AtomicU64,
+}
+
+/// A system message was not taken, or its answer will not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// [`crate::base::bounds::SYSTEM_QUEUE_MAX`] system messages wait already.
+    #[error("too many requests wait for it")]
+    Busy,
+    #[error("it has left the tree")]
+    Gone,
+}
+
+/// Counted for each message; relaxed, for people and metrics only.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub handled: AtomicU64,
+    /// Ended in an error that the worker gave as its answer.
+    pub rejected: AtomicU64,
+    /// Not begun, because nobody waited any more.
+    pub expired: AtomicU64,
+    /// Not accepted: the mailbox was full.
+    pub refused: AtomicU64,
+    pub restarts: AtomicU64,
+    pub log_lines_dropped: AtomicU64,
+    /// Bytes of linear memory of the live instance.
+    pub memory: AtomicU64,
+    /// Instances in memory: 0, 1, or 2 during probation.
+    pub instances: AtomicUsize,
+}
+
+/// Where a worker is. The words of `paguro ps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Known, not running, and nothing will start it by itself.
+    Down,
+    Starting,
+    Running,
+    /// On a new revision, with the old one at hand.
+    Probation,
+    /// It goes back to the old revision.
+    RollingBack,
+    Stopping,
+    /// Waits for its restart.
+    Restarting,
+    /// Failed too often, or for good: only an operator or a new file starts it again.
+    Isolated(String),
+}
+
+impl Standing {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Standing::Down => "down",
+            Standing::Starting => "starting",
+            Standing::Running => "running",
+            Standing::Probation => "probation",
+            Standing::RollingBack => "rolling-back",
+            Standing::Stopping => "stopping",
+            Standing::Restarting => "restarting",
+            Standing::Isolated(_) => "isolated",
+        }
+    }
+}
+
+/// What is known of a worker at this moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub standing: Standing,
+    /// When it came to stand so.
+    pub since: Tick,
+    pub started_at: Option<Timestamp>,
+    pub incarnation: Incarnation,
+    pub component: ComponentHash,
+    pub revision: RevisionNumber,
+    pub kind: Kind,
+    pub exports: Exports,
+    /// Name and version from the component's metadata.
+    pub version: Option<String>,
+    pub last_exit: Option<ExitReason>,
+}
+
+impl Shared {
+    pub(super) fn new(name: Name, settings: WorkerSettings, status: Status) -> Shared {
+        let payload_max = settings.limits.payload;
+        Shared {
+            name,
+            mailbox: Mailbox::new(settings.limits.mailbox),
+            settings: Mutex::new(Arc::new(settings)),
+            desk: Mutex::default(),
+            counters: Counters::default(),
+            kill: Notify::new(),
+            status: Mutex::new(status),
+            payload_max: AtomicU64::new(payload_max),
+        }
+    }
+
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub fn status(&self) -> Status {
+        self.lock_status().clone()
+    }
+
+    /// The settings that hold, or will from the next message boundary on.
+    pub fn settings(&self) -> Arc<WorkerSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether its state outlives an instance: it has one, and the settings do not say otherwise.
+    pub fn is_durable(&self) -> bool {
+        let exported = self.lock_status().exports.state;
+        exported && self.settings().durability.unwrap_or(Durability::Snapshot) == Durability::Snapshot
+    }
+
+    /// Sends a system message and waits for its answer, which comes at a message boundary.
+    pub async fn ask<T>(&self, message: impl FnOnce(Done<T>) -> System) -> Result<T, AskError> {
+        let (done, answer) = oneshot::channel();
+        self.mailbox.push_system(message(done)).map_err(|_| AskError::Busy)?;
+        answer.await.map_err(|_| AskError::Gone)
+    }
+
+    /// Whether it runs, or is about to.
+    pub fn lives(&self) -> bool {
+        !matches!(self.lock_status().standing, Standing::Down | Standing::Isolated(_))
+    }
+
+    /// Ends the guest's run at once; what it was handling fails with `killed`.
+    pub fn kill(&self) {
+        self.kill.notify_one();
+    }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.mailbox.len()
+    }
+
+    /// Only the worker's task and its supervisor's say how it stands.
+    pub(in crate::runtime) fn stand(&self, standing: Standing, now: Tick) {
+        let mut status = self.lock_status();
+        if status.standing != standing {
+            status.standing = standing;
+            status.since = now;
+        }
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.lock_status());
+    }
+
+    pub(in crate::runtime) fn configure(&self, settings: WorkerSettings) {
+        self.mailbox.set_max(settings.limits.mailbox);
+        self.payload_max.store(settings.limits.payload, Ordering::Relaxed);
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Whether a payload of this many bytes is accepted.
+    pub(in crate::runtime) fn admits(&self, bytes: usize) -> Result<(), CallError> {
+        let (size, limit) = (bytes as u64, self.payload_max.load(Ordering::Relaxed));
+        if size > limit { Err(CallError::TooLarge { size, limit }) } else { Ok(()) }
+    }
+
+    pub(in crate::runtime) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,112 @@
+//! How a worker's instance comes to life: afresh, or from its last snapshot.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures::FutureExt;
+
+use super::driver::{Driver, Live};
+use super::shared::Standing;
+use super::{door, log};
+use crate::base::{ExitReason, Failure, Incarnation, Snapshot};
+use crate::record::{Event, Origin};
+use crate::runtime::supervisor::Report;
+use crate::sandbox::{Context, Fault, Instance, InstanceError, Kind};
+
+impl Driver {
+    /// Answers the supervisor with `Started` or `StartFailed`.
+    pub async fn start(&mut self, incarnation: Incarnation) {
+        if self.live.is_some() {
+            return self.report(Report::Started { child: self.shared.name().clone() }).await;
+        }
+        // A kill that came after the last instance had ended is not for this one.
+        let _ = self.shared.kill.notified().now_or_never();
+        let begun = self.services.clock.now();
+        self.incarnation = incarnation;
+        self.shared.stand(Standing::Starting, begun);
+        self.shared.update(|status| status.incarnation = incarnation);
+        if incarnation > Incarnation::default() {
+            self.shared.counters.restarts.fetch_add(1, Relaxed);
+        }
+        let from = if self.durable() { self.saved.clone() } else { None };
+        let origin = if from.is_some() { Origin::Snapshot } else { Origin::Fresh };
+        match self.bring_up(from).await {
+            Ok(live) => {
+                self.live = Some(live);
+                self.started(origin, begun).await;
+            }
+            Err(reason) => {
+                let worker = self.shared.name().clone();
+                let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
+                self.services.recorder.emit(event);
+                self.shared.update(|status| status.last_exit = Some(reason.clone()));
+                self.shared.stand(Standing::Down, self.services.clock.now());
+                self.report(Report::StartFailed { child: self.shared.name().clone(), reason }).await;
+            }
+        }
+    }
+
+    async fn started(&mut self, from: Origin, begun: crate::base::Tick) {
+        let now = self.services.clock.now();
+        self.shared.stand(Standing::Running, now);
+        let at = self.services.clock.timestamp();
+        self.shared.update(|status| status.started_at = Some(at));
+        self.count_instances();
+        self.services.recorder.emit(Event::WorkerStarted {
+            worker: self.shared.name().clone(),
+            incarnation: self.incarnation,
+            component: self.hash(),
+            from,
+            took: now.since(begun),
+        });
+        self.report(Report::Started { child: self.shared.name().clone() }).await;
+    }
+
+    /// A new instance of the current component, initialised or restored.
+    pub async fn bring_up(&mut self, from: Option<Snapshot>) -> Result<Live, ExitReason> {
+        let limits = self.settings.limits.clone();
+        let door = door(&self.shared, &self.services);
+        let log = log(&self.shared, &self.services, limits.log_lines);
+        let made = Instance::create(&self.component, &limits, &self.settings.grants, door, log).await;
+        let mut instance = made.map_err(|error| match error {
+            InstanceError::Failed(failure) => ExitReason::Failed(failure),
+            InstanceError::Component(error) => ExitReason::Failed(Failure::NotStartable(error.to_string())),
+        })?;
+        if self.component.kind() == Kind::Command {
+            return Ok(Live::Command(tokio::spawn(async move { instance.run().await })));
+        }
+        let context = self.context();
+        let (called, export) = match &from {
+            Some(snapshot) => (instance.restore(snapshot, &context).await, "restore-state"),
+            None => (instance.init(&context).await, "init"),
+        };
+        called.map_err(|fault: Fault| ExitReason::Failed(fault.into_failure(export)))?;
+        self.shared.counters.memory.store(instance.memory(), Relaxed);
+        Ok(Live::Worker(Box::new(instance)))
+    }
+
+    pub fn context(&self) -> Context {
+        Context {
+            name: self.shared.name().clone(),
+            incarnation: self.incarnation,
+            component: self.hash(),
+            config: self.settings.config.clone(),
+        }
+    }
+
+    /// Replaces the state: a second instance takes the snapshot first, so that one which cannot be
+    /// taken changes nothing.
+    pub async fn import(&mut self, snapshot: Snapshot) -> Result<(), String> {
+        if !self.component.exports().state {
+            return Err("its component exports no `state`".to_string());
+        }
+        if self.trial.is_some() {
+            return Err("it is in probation; commit or roll back first".to_string());
+        }
+        let live = self.bring_up(Some(snapshot.clone())).await.map_err(|reason| reason.to_string())?;
+        if self.live.is_some() {
+            self.live = Some(live);
+        }
+        self.keep_durably(snapshot).await;
+        Ok(())
+    }
+}
