@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod change;
+pub mod control;
 pub mod record;
 pub mod runtime;
 pub mod sandbox;

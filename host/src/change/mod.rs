@@ -21,6 +21,7 @@ mod under_way;
 mod upgrade;
 
 pub use deploy::{deploy, resume, take_up};
+pub use upgrade::fits;
 pub use error::ChangeError;
 pub use history::rollback_target;
 pub use rehearsal::Rehearsal;

@@ -394,7 +394,7 @@ impl Verified {
 }
 
 /// Whether it can be instantiated at all, with the contract's types.
-pub(super) async fn fits(component: &Component, settings: &WorkerSettings) -> Result<(), ChangeError> {
+pub async fn fits(component: &Component, settings: &WorkerSettings) -> Result<(), ChangeError> {
     let tried = component.try_out(&settings.limits, &settings.grants, Box::new(Nobody), Arc::new(Nobody)).await;
     tried.map_err(|error| match error {
         InstanceError::Component(error) => ChangeError::Component(error),

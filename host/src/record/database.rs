@@ -42,7 +42,7 @@ use crate::base::{Clock, ComponentHash, Name, bounds};
 
 pub use self::error::DatabaseError;
 pub use self::records::{Change, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord};
-pub use self::schema::{Options, PAGE_BYTES};
+pub use self::schema::Options;
 pub use self::writer::Stats;
 
 /// A handle on the open database; clones share it. When the last one is dropped, what is queued is

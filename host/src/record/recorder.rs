@@ -70,6 +70,8 @@ impl<T: Clone> Tape<T> {
     /// [`bounds::SUBSCRIBER_EVENTS_MAX`] is told how many it missed and can ask again.
     pub fn follow(&self, seq: u64) -> (Vec<Recorded<T>>, broadcast::Receiver<Recorded<T>>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // A number from an earlier life of the host: everything of this one is new to its owner.
+        let seq = if seq >= kept.next { 0 } else { seq };
         let backlog = kept.items.iter().filter(|recorded| recorded.seq > seq).cloned().collect();
         (backlog, self.live.subscribe())
     }

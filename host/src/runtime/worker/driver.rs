@@ -41,6 +41,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         standing: Standing::Down,
         since: services.clock.now(),
         started_at: None,
+        up_since: Tick::ZERO,
         incarnation: Incarnation::default(),
         component: launch.component.hash(),
         revision: launch.revision,

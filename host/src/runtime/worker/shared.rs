@@ -93,6 +93,8 @@ pub struct Status {
     /// When it came to stand so.
     pub since: Tick,
     pub started_at: Option<Timestamp>,
+    /// When the incarnation that runs started.
+    pub up_since: Tick,
     pub incarnation: Incarnation,
     pub component: ComponentHash,
     pub revision: RevisionNumber,

@@ -49,7 +49,7 @@ impl Driver {
         let now = self.services.clock.now();
         self.shared.stand(Standing::Running, now);
         let at = self.services.clock.timestamp();
-        self.shared.update(|status| status.started_at = Some(at));
+        self.shared.update(|status| (status.started_at, status.up_since) = (Some(at), now));
         self.count_instances();
         self.services.recorder.emit(Event::WorkerStarted {
             worker: self.shared.name().clone(),

@@ -1,0 +1,13 @@
+//! The client's side of the API: requests, answers, pages and streams.
+
+mod client;
+mod follow;
+mod pages;
+mod path;
+mod sse;
+
+pub use client::{Client, Reply, Request};
+pub use follow::follow;
+pub use pages::pages;
+pub use path::ApiPath;
+pub use sse::SseEvent;

@@ -1,0 +1,303 @@
+//! From core types to what the wire says. Pure, but for the looks it takes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::host::{Checked, Host};
+use super::wire::{
+    CheckInfo, ChildInfo, EventInfo, HostInfo, LedgerInfo, LogInfo, RehearsalInfo, RevisionInfo, StateInfo,
+    SupervisorInfo, UpgradeInfo, WorkerInfo,
+};
+use crate::base::{ComponentHash, Name, RevisionNumber, Snapshot};
+use crate::change::{Outcome, Rehearsal, Switched};
+use crate::record::{DatabaseError, Event, LedgerEntry, Level, LogLine, Recorded, RevisionRecord};
+use crate::runtime::spec::Strategy;
+use crate::runtime::{Shared, Standing};
+use crate::sandbox::{Health, Kind};
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn kind(kind: Kind) -> String {
+    match kind {
+        Kind::Worker => "worker",
+        Kind::Command => "command",
+    }
+    .to_string()
+}
+
+impl Host {
+    pub fn info(&self) -> HostInfo {
+        HostInfo {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            directory: self.directory.display().to_string(),
+            state: self.state.path().display().to_string(),
+            pid: std::process::id(),
+            started_at: self.started_at.to_string(),
+            workers: self.workers().len(),
+            supervisors: self.tree.supervisor_names().len(),
+        }
+    }
+
+    pub fn worker_info(&self, worker: &Shared) -> Result<WorkerInfo, DatabaseError> {
+        let status = worker.status();
+        let settings = worker.settings();
+        let now = self.services.clock.now();
+        let counters = &worker.counters;
+        let runs = matches!(status.standing, Standing::Running | Standing::Probation);
+        let reason = match &status.standing {
+            Standing::Isolated(why) => Some(why.clone()),
+            _ => None,
+        };
+        Ok(WorkerInfo {
+            name: worker.name().to_string(),
+            kind: kind(status.kind),
+            state: status.standing.word().to_string(),
+            reason,
+            revision: status.revision.0,
+            component: status.component.hex(),
+            version: status.version.clone(),
+            file: self.file_of(worker.name(), status.component)?,
+            exports: status.exports.names().into_iter().map(str::to_string).collect(),
+            incarnation: status.incarnation.0,
+            uptime_ms: runs.then(|| ms(now.since(status.up_since))),
+            restarts: counters.restarts.load(Relaxed),
+            mailbox: worker.waiting(),
+            mailbox_max: settings.limits.mailbox,
+            memory_bytes: counters.memory.load(Relaxed),
+            memory_max_bytes: settings.limits.memory,
+            handled: counters.handled.load(Relaxed),
+            rejected: counters.rejected.load(Relaxed),
+            expired: counters.expired.load(Relaxed),
+            refused: counters.refused.load(Relaxed),
+            last_exit: status.last_exit.as_ref().map(ToString::to_string),
+            probation_left_ms: self.changes.probation_left(worker.name()).map(ms),
+        })
+    }
+
+    /// How what runs relates to the file in the directory.
+    fn file_of(&self, name: &Name, running: ComponentHash) -> Result<String, DatabaseError> {
+        let Some(record) = self.services.database.worker(name)? else { return Ok("none".to_string()) };
+        let word = match record.file {
+            None => "none",
+            Some(file) if file == running => "same",
+            Some(_) if record.overridden => "override",
+            Some(file) => {
+                let rejected = self.services.database.rejections(name)?;
+                if rejected.iter().any(|rejected| rejected.component == file) { "rejected" } else { "override" }
+            }
+        };
+        Ok(word.to_string())
+    }
+
+    /// Workers in the order of the tree: by name.
+    pub fn worker_infos(&self) -> Result<Vec<WorkerInfo>, DatabaseError> {
+        self.workers().iter().map(|worker| self.worker_info(worker)).collect()
+    }
+
+    /// The whole tree, from the root.
+    pub async fn tree_info(&self) -> Result<SupervisorInfo, DatabaseError> {
+        let supervisors: BTreeSet<Name> = self.tree.supervisor_names().into_iter().collect();
+        self.supervisor_info(Name::root(), &supervisors).await
+    }
+
+    async fn supervisor_info(&self, name: Name, supervisors: &BTreeSet<Name>) -> Result<SupervisorInfo, DatabaseError> {
+        let view = self.tree.look(&name).await;
+        let mut info = SupervisorInfo {
+            name: name.to_string(),
+            strategy: String::new(),
+            running: false,
+            intensity: 0,
+            period_ms: 0,
+            restarts: 0,
+            children: Vec::new(),
+        };
+        // `None`: it left the tree while this was put together.
+        let Some(view) = view else { return Ok(info) };
+        info.strategy = match view.settings.strategy {
+            Strategy::OneForOne => "one-for-one".to_string(),
+        };
+        info.running = view.running;
+        info.intensity = view.settings.intensity;
+        info.period_ms = ms(view.settings.period);
+        info.restarts = view.restarts;
+        for child in view.children {
+            if supervisors.contains(&child) {
+                let below = Box::pin(self.supervisor_info(child, supervisors)).await?;
+                info.children.push(ChildInfo::Supervisor(below));
+            } else if let Some(worker) = self.services.registry.get(&child) {
+                info.children.push(ChildInfo::Worker(self.worker_info(&worker)?));
+            }
+        }
+        Ok(info)
+    }
+
+    pub fn history(&self, worker: &Arc<Shared>) -> Result<Vec<RevisionInfo>, DatabaseError> {
+        let current = worker.status().revision;
+        let revisions = self.services.database.revisions(worker.name())?;
+        Ok(revisions.into_iter().map(|revision| revision_info(revision, current)).collect())
+    }
+}
+
+fn revision_info(revision: RevisionRecord, current: RevisionNumber) -> RevisionInfo {
+    RevisionInfo {
+        number: revision.number.0,
+        component: revision.component.hex(),
+        at: revision.at.to_string(),
+        why: revision.why.to_string(),
+        by: revision.by.to_string(),
+        verdict: revision.verdict.to_string(),
+        note: revision.note,
+        current: revision.number == current,
+    }
+}
+
+pub fn rehearsal_info(rehearsal: &Rehearsal) -> RehearsalInfo {
+    let bytes = |state: &Option<Snapshot>| state.as_ref().map_or(0, |state| state.len() as u64);
+    RehearsalInfo {
+        took_us: us(rehearsal.took),
+        fuel: rehearsal.fuel,
+        memory_bytes: rehearsal.memory,
+        state_before_bytes: bytes(&rehearsal.before),
+        state_after_bytes: bytes(&rehearsal.after),
+        schema_before: rehearsal.before.as_ref().map(|state| state.schema),
+        schema_after: rehearsal.after.as_ref().map(|state| state.schema),
+        health: match &rehearsal.health {
+            Health::Healthy => "healthy".to_string(),
+            Health::Degraded(why) => format!("degraded: {why}"),
+            Health::Critical(why) => format!("critical: {why}"),
+        },
+    }
+}
+
+/// An upgrade that switched; with its verdict, if that is known.
+pub fn upgrade_info(worker: &Name, switched: &Switched, outcome: Option<Outcome>) -> UpgradeInfo {
+    let info = UpgradeInfo {
+        worker: worker.to_string(),
+        outcome: "probation".to_string(),
+        revision: switched.revision.0,
+        from: switched.from.hex(),
+        to: switched.to.hex(),
+        rehearsal: Some(rehearsal_info(&switched.rehearsal)),
+        pause_us: switched.pause.map(us),
+        probation_ms: Some(ms(switched.probation)),
+        reason: None,
+        replayed: None,
+    };
+    with_outcome(info, outcome)
+}
+
+pub fn with_outcome(info: UpgradeInfo, outcome: Option<Outcome>) -> UpgradeInfo {
+    match outcome {
+        None => info,
+        Some(Outcome::Committed { why }) => {
+            UpgradeInfo { outcome: "committed".to_string(), reason: Some(why), ..info }
+        }
+        Some(Outcome::RolledBack { why, replayed }) => UpgradeInfo {
+            outcome: "rolled-back".to_string(),
+            reason: Some(why),
+            replayed: Some(replayed as u64),
+            ..info
+        },
+    }
+}
+
+/// What an operator's end of a probation left.
+pub fn ended_info(worker: &Shared, before: ComponentHash, outcome: Outcome) -> UpgradeInfo {
+    let status = worker.status();
+    let info = UpgradeInfo {
+        worker: worker.name().to_string(),
+        outcome: String::new(),
+        revision: status.revision.0,
+        from: before.hex(),
+        to: status.component.hex(),
+        rehearsal: None,
+        pause_us: None,
+        probation_ms: None,
+        reason: None,
+        replayed: None,
+    };
+    with_outcome(info, Some(outcome))
+}
+
+pub fn check_info(checked: &Checked, against: Option<&str>) -> CheckInfo {
+    let component = &checked.component;
+    let fits = checked.against.as_ref();
+    CheckInfo {
+        component: component.hash().hex(),
+        bytes: component.size(),
+        kind: kind(component.kind()),
+        name: component.metadata().name.clone(),
+        version: component.metadata().version.clone(),
+        exports: component.exports().names().into_iter().map(str::to_string).collect(),
+        compile_ms: ms(checked.compile),
+        fits: fits.map(Result::is_ok),
+        against: against.map(str::to_string),
+        why_not: fits.and_then(|fits| fits.as_ref().err()).map(|error| {
+            let (message, cause) = super::errors::change_text(error);
+            if cause.is_empty() { message } else { format!("{message}: {cause}") }
+        }),
+        rehearsal: fits.and_then(|fits| fits.as_ref().ok()).map(rehearsal_info),
+    }
+}
+
+/// Whether a media type is JSON: then the state can be shown.
+pub fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+pub fn state_info(state: &Snapshot) -> StateInfo {
+    StateInfo {
+        schema: state.schema,
+        media_type: state.media_type.clone(),
+        bytes: state.len() as u64,
+        json: if is_json(&state.media_type) { serde_json::from_slice(&state.data).ok() } else { None },
+    }
+}
+
+pub fn ledger_info(entry: &LedgerEntry) -> LedgerInfo {
+    LedgerInfo {
+        seq: entry.seq,
+        at: entry.at.to_string(),
+        worker: entry.worker.to_string(),
+        action: entry.action.to_string(),
+        component: entry.hash.map(|hash| hash.hex()),
+        by: entry.by.to_string(),
+        detail: entry.detail.clone(),
+        digest: ComponentHash(entry.digest).hex(),
+    }
+}
+
+pub fn event_info(recorded: &Recorded<Event>) -> EventInfo {
+    EventInfo {
+        seq: recorded.seq,
+        at: recorded.at.to_string(),
+        kind: recorded.item.kind().to_string(),
+        level: match recorded.item.level() {
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+        .to_string(),
+        subject: recorded.item.subject().map(ToString::to_string),
+        text: recorded.item.to_string(),
+    }
+}
+
+pub fn log_info(recorded: &Recorded<LogLine>) -> LogInfo {
+    LogInfo {
+        seq: recorded.seq,
+        at: recorded.at.to_string(),
+        worker: recorded.item.worker.to_string(),
+        level: recorded.item.level.to_string(),
+        text: recorded.item.text.clone(),
+    }
+}

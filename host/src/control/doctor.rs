@@ -1,0 +1,74 @@
+//! `paguro doctor`: looks at what a host depends on, and says what to do about what is wrong.
+
+use std::path::Path;
+
+use super::host::Host;
+use super::wire::DoctorInfo;
+use crate::base::units::show_size;
+use crate::runtime::Standing;
+
+/// Below this a disk is nearly full: snapshots of a busy host take that much in hours.
+const DISK_BYTES_LOW: u64 = 1 << 30;
+
+/// Memory maps that a live instance takes (DESIGN section 12, on demand).
+const MAPS_PER_INSTANCE: u64 = 4;
+
+pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
+    let database = host.database().clone();
+    let verified = tokio::task::spawn_blocking(move || database.verify_ledger()).await;
+    let mut found = vec![match verified {
+        Ok(Ok(entries)) => ok("ledger", format!("{entries} entries, the chain is whole")),
+        Ok(Err(broken)) => error("ledger", broken.to_string(), "keep a copy of the state directory; something changed the database by hand"),
+        Err(failed) => error("ledger", failed.to_string(), "run it again"),
+    }];
+    found.push(disk(host.state.path()));
+    found.push(maps(host.workers().len()));
+    let problems = host.recorder().events().after(0);
+    let failed = problems.iter().filter(|event| event.item.kind() == "database-failed" || event.item.kind() == "snapshot-failed").count();
+    found.push(match failed {
+        0 => ok("database", "every write succeeded since the start".to_string()),
+        n => warn("database", format!("{n} writes failed since the start"), "`paguro events` says which and why"),
+    });
+    for worker in host.workers() {
+        let status = worker.status();
+        let name = worker.name();
+        if let Standing::Isolated(why) = status.standing {
+            found.push(warn(&format!("worker {name}"), format!("isolated: {why}"), &format!("`paguro logs {name}`, then `paguro start {name}` or a new file")));
+        }
+    }
+    found
+}
+
+fn disk(path: &Path) -> DoctorInfo {
+    match rustix::fs::statvfs(path) {
+        Ok(stat) => {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let detail = format!("{} free in {}", show_size(free), path.display());
+            if free < DISK_BYTES_LOW { warn("disk", detail, "make room: a full disk stops snapshots and upgrades") } else { ok("disk", detail) }
+        }
+        Err(failed) => error("disk", format!("{}: {failed}", path.display()), "is the state directory still there?"),
+    }
+}
+
+/// How many instances fit into `vm.max_map_count`.
+fn maps(workers: usize) -> DoctorInfo {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    let Ok(max) = text.trim().parse::<u64>() else {
+        return ok("memory maps", "no bound is known on this system".to_string());
+    };
+    let fit = max / MAPS_PER_INSTANCE;
+    let detail = format!("{workers} workers; about {fit} instances fit into vm.max_map_count = {max}");
+    if (workers as u64).saturating_mul(2) > fit { warn("memory maps", detail, "raise it: `sysctl vm.max_map_count=1048576`") } else { ok("memory maps", detail) }
+}
+
+fn ok(what: &str, detail: String) -> DoctorInfo {
+    DoctorInfo { what: what.to_string(), verdict: "ok".to_string(), detail, help: String::new() }
+}
+
+fn warn(what: &str, detail: String, help: &str) -> DoctorInfo {
+    DoctorInfo { what: what.to_string(), verdict: "warn".to_string(), detail, help: help.to_string() }
+}
+
+fn error(what: &str, detail: String, help: &str) -> DoctorInfo {
+    DoctorInfo { what: what.to_string(), verdict: "error".to_string(), detail, help: help.to_string() }
+}

@@ -1,0 +1,173 @@
+//! Every error that leaves through the API, in one place: what failed, why, and what to run next.
+
+use super::host::RequestError;
+use super::wire::ErrorInfo;
+use crate::base::units::show_size;
+use crate::change::ChangeError;
+use crate::record::DatabaseError;
+use crate::runtime::TreeError;
+use crate::sandbox::CallError;
+
+impl From<&RequestError> for ErrorInfo {
+    fn from(error: &RequestError) -> ErrorInfo {
+        let message = error.to_string();
+        match error {
+            RequestError::NoWorker { nearest, .. } => {
+                let cause = match nearest.as_slice() {
+                    [] => String::new(),
+                    near => format!("did you mean {}?", near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ")),
+                };
+                info("not-found", message, cause, "`paguro ps` lists what there is")
+            }
+            RequestError::Call { worker, error } => call_error(worker.as_str(), error),
+            RequestError::Change(error) => change_error(error),
+            RequestError::NoState { worker, why } => {
+                info("no-state", message, why.to_string(), &format!("`paguro logs {worker}` and `paguro events` tell more"))
+            }
+            RequestError::Import { worker, why } => {
+                info("rejected", message, why.clone(), &format!("`paguro state show {worker}` shows what it has"))
+            }
+            RequestError::Tree(error) => tree_error(error),
+            RequestError::Ask { worker, .. } => {
+                info("overloaded", message, String::new(), &format!("`paguro ps` shows how {worker} stands; try again"))
+            }
+            RequestError::NotStarted { worker, why } => {
+                info("down", message, why.clone(), &format!("`paguro logs {worker}` and `paguro events` tell more"))
+            }
+            RequestError::NotAWorker(error) => {
+                info("not-a-worker", message, error.to_string(), "README.md, *Write a worker*, shows how one is built")
+            }
+            RequestError::Database(error) => database_error(error),
+        }
+    }
+}
+
+fn info(code: &str, message: String, cause: String, help: &str) -> ErrorInfo {
+    ErrorInfo { code: code.to_string(), message, cause, help: help.to_string() }
+}
+
+fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
+    let said = |what: &str| format!("`{worker}` {what}");
+    match error {
+        CallError::NotFound => info("not-found", said("has left the tree"), String::new(), "`paguro ps` lists what there is"),
+        CallError::Timeout => info(
+            "timeout",
+            said("did not answer in time"),
+            "the request may or may not have been handled".to_string(),
+            "`--timeout` gives it longer; `paguro ps` shows how many messages wait",
+        ),
+        CallError::Overloaded => info(
+            "overloaded",
+            said("is overloaded"),
+            "its mailbox is full; the message was not accepted".to_string(),
+            "try again later; `mailbox` under [limits] in its settings raises the bound",
+        ),
+        CallError::CircuitOpen => info("circuit-open", said("is not called for now"), String::new(), "try again later"),
+        CallError::Cycle(names) => info("cycle", said("would wait for itself"), names.join(" -> "), "use a cast, or answer later"),
+        CallError::Down(reason) => info(
+            "down",
+            said("ended before it answered"),
+            reason.to_string(),
+            &format!("`paguro events` and `paguro logs {worker}` tell more"),
+        ),
+        CallError::Rejected(why) => info("rejected", said("rejected the request"), why.clone(), ""),
+        CallError::TooLarge { size, limit } => info(
+            "too-large",
+            format!("the request is too large for `{worker}`"),
+            format!("{} where {} are accepted", show_size(*size), show_size(*limit)),
+            "`payload` under [limits] in its settings raises the limit",
+        ),
+    }
+}
+
+/// The message and the cause of a change that was not made.
+pub fn change_text(error: &ChangeError) -> (String, String) {
+    let cause = match error {
+        ChangeError::Component(error) => error.to_string(),
+        ChangeError::CalledOff { reason, .. } => format!("{reason}; the worker goes on as it was"),
+        ChangeError::Database(error) => error.to_string(),
+        _ => String::new(),
+    };
+    (error.to_string(), cause)
+}
+
+fn change_error(error: &ChangeError) -> ErrorInfo {
+    let (message, cause) = change_text(error);
+    match error {
+        ChangeError::SameComponent { worker, .. } => {
+            info("same-component", message, cause, &format!("`paguro history {worker}` lists its revisions"))
+        }
+        ChangeError::UnderWay { worker, .. } => info(
+            "under-way",
+            message,
+            cause,
+            &format!("`paguro commit {worker}` or `paguro rollback {worker}` ends a probation"),
+        ),
+        ChangeError::Component(_) => {
+            info("not-a-worker", message, cause, "`paguro check FILE` says what a file is")
+        }
+        ChangeError::CalledOff { worker, .. } => info(
+            "called-off",
+            message,
+            cause,
+            &format!("`paguro upgrade {worker} FILE --dry-run` tries again with nothing at stake"),
+        ),
+        ChangeError::NotInProbation(worker) => {
+            info("not-in-probation", message, cause, &format!("`paguro history {worker}` lists its revisions"))
+        }
+        ChangeError::NothingToRollBackTo(worker) => {
+            info("nothing-to-roll-back-to", message, cause, &format!("`paguro history {worker}` lists its revisions"))
+        }
+        ChangeError::NoSuchRevision { worker, .. } => {
+            info("not-found", message, cause, &format!("`paguro history {worker}` lists its revisions"))
+        }
+        ChangeError::Database(error) => ErrorInfo { message, ..database_error(error) },
+        ChangeError::ComponentFile { .. } => info("disk", message, cause, "`paguro doctor` looks at the disk"),
+        ChangeError::Gone(_) => info("not-found", message, cause, "`paguro ps` lists what there is"),
+    }
+}
+
+fn tree_error(error: &TreeError) -> ErrorInfo {
+    let code = match error {
+        TreeError::NotFound(_) | TreeError::NoSupervisor(_) => "not-found",
+        TreeError::AlreadyThere(_) | TreeError::Running(_) => "already-running",
+        TreeError::Stopping => "stopping",
+    };
+    info(code, error.to_string(), String::new(), "`paguro ps` shows how everything stands")
+}
+
+fn database_error(error: &DatabaseError) -> ErrorInfo {
+    let code = if matches!(error, DatabaseError::DiskFull { .. }) { "disk" } else { "internal" };
+    info(code, "the database failed".to_string(), error.to_string(), "`paguro doctor` looks at the disk")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Name;
+
+    #[test]
+    fn a_wrong_name_gets_the_nearest() {
+        let error = RequestError::NoWorker { name: "greter".into(), nearest: vec!["greeter".into()] };
+        let info = ErrorInfo::from(&error);
+        assert_eq!((info.code.as_str(), info.cause.as_str()), ("not-found", "did you mean `greeter`?"));
+    }
+
+    #[test]
+    fn every_code_is_a_known_one() {
+        let worker = Name::parse("w").unwrap();
+        let calls = [
+            CallError::NotFound,
+            CallError::Timeout,
+            CallError::Overloaded,
+            CallError::CircuitOpen,
+            CallError::Cycle(vec![]),
+            CallError::Rejected(String::new()),
+            CallError::TooLarge { size: 1, limit: 0 },
+        ];
+        for error in calls {
+            let info = ErrorInfo::from(&RequestError::Call { worker: worker.clone(), error });
+            assert!(ErrorInfo::CODES.iter().any(|(code, _)| *code == info.code), "{}", info.code);
+        }
+    }
+}

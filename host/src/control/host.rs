@@ -1,0 +1,363 @@
+//! The host as a library: everything the API does, an embedding program can do with a [`Host`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::keeper::Keeper;
+use crate::base::{Clock, ComponentHash, Name, Payload, RevisionNumber, Snapshot, Timestamp};
+use crate::change::{ChangeError, Changes, Outcome, Rehearsal, Switched, UpgradeRequest};
+use crate::record::{
+    Action, By, Change, ComponentFiles, Database, DatabaseError, Event, NewLedgerEntry, Options, Recorder, StateDir,
+    StateDirError, Why,
+};
+use crate::runtime::worker::{AskError, NoState, System};
+use crate::runtime::{Outcome as Reply, Services, Shared, Standing, Tree, TreeError};
+use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
+
+/// How to start a host.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The directory that is the tree. Must exist.
+    pub directory: PathBuf,
+    /// Where state lives; by default `.paguro` in the directory.
+    pub state: Option<PathBuf>,
+    pub clock: Clock,
+    /// Bytes that the database may grow to; by default as large as the disk.
+    pub database_bytes_max: Option<u64>,
+}
+
+impl HostOptions {
+    pub fn new(directory: impl Into<PathBuf>) -> HostOptions {
+        HostOptions { directory: directory.into(), state: None, clock: Clock::system(), database_bytes_max: None }
+    }
+}
+
+/// Why a host did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("there is no directory {}", .0.display())]
+    NoDirectory(PathBuf),
+    #[error("{} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("the directory {} cannot be read: {source}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// Why a request to a host failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error("there is no worker `{name}`")]
+    NoWorker { name: String, nearest: Vec<String> },
+    #[error("{worker:?} did not answer")]
+    Call { worker: Name, error: CallError },
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error("{worker:?} has no state to show")]
+    NoState { worker: Name, why: NoState },
+    #[error("the state of {worker:?} was not changed")]
+    Import { worker: Name, why: String },
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error("{worker:?} cannot be asked: {error}")]
+    Ask { worker: Name, error: AskError },
+    #[error("{worker:?} did not start")]
+    NotStarted { worker: Name, why: String },
+    #[error("the file is not a worker")]
+    NotAWorker(ComponentError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// A running host. Dropping it does not stop it in order: call [`Host::stop`].
+pub struct Host {
+    pub(super) services: Arc<Services>,
+    pub(super) tree: Arc<Tree>,
+    pub(super) changes: Changes,
+    pub(super) directory: PathBuf,
+    pub(super) state: StateDir,
+    pub(super) started_at: Timestamp,
+    stopping: watch::Sender<bool>,
+    keeper: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a component is, and whether it would fit.
+#[derive(Debug)]
+pub struct Checked {
+    pub component: crate::sandbox::Component,
+    pub compile: Duration,
+    /// Against a worker: what a rehearsal learnt, or why it does not fit.
+    pub against: Option<Result<Rehearsal, ChangeError>>,
+}
+
+impl Host {
+    /// Takes the state directory, takes up what the last run left, and starts what the directory
+    /// says, in order. Returns when each worker was started or tried.
+    pub async fn start(options: HostOptions) -> Result<Arc<Host>, HostError> {
+        let directory = checked_directory(&options.directory)?;
+        let state = StateDir::open(&options.state.clone().unwrap_or_else(|| directory.join(".paguro")))?;
+        let clock = options.clock.clone();
+        let recorder = Recorder::new(clock.clone());
+        let pages = options.database_bytes_max.map(|bytes| u32::try_from(bytes / 4096).unwrap_or(u32::MAX));
+        let database = Database::open_with(&state.database_path(), clock.clone(), Options { page_count_max: pages })?;
+        let sandbox = Sandbox::new(Some(&state.cache()))?;
+        let services = Services::new(clock.clone(), recorder.clone(), database, sandbox);
+        let changes = Changes::new(&services, ComponentFiles::new(state.components()));
+        recorder.emit(Event::HostStarted { directory: directory.display().to_string() });
+        services.database.commit(vec![host_entry(&services, Action::HostStarted)]).await?;
+        crate::change::take_up(&changes).await?;
+        let tree = Arc::new(Tree::new(&services, Default::default()));
+        let (stopping, stop) = watch::channel(false);
+        let started_at = clock.timestamp();
+        let mut keeper = Keeper::new(&directory, &services, &tree, &changes);
+        keeper.first_look().await;
+        tree.start().await?;
+        let keeper = tokio::spawn(keeper.keep(stop));
+        let keeper = std::sync::Mutex::new(Some(keeper));
+        Ok(Arc::new(Host { services, tree, changes, directory, state, started_at, stopping, keeper }))
+    }
+
+    /// Stops every worker in order, states saved, and closes the database. Once.
+    pub async fn stop(&self) {
+        if self.stopping.send_replace(true) {
+            return;
+        }
+        self.services.recorder.emit(Event::HostStopping);
+        let keeper = self.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(keeper) = keeper {
+            let _ = keeper.await;
+        }
+        self.tree.stop().await;
+        self.changes.all_ended().await;
+        // What cannot be written now is written nowhere: the next start finds what was.
+        let _ = self.services.database.commit(vec![host_entry(&self.services, Action::HostStopped)]).await;
+        self.services.database.close().await;
+    }
+
+    pub fn recorder(&self) -> &Recorder {
+        &self.services.recorder
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.services.database
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// All workers by name.
+    pub fn workers(&self) -> Vec<Arc<Shared>> {
+        self.services.registry.all()
+    }
+
+    /// The error offers the nearest names.
+    pub fn worker(&self, name: &str) -> Result<Arc<Shared>, RequestError> {
+        self.services.registry.find(name).ok_or_else(|| RequestError::NoWorker {
+            name: name.escape_debug().to_string(),
+            nearest: self.services.registry.nearest(name),
+        })
+    }
+
+    /// Sends a request and waits for the answer, for `time` at the most.
+    pub async fn call(&self, name: &str, request: Payload, time: Duration) -> Result<Payload, RequestError> {
+        let worker = self.worker(name)?;
+        let reply: Reply = self.services.call(&worker, request, time).await;
+        reply.map_err(|error| RequestError::Call { worker: worker.name().clone(), error })
+    }
+
+    /// `Ok` means that the message is in the mailbox.
+    pub fn cast(&self, name: &str, message: Payload) -> Result<(), RequestError> {
+        let worker = self.worker(name)?;
+        let cast = self.services.cast(&worker, message);
+        cast.map_err(|error| RequestError::Call { worker: worker.name().clone(), error })
+    }
+
+    /// Returns when the new revision serves.
+    pub async fn upgrade(&self, name: &str, bytes: Vec<u8>, probation: Option<Duration>) -> Result<Switched, RequestError> {
+        let worker = self.worker(name)?;
+        let request = UpgradeRequest { worker: worker.clone(), bytes, by: By::Operator, why: Why::Upgrade, probation };
+        let switched = self.changes.upgrade(request).await?;
+        self.start_if_down(&worker).await;
+        Ok(switched)
+    }
+
+    /// An upgrade that stops after its rehearsal.
+    pub async fn dry_run(&self, name: &str, bytes: Vec<u8>) -> Result<(ComponentHash, Rehearsal), RequestError> {
+        let worker = self.worker(name)?;
+        let request = UpgradeRequest { worker, bytes, by: By::Operator, why: Why::Upgrade, probation: None };
+        Ok(self.changes.dry_run(request).await?)
+    }
+
+    /// `Ok(Ok)`: probation ended in a rollback. `Ok(Err)`: an earlier revision serves, as by an
+    /// upgrade to it.
+    pub async fn rollback(&self, name: &str, to: Option<RevisionNumber>) -> Result<Result<Outcome, Switched>, RequestError> {
+        let worker = self.worker(name)?;
+        let rolled_back = self.changes.rollback(&worker, to).await?;
+        self.start_if_down(&worker).await;
+        Ok(rolled_back)
+    }
+
+    /// Ends probation now.
+    pub async fn commit(&self, name: &str) -> Result<Outcome, RequestError> {
+        let worker = self.worker(name)?;
+        Ok(self.changes.commit(worker.name()).await?)
+    }
+
+    /// Returns when it runs, or failed to.
+    pub async fn start_worker(&self, name: &str) -> Result<(), RequestError> {
+        let child = self.child(name)?;
+        self.tree.start_child(&child).await?;
+        self.settled(&child).await
+    }
+
+    /// Returns when it has stopped. It stays down until it is started.
+    pub async fn stop_worker(&self, name: &str) -> Result<(), RequestError> {
+        Ok(self.tree.stop_child(&self.child(name)?).await?)
+    }
+
+    /// In order, states saved. Not counted against the supervisor's restarts.
+    pub async fn restart_worker(&self, name: &str) -> Result<(), RequestError> {
+        let child = self.child(name)?;
+        let before = self.services.registry.get(&child).map(|worker| worker.status().started_at);
+        self.tree.restart_child(&child).await?;
+        // The stop comes first: wait until the old start is no more what is seen.
+        if let (Some(before), Some(worker)) = (before, self.services.registry.get(&child)) {
+            let changed = || worker.status().started_at != before || !worker.lives();
+            wait_until(changed, RESTART_TIME).await;
+        }
+        self.settled(&child).await
+    }
+
+    /// The live state, or the last that was saved.
+    pub async fn state(&self, name: &str) -> Result<Snapshot, RequestError> {
+        let worker = self.worker(name)?;
+        let saved = worker.ask(|done| System::Save { done }).await;
+        let saved = saved.map_err(|error| RequestError::Ask { worker: worker.name().clone(), error })?;
+        saved.map_err(|why| RequestError::NoState { worker: worker.name().clone(), why })
+    }
+
+    /// Replaces the state of a worker. One that it cannot take changes nothing.
+    pub async fn import(&self, name: &str, snapshot: Snapshot) -> Result<(), RequestError> {
+        let worker = self.worker(name)?;
+        let size = snapshot.len();
+        let imported = worker.ask(|done| System::Import { snapshot, done }).await;
+        let imported = imported.map_err(|error| RequestError::Ask { worker: worker.name().clone(), error })?;
+        imported.map_err(|why| RequestError::Import { worker: worker.name().clone(), why })?;
+        let entry = NewLedgerEntry {
+            at: self.services.clock.timestamp(),
+            worker: worker.name().clone(),
+            action: Action::StateImported,
+            hash: Some(worker.status().component),
+            by: By::Operator,
+            detail: format!("{size} bytes"),
+        };
+        Ok(self.services.database.commit(vec![Change::Ledger(entry)]).await?)
+    }
+
+    /// Whether bytes are a worker, and whether they would fit in the place of one.
+    pub async fn check(&self, bytes: Vec<u8>, against: Option<&str>) -> Result<Checked, RequestError> {
+        let worker = against.map(|name| self.worker(name)).transpose()?;
+        let (sandbox, copy, clock) = (self.services.sandbox.clone(), bytes.clone(), self.services.clock.clone());
+        let begun = clock.now();
+        let loaded = tokio::task::spawn_blocking(move || sandbox.load(&copy)).await;
+        let loaded = loaded.unwrap_or_else(|error| Err(ComponentError::Invalid(error.to_string())));
+        let component = loaded.map_err(RequestError::NotAWorker)?;
+        let compile = clock.now().since(begun);
+        let settings = worker.as_ref().map(|worker| worker.settings()).unwrap_or_default();
+        crate::change::fits(&component, &settings).await.map_err(|error| match error {
+            ChangeError::Component(error) => RequestError::NotAWorker(error),
+            other => RequestError::Change(other),
+        })?;
+        let against = match worker {
+            Some(worker) => {
+                let request = UpgradeRequest { worker, bytes, by: By::Operator, why: Why::Upgrade, probation: None };
+                Some(self.changes.dry_run(request).await.map(|(_, rehearsal)| rehearsal))
+            }
+            None => None,
+        };
+        Ok(Checked { component, compile, against })
+    }
+
+    /// A worker or a supervisor below the root.
+    fn child(&self, name: &str) -> Result<Name, RequestError> {
+        let found = Name::parse(name).ok().filter(|name| {
+            self.services.registry.get(name).is_some() || self.tree.supervisor_names().contains(name)
+        });
+        found.ok_or_else(|| RequestError::NoWorker {
+            name: name.escape_debug().to_string(),
+            nearest: self.services.registry.nearest(name),
+        })
+    }
+
+    async fn start_if_down(&self, worker: &Arc<Shared>) {
+        if !worker.lives() || worker.status().standing == Standing::Restarting {
+            // That it runs already is no error here.
+            let _ = self.tree.start_child(worker.name()).await;
+        }
+    }
+
+    /// Waits until a child that was started runs or has failed to.
+    async fn settled(&self, child: &Name) -> Result<(), RequestError> {
+        let Some(worker) = self.services.registry.get(child) else { return Ok(()) };
+        let time = worker.settings().limits.start.saturating_mul(3);
+        let settled = || matches!(worker.status().standing, Standing::Running | Standing::Isolated(_) | Standing::Restarting);
+        let failed = || worker.status().standing == Standing::Down;
+        // The supervisor's order is on its way to the worker: a moment of `down` is not a failure.
+        wait_until(|| settled() || worker.status().standing == Standing::Starting, Duration::from_millis(200)).await;
+        wait_until(|| settled() || failed(), time).await;
+        match worker.status() {
+            status if status.standing == Standing::Running => Ok(()),
+            status => {
+                let why = status.last_exit.map_or_else(|| "it is still starting".to_string(), |reason| reason.to_string());
+                Err(RequestError::NotStarted { worker: child.clone(), why })
+            }
+        }
+    }
+}
+
+/// How long a restart may take to begin.
+const RESTART_TIME: Duration = Duration::from_secs(60);
+
+/// Looks every few milliseconds: for operators' requests, not for anything on the message path.
+async fn wait_until(condition: impl Fn() -> bool, time: Duration) {
+    let looking = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    // Running out of time is an answer too: whoever asked looks again.
+    let _ = tokio::time::timeout(time, looking).await;
+}
+
+fn checked_directory(path: &Path) -> Result<PathBuf, HostError> {
+    let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => HostError::NoDirectory(path.to_path_buf()),
+        _ => HostError::Unreadable { path: path.to_path_buf(), source },
+    })?;
+    if !metadata.is_dir() {
+        return Err(HostError::NotADirectory(path.to_path_buf()));
+    }
+    std::fs::read_dir(path).map_err(|source| HostError::Unreadable { path: path.to_path_buf(), source })?;
+    path.canonicalize().map_err(|source| HostError::Unreadable { path: path.to_path_buf(), source })
+}
+
+fn host_entry(services: &Services, action: Action) -> Change {
+    let detail = format!("paguro {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    let at = services.clock.timestamp();
+    Change::Ledger(NewLedgerEntry { at, worker: Name::root(), action, hash: None, by: By::Host, detail })
+}
+

@@ -1,0 +1,60 @@
+//! `/metrics`, in Prometheus' text format.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::host::Host;
+use crate::record::GuestMetric;
+use crate::runtime::worker::Counters;
+
+/// Name, type, meaning, and where the number is.
+type Family = (&'static str, &'static str, &'static str, fn(&Counters) -> u64);
+
+const WORKER_FAMILIES: &[Family] = &[
+    ("paguro_worker_handled_total", "counter", "Messages handled", |c| c.handled.load(Relaxed)),
+    ("paguro_worker_rejected_total", "counter", "Messages answered with an error", |c| c.rejected.load(Relaxed)),
+    ("paguro_worker_expired_total", "counter", "Calls not begun, because nobody waited", |c| c.expired.load(Relaxed)),
+    ("paguro_worker_refused_total", "counter", "Messages refused by a full mailbox", |c| c.refused.load(Relaxed)),
+    ("paguro_worker_restarts_total", "counter", "Restarts", |c| c.restarts.load(Relaxed)),
+    ("paguro_worker_log_lines_dropped_total", "counter", "Log lines over the rate limit", |c| c.log_lines_dropped.load(Relaxed)),
+    ("paguro_worker_memory_bytes", "gauge", "Linear memory of the live instance", |c| c.memory.load(Relaxed)),
+    ("paguro_worker_instances", "gauge", "Instances in memory", |c| c.instances.load(Relaxed) as u64),
+];
+
+pub fn text(host: &Host) -> String {
+    let mut out = String::new();
+    let workers = host.workers();
+    // Writing into a `String` cannot fail.
+    let _ = writeln!(out, "# HELP paguro_events_total Events by kind\n# TYPE paguro_events_total counter");
+    for (kind, count) in host.recorder().metrics().events() {
+        let _ = writeln!(out, "paguro_events_total{{kind=\"{kind}\"}} {count}");
+    }
+    for (name, sort, meaning, read) in WORKER_FAMILIES {
+        let _ = writeln!(out, "# HELP {name} {meaning}\n# TYPE {name} {sort}");
+        for worker in &workers {
+            let _ = writeln!(out, "{name}{{worker=\"{}\"}} {}", worker.name(), read(&worker.counters));
+        }
+    }
+    let _ = writeln!(out, "# HELP paguro_worker_mailbox Messages that wait\n# TYPE paguro_worker_mailbox gauge");
+    for worker in &workers {
+        let _ = writeln!(out, "paguro_worker_mailbox{{worker=\"{}\"}} {}", worker.name(), worker.waiting());
+    }
+    for (family, sort) in [("paguro_guest_total", "counter"), ("paguro_guest", "gauge")] {
+        let _ = writeln!(out, "# HELP {family} What workers count for themselves\n# TYPE {family} {sort}");
+        for (worker, metric, value) in host.recorder().metrics().guests() {
+            let value = match (value, sort) {
+                (GuestMetric::Counter(n), "counter") => n.to_string(),
+                (GuestMetric::Gauge(x), "gauge") => x.to_string(),
+                _ => continue,
+            };
+            let _ = writeln!(out, "{family}{{worker=\"{worker}\",metric=\"{}\"}} {value}", escaped(&metric));
+        }
+    }
+    out
+}
+
+/// A label's value: the guest's text, so anything may be in it.
+fn escaped(text: &str) -> String {
+    let plain: String = text.chars().filter(|c| !c.is_control()).collect();
+    plain.replace('\\', "\\\\").replace('"', "\\\"")
+}

@@ -1,0 +1,17 @@
+//! The host as a whole: the directory that is its tree, the API, and the library's [`Host`].
+
+mod answer;
+pub mod directory;
+mod doctor;
+mod errors;
+mod host;
+mod keeper;
+mod metrics;
+mod openapi;
+pub mod server;
+pub mod settings;
+mod up;
+pub mod wire;
+
+pub use host::{Checked, Host, HostError, HostOptions, RequestError};
+pub use up::{UpError, UpOptions, up};
