@@ -1,1 +1,3 @@
-fn main(){}
+//! Integration tests in one binary: the real host with real components.
+
+mod first_light;

@@ -98,4 +98,5 @@ pub const PAGE_ROWS_MAX: usize = 1_000;
 
 const _: () = assert!(WASM_STACK_BYTES * 2 <= FIBER_STACK_BYTES, "host functions need the other half of the fiber");
 const _: () = assert!(DATABASE_GROUP_MAX <= DATABASE_QUEUE_MAX);
-const _: () = assert!(SUBSCRIBER_EVENTS_MAX <= FLIGHT_EVENTS_MAX, "a lagging subscriber can catch up from the recorder");
+const _: () =
+    assert!(SUBSCRIBER_EVENTS_MAX <= FLIGHT_EVENTS_MAX, "a lagging subscriber can catch up from the recorder");

@@ -42,7 +42,9 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { start: Instant },
+    System {
+        start: Instant,
+    },
     /// Nanoseconds since the start; only [`Clock::advance`] moves it.
     Manual(Arc<AtomicU64>),
 }

@@ -10,8 +10,8 @@ pub mod units;
 
 pub use clock::{Clock, Tick, Timestamp};
 pub use exit::{ExitReason, Failure, Limit};
-pub use payload::Payload;
 pub use ids::{CallId, ComponentHash, Incarnation, MonitorId, Name, NameError, RevisionNumber, TimerId};
+pub use payload::Payload;
 
 /// A worker's whole state as bytes: what `state.save-state` returned.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,12 @@ use crate::runtime::spec::WorkerSettings;
 
 /// Checks a component and makes it the first revision of a worker that the host has never had. The
 /// decision is durable when this returns; the worker does not run yet.
-pub async fn deploy(changes: &Changes, name: Name, bytes: Vec<u8>, settings: WorkerSettings) -> Result<Launch, ChangeError> {
+pub async fn deploy(
+    changes: &Changes,
+    name: Name,
+    bytes: Vec<u8>,
+    settings: WorkerSettings,
+) -> Result<Launch, ChangeError> {
     let (component, bytes) = changes.load(bytes).await?;
     fits(&component, &settings).await?;
     let hash = component.hash();

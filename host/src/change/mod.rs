@@ -21,10 +21,10 @@ mod under_way;
 mod upgrade;
 
 pub use deploy::{deploy, resume, take_up};
-pub use upgrade::fits;
 pub use error::ChangeError;
 pub use history::rollback_target;
 pub use rehearsal::Rehearsal;
 pub use trial::Outcome;
 pub use under_way::{Changes, Switched};
 pub use upgrade::UpgradeRequest;
+pub use upgrade::fits;

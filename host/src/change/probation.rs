@@ -14,7 +14,10 @@ pub enum Seen {
     /// It handled as many messages as probation was to last.
     Enough,
     /// A bound on what is kept for a rollback was reached.
-    Full { bound: &'static str, value: u64 },
+    Full {
+        bound: &'static str,
+        value: u64,
+    },
     /// It was stopped in order.
     Stopped,
     Operator(Order),
@@ -47,7 +50,9 @@ pub fn verdict(seen: &Seen) -> Verdict {
         Seen::Full { bound, value } => {
             commit(format!("probation ended early: {bound} ({value}) was reached, and nothing bad was seen so far"))
         }
-        Seen::Stopped => commit("probation ended early: it was stopped in order, and nothing bad was seen so far".to_string()),
+        Seen::Stopped => {
+            commit("probation ended early: it was stopped in order, and nothing bad was seen so far".to_string())
+        }
         Seen::Operator(Order::Commit) => commit("an operator said so".to_string()),
         Seen::Operator(Order::RollBack) => roll_back("an operator said so".to_string()),
     }

@@ -28,14 +28,7 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// A command has no state and nothing to rehearse: it was instantiated when it was verified.
     pub fn of_command() -> Rehearsal {
-        Rehearsal {
-            took: Duration::ZERO,
-            fuel: 0,
-            memory: 0,
-            before: None,
-            after: None,
-            health: Health::Healthy,
-        }
+        Rehearsal { took: Duration::ZERO, fuel: 0, memory: 0, before: None, after: None, health: Health::Healthy }
     }
 }
 
@@ -48,7 +41,8 @@ pub async fn rehearse(
     settings: &WorkerSettings,
     clock: &Clock,
 ) -> Result<Rehearsal, Failure> {
-    let made = Instance::create(component, &settings.limits, &settings.grants, Box::new(Nobody), Arc::new(Nobody)).await;
+    let made =
+        Instance::create(component, &settings.limits, &settings.grants, Box::new(Nobody), Arc::new(Nobody)).await;
     let mut instance = made.map_err(|error| match error {
         InstanceError::Failed(failure) => failure,
         InstanceError::Component(error) => Failure::NotStartable(error.to_string()),

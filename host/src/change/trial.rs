@@ -69,7 +69,8 @@ impl Trial {
     async fn begin(&mut self) -> bool {
         let name = self.claim.worker.clone();
         let detail = format!("revision {} serves, in probation", self.record.number);
-        let entry = self.changes.entry(&name, Action::UpgradeSwitched, Some(self.record.component), self.record.by, detail);
+        let entry =
+            self.changes.entry(&name, Action::UpgradeSwitched, Some(self.record.component), self.record.by, detail);
         let changes = vec![Change::PutRevision(name, self.record.clone()), entry];
         let Err(error) = self.changes.services.database.commit(changes).await else { return true };
         let outcome = self.roll_back(format!("the switch could not be written down: {error}")).await;
@@ -167,11 +168,18 @@ impl Trial {
         // An error means that the worker has left the tree: there is nothing to put back.
         let reverted = self.worker.ask(|done| System::Revert { how, done }).await;
         let replayed = reverted.ok().and_then(Result::ok).map_or(0, |reverted| reverted.replayed);
-        let record = RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
+        let record =
+            RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
         let mut changes = vec![
             Change::PutRevision(name.clone(), record),
             self.changes.rejection(&name, hash, format!("rolled back: {why}")),
-            self.changes.entry(&name, Action::RolledBack, Some(self.from), by, format!("{detail}; {replayed} messages handed over")),
+            self.changes.entry(
+                &name,
+                Action::RolledBack,
+                Some(self.from),
+                by,
+                format!("{detail}; {replayed} messages handed over"),
+            ),
         ];
         if by == By::Operator
             && let Ok(Some(worker)) = database.worker(&name)

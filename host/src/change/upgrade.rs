@@ -17,9 +17,9 @@ use crate::record::{
     Action, By, Change, Event, NewLedgerEntry, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why,
     WorkerRecord,
 };
+use crate::runtime::Shared;
 use crate::runtime::spec::WorkerSettings;
 use crate::runtime::worker::{self, NoState, Replace, Standing, System, TRIAL_EVENTS_MAX, TrialTerms};
-use crate::runtime::Shared;
 use crate::sandbox::{Component, ComponentError, Context, Instance, InstanceError, Kind};
 
 /// What is to be done, by whom, and why.
@@ -114,7 +114,9 @@ impl Changes {
         let missing = status.exports.missing_in(component.exports());
         if component.kind() != status.kind || !missing.is_empty() {
             let what = match component.kind() {
-                kind if kind == status.kind => format!("it exports no `{}`, which the running one does", missing.join("`, `")),
+                kind if kind == status.kind => {
+                    format!("it exports no `{}`, which the running one does", missing.join("`, `"))
+                }
                 Kind::Command => "it is a command, and the running one is a worker".to_string(),
                 Kind::Worker => "it is a worker, and the running one is a command".to_string(),
             };
@@ -132,7 +134,8 @@ impl Changes {
     /// Compiles where it may block.
     pub(super) async fn load(&self, bytes: Vec<u8>) -> Result<(Component, Vec<u8>), ChangeError> {
         let sandbox = self.services.sandbox.clone();
-        let loaded = tokio::task::spawn_blocking(move || sandbox.load(&bytes).map(|component| (component, bytes))).await;
+        let loaded =
+            tokio::task::spawn_blocking(move || sandbox.load(&bytes).map(|component| (component, bytes))).await;
         // The task can only fail by a panic inside the compiler: a fault of this component's.
         Ok(loaded.unwrap_or_else(|error| Err(ComponentError::Invalid(format!("the compiler gave up: {error}"))))?)
     }
@@ -161,7 +164,8 @@ impl Changes {
     async fn rehearse(&self, verified: &Verified) -> Result<Rehearsal, String> {
         let worker = &verified.worker;
         let before = if worker.status().exports.state {
-            let saved = tokio::time::timeout(self.boundary_time(&verified.settings), worker.ask(|done| System::Save { done }));
+            let saved =
+                tokio::time::timeout(self.boundary_time(&verified.settings), worker.ask(|done| System::Save { done }));
             match saved.await {
                 Ok(Ok(Ok(snapshot))) => Some(snapshot),
                 Ok(Ok(Err(NoState::Nothing))) => None,
@@ -211,7 +215,8 @@ impl Changes {
             Ok(Ok(replaced)) => replaced,
             Ok(Err(error)) => return Err(self.call_off(&verified, revision, "quiesced", error.to_string()).await),
             Err(_) => {
-                let reason = format!("it came to no message boundary within {}", crate::base::units::show_duration(time));
+                let reason =
+                    format!("it came to no message boundary within {}", crate::base::units::show_duration(time));
                 return Err(self.call_off(&verified, revision, "quiesced", reason).await);
             }
         };
@@ -302,7 +307,9 @@ impl Changes {
         ];
         changes.push(self.rejection(&name, to, format!("called off while {phase}: {reason}")));
         if let Err(error) = self.services.database.commit(changes).await {
-            self.services.recorder.emit(Event::DatabaseFailed { what: "write that an upgrade was called off", error: error.to_string() });
+            self.services
+                .recorder
+                .emit(Event::DatabaseFailed { what: "write that an upgrade was called off", error: error.to_string() });
         }
         let event = Event::UpgradeCalledOff { worker: name.clone(), to, phase, reason: reason.clone() };
         self.services.recorder.emit(event);
@@ -338,15 +345,21 @@ impl Changes {
             removed: false,
             incarnation,
         }));
-        changes.push(Change::PutRevision(name.clone(), RevisionRecord { verdict: Verdict::Committed, note: why.to_string(), ..revision.clone() }));
+        changes.push(Change::PutRevision(
+            name.clone(),
+            RevisionRecord { verdict: Verdict::Committed, note: why.to_string(), ..revision.clone() },
+        ));
         match state {
-            Some(snapshot) => changes.push(Change::PutSnapshot(name.clone(), SnapshotRecord {
-                component: revision.component,
-                revision: revision.number,
-                snapshot,
-                at: self.services.clock.timestamp(),
-                messages: worker.counters.handled.load(std::sync::atomic::Ordering::Relaxed),
-            })),
+            Some(snapshot) => changes.push(Change::PutSnapshot(
+                name.clone(),
+                SnapshotRecord {
+                    component: revision.component,
+                    revision: revision.number,
+                    snapshot,
+                    at: self.services.clock.timestamp(),
+                    messages: worker.counters.handled.load(std::sync::atomic::Ordering::Relaxed),
+                },
+            )),
             None => changes.push(Change::DropSnapshot(name.clone())),
         }
         let detail = format!("revision {}: {why}", revision.number);
@@ -362,7 +375,14 @@ impl Changes {
         by: By,
         detail: String,
     ) -> Change {
-        Change::Ledger(NewLedgerEntry { at: self.services.clock.timestamp(), worker: worker.clone(), action, hash, by, detail })
+        Change::Ledger(NewLedgerEntry {
+            at: self.services.clock.timestamp(),
+            worker: worker.clone(),
+            action,
+            hash,
+            by,
+            detail,
+        })
     }
 
     pub(super) fn rejection(&self, worker: &Name, component: ComponentHash, why: String) -> Change {
@@ -398,8 +418,9 @@ pub async fn fits(component: &Component, settings: &WorkerSettings) -> Result<()
     let tried = component.try_out(&settings.limits, &settings.grants, Box::new(Nobody), Arc::new(Nobody)).await;
     tried.map_err(|error| match error {
         InstanceError::Component(error) => ChangeError::Component(error),
-        InstanceError::Failed(failure) => {
-            ChangeError::Component(ComponentError::Invalid(format!("it cannot be instantiated: {}", ExitReason::Failed(failure))))
-        }
+        InstanceError::Failed(failure) => ChangeError::Component(ComponentError::Invalid(format!(
+            "it cannot be instantiated: {}",
+            ExitReason::Failed(failure)
+        ))),
     })
 }

@@ -51,14 +51,17 @@ pub struct CliError {
 }
 
 impl CliError {
+    /// An error with what failed; a cause and help can be added.
     pub fn new(exit: Exit, message: impl Into<String>) -> CliError {
         CliError { exit, message: message.into(), cause: None, help: None }
     }
 
+    /// The request failed: exit code 1.
     pub fn failed(message: impl Into<String>) -> CliError {
         CliError::new(Exit::Failed, message)
     }
 
+    /// What was typed, or a file it names, cannot be used: exit code 2.
     pub fn usage(message: impl Into<String>) -> CliError {
         CliError::new(Exit::Usage, message)
     }
@@ -89,6 +92,7 @@ impl CliError {
         self
     }
 
+    /// How the program is to end.
     pub fn exit(&self) -> Exit {
         self.exit
     }

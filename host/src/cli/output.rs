@@ -30,7 +30,7 @@ pub fn print_json(json: &[u8]) -> Result<(), CliError> {
         Ok(text) if out.is_terminal() => render::safe_json(text).into_bytes(),
         _ => json.to_vec(),
     };
-    write_all(out.lock(), &[shown.trim_ascii_end(), b"\n"].concat())
+    write_all(out.lock(), &[shown.trim_ascii_end(), b"\n"])
 }
 
 /// Writes bytes that a guest made: as they are into a pipe or a file, so that nothing is lost; on a
@@ -38,7 +38,12 @@ pub fn print_json(json: &[u8]) -> Result<(), CliError> {
 pub fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let out = io::stdout();
     let shown = render::reply(bytes, out.is_terminal());
-    write_all(out.lock(), &shown)
+    write_all(out.lock(), &[&shown])
+}
+
+/// As [`print_bytes`], but adds nothing where it is not a terminal: for what is stored and put back.
+pub fn print_bytes_exactly(bytes: &[u8]) -> Result<(), CliError> {
+    if io::stdout().is_terminal() { print_bytes(bytes) } else { write_all(io::stdout().lock(), &[bytes]) }
 }
 
 /// Writes a line for the person who watches, to standard error. Nobody watching is no error.
@@ -67,6 +72,6 @@ impl Drop for Progress {
     }
 }
 
-fn write_all(mut out: impl Write, bytes: &[u8]) -> Result<(), CliError> {
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(CliError::output)
+fn write_all(mut out: impl Write, parts: &[&[u8]]) -> Result<(), CliError> {
+    parts.iter().try_for_each(|part| out.write_all(part)).and_then(|()| out.flush()).map_err(CliError::output)
 }

@@ -145,9 +145,16 @@ pub fn age(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms}ms"),
         1_000..60_000 => format!("{seconds}s"),
-        60_000..3_600_000 => format!("{minutes}m {}s", seconds % 60),
-        3_600_000..86_400_000 => format!("{hours}h {}m", minutes % 60),
-        _ => format!("{}d {}h", hours / 24, hours % 24),
+        60_000..3_600_000 => two_parts((minutes, "m"), (seconds % 60, "s")),
+        3_600_000..86_400_000 => two_parts((hours, "h"), (minutes % 60, "m")),
+        _ => two_parts((hours / 24, "d"), (hours % 24, "h")),
+    }
+}
+
+fn two_parts((large, large_unit): (u64, &str), (small, small_unit): (u64, &str)) -> String {
+    match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit} {small}{small_unit}"),
     }
 }
 
@@ -189,7 +196,8 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
 
 /// Control characters, and the characters that reorder or break lines without being seen.
 fn is_harmful(c: char) -> bool {
-    let invisible = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let invisible =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     c.is_control() || invisible
 }
 
@@ -235,8 +243,8 @@ mod tests {
 
     #[test]
     fn times_and_numbers_are_short() {
-        let shown = [age(830), age(1_999), age(59_999), age(61_000), age(90_061_000), age(0)];
-        assert_eq!(shown, ["830ms", "1s", "59s", "1m 1s", "1d 1h", "0ms"]);
+        let shown = [age(830), age(1_999), age(59_999), age(61_000), age(90_061_000), age(60_000), age(0)];
+        assert_eq!(shown, ["830ms", "1s", "59s", "1m 1s", "1d 1h", "1m", "0ms"]);
         assert_eq!([about(9_999), about(12_345), about(12_345_678)], ["9999", "12.3k", "12.3M"]);
         assert_eq!(moment("2026-01-01T12:34:56.789Z"), "2026-01-01 12:34:56Z");
         assert_eq!(moment("soon"), "soon");

@@ -38,7 +38,7 @@ impl Host {
         HostInfo {
             version: env!("CARGO_PKG_VERSION").to_string(),
             directory: self.directory.display().to_string(),
-            state: self.state.path().display().to_string(),
+            state: self.state_path.display().to_string(),
             pid: std::process::id(),
             started_at: self.started_at.to_string(),
             workers: self.workers().len(),
@@ -197,9 +197,7 @@ pub fn upgrade_info(worker: &Name, switched: &Switched, outcome: Option<Outcome>
 pub fn with_outcome(info: UpgradeInfo, outcome: Option<Outcome>) -> UpgradeInfo {
     match outcome {
         None => info,
-        Some(Outcome::Committed { why }) => {
-            UpgradeInfo { outcome: "committed".to_string(), reason: Some(why), ..info }
-        }
+        Some(Outcome::Committed { why }) => UpgradeInfo { outcome: "committed".to_string(), reason: Some(why), ..info },
         Some(Outcome::RolledBack { why, replayed }) => UpgradeInfo {
             outcome: "rolled-back".to_string(),
             reason: Some(why),

@@ -18,13 +18,20 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     let verified = tokio::task::spawn_blocking(move || database.verify_ledger()).await;
     let mut found = vec![match verified {
         Ok(Ok(entries)) => ok("ledger", format!("{entries} entries, the chain is whole")),
-        Ok(Err(broken)) => error("ledger", broken.to_string(), "keep a copy of the state directory; something changed the database by hand"),
+        Ok(Err(broken)) => error(
+            "ledger",
+            broken.to_string(),
+            "keep a copy of the state directory; something changed the database by hand",
+        ),
         Err(failed) => error("ledger", failed.to_string(), "run it again"),
     }];
-    found.push(disk(host.state.path()));
+    found.push(disk(&host.state_path));
     found.push(maps(host.workers().len()));
     let problems = host.recorder().events().after(0);
-    let failed = problems.iter().filter(|event| event.item.kind() == "database-failed" || event.item.kind() == "snapshot-failed").count();
+    let failed = problems
+        .iter()
+        .filter(|event| event.item.kind() == "database-failed" || event.item.kind() == "snapshot-failed")
+        .count();
     found.push(match failed {
         0 => ok("database", "every write succeeded since the start".to_string()),
         n => warn("database", format!("{n} writes failed since the start"), "`paguro events` says which and why"),
@@ -33,7 +40,11 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         let status = worker.status();
         let name = worker.name();
         if let Standing::Isolated(why) = status.standing {
-            found.push(warn(&format!("worker {name}"), format!("isolated: {why}"), &format!("`paguro logs {name}`, then `paguro start {name}` or a new file")));
+            found.push(warn(
+                &format!("worker {name}"),
+                format!("isolated: {why}"),
+                &format!("`paguro logs {name}`, then `paguro start {name}` or a new file"),
+            ));
         }
     }
     found
@@ -44,7 +55,11 @@ fn disk(path: &Path) -> DoctorInfo {
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             let detail = format!("{} free in {}", show_size(free), path.display());
-            if free < DISK_BYTES_LOW { warn("disk", detail, "make room: a full disk stops snapshots and upgrades") } else { ok("disk", detail) }
+            if free < DISK_BYTES_LOW {
+                warn("disk", detail, "make room: a full disk stops snapshots and upgrades")
+            } else {
+                ok("disk", detail)
+            }
         }
         Err(failed) => error("disk", format!("{}: {failed}", path.display()), "is the state directory still there?"),
     }
@@ -58,7 +73,11 @@ fn maps(workers: usize) -> DoctorInfo {
     };
     let fit = max / MAPS_PER_INSTANCE;
     let detail = format!("{workers} workers; about {fit} instances fit into vm.max_map_count = {max}");
-    if (workers as u64).saturating_mul(2) > fit { warn("memory maps", detail, "raise it: `sysctl vm.max_map_count=1048576`") } else { ok("memory maps", detail) }
+    if (workers as u64).saturating_mul(2) > fit {
+        warn("memory maps", detail, "raise it: `sysctl vm.max_map_count=1048576`")
+    } else {
+        ok("memory maps", detail)
+    }
 }
 
 fn ok(what: &str, detail: String) -> DoctorInfo {

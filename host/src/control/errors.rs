@@ -15,15 +15,21 @@ impl From<&RequestError> for ErrorInfo {
             RequestError::NoWorker { nearest, .. } => {
                 let cause = match nearest.as_slice() {
                     [] => String::new(),
-                    near => format!("did you mean {}?", near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ")),
+                    near => format!(
+                        "did you mean {}?",
+                        near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ")
+                    ),
                 };
                 info("not-found", message, cause, "`paguro ps` lists what there is")
             }
             RequestError::Call { worker, error } => call_error(worker.as_str(), error),
             RequestError::Change(error) => change_error(error),
-            RequestError::NoState { worker, why } => {
-                info("no-state", message, why.to_string(), &format!("`paguro logs {worker}` and `paguro events` tell more"))
-            }
+            RequestError::NoState { worker, why } => info(
+                "no-state",
+                message,
+                why.to_string(),
+                &format!("`paguro logs {worker}` and `paguro events` tell more"),
+            ),
             RequestError::Import { worker, why } => {
                 info("rejected", message, why.clone(), &format!("`paguro state show {worker}` shows what it has"))
             }
@@ -49,7 +55,9 @@ fn info(code: &str, message: String, cause: String, help: &str) -> ErrorInfo {
 fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
     let said = |what: &str| format!("`{worker}` {what}");
     match error {
-        CallError::NotFound => info("not-found", said("has left the tree"), String::new(), "`paguro ps` lists what there is"),
+        CallError::NotFound => {
+            info("not-found", said("has left the tree"), String::new(), "`paguro ps` lists what there is")
+        }
         CallError::Timeout => info(
             "timeout",
             said("did not answer in time"),
@@ -63,7 +71,9 @@ fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
             "try again later; `mailbox` under [limits] in its settings raises the bound",
         ),
         CallError::CircuitOpen => info("circuit-open", said("is not called for now"), String::new(), "try again later"),
-        CallError::Cycle(names) => info("cycle", said("would wait for itself"), names.join(" -> "), "use a cast, or answer later"),
+        CallError::Cycle(names) => {
+            info("cycle", said("would wait for itself"), names.join(" -> "), "use a cast, or answer later")
+        }
         CallError::Down(reason) => info(
             "down",
             said("ended before it answered"),
@@ -103,9 +113,7 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             cause,
             &format!("`paguro commit {worker}` or `paguro rollback {worker}` ends a probation"),
         ),
-        ChangeError::Component(_) => {
-            info("not-a-worker", message, cause, "`paguro check FILE` says what a file is")
-        }
+        ChangeError::Component(_) => info("not-a-worker", message, cause, "`paguro check FILE` says what a file is"),
         ChangeError::CalledOff { worker, .. } => info(
             "called-off",
             message,

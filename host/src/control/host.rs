@@ -1,7 +1,7 @@
 //! The host as a library: everything the API does, an embedding program can do with a [`Host`].
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,20 +19,22 @@ use crate::runtime::{Outcome as Reply, Services, Shared, Standing, Tree, TreeErr
 use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
 
 /// How to start a host.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HostOptions {
     /// The directory that is the tree. Must exist.
     pub directory: PathBuf,
     /// Where state lives; by default `.paguro` in the directory.
     pub state: Option<PathBuf>,
-    pub clock: Clock,
+    /// Takes what happens from the first moment on; whoever wants to see the start follows it before.
+    pub recorder: Recorder,
     /// Bytes that the database may grow to; by default as large as the disk.
     pub database_bytes_max: Option<u64>,
 }
 
 impl HostOptions {
     pub fn new(directory: impl Into<PathBuf>) -> HostOptions {
-        HostOptions { directory: directory.into(), state: None, clock: Clock::system(), database_bytes_max: None }
+        let recorder = Recorder::new(Clock::system());
+        HostOptions { directory: directory.into(), state: None, recorder, database_bytes_max: None }
     }
 }
 
@@ -88,10 +90,13 @@ pub struct Host {
     pub(super) tree: Arc<Tree>,
     pub(super) changes: Changes,
     pub(super) directory: PathBuf,
-    pub(super) state: StateDir,
+    /// Given back when the host has stopped, so that another can take it.
+    state: Mutex<Option<StateDir>>,
+    pub(super) state_path: PathBuf,
+    pub(super) socket_path: PathBuf,
     pub(super) started_at: Timestamp,
     stopping: watch::Sender<bool>,
-    keeper: std::sync::Mutex<Option<JoinHandle<()>>>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a component is, and whether it would fit.
@@ -109,8 +114,8 @@ impl Host {
     pub async fn start(options: HostOptions) -> Result<Arc<Host>, HostError> {
         let directory = checked_directory(&options.directory)?;
         let state = StateDir::open(&options.state.clone().unwrap_or_else(|| directory.join(".paguro")))?;
-        let clock = options.clock.clone();
-        let recorder = Recorder::new(clock.clone());
+        let recorder = options.recorder;
+        let clock = recorder.clock().clone();
         let pages = options.database_bytes_max.map(|bytes| u32::try_from(bytes / 4096).unwrap_or(u32::MAX));
         let database = Database::open_with(&state.database_path(), clock.clone(), Options { page_count_max: pages })?;
         let sandbox = Sandbox::new(Some(&state.cache()))?;
@@ -126,8 +131,18 @@ impl Host {
         keeper.first_look().await;
         tree.start().await?;
         let keeper = tokio::spawn(keeper.keep(stop));
-        let keeper = std::sync::Mutex::new(Some(keeper));
-        Ok(Arc::new(Host { services, tree, changes, directory, state, started_at, stopping, keeper }))
+        Ok(Arc::new(Host {
+            services,
+            tree,
+            changes,
+            directory,
+            state_path: state.path().to_path_buf(),
+            socket_path: state.socket_path(),
+            state: Mutex::new(Some(state)),
+            started_at,
+            stopping,
+            keeper: Mutex::new(Some(keeper)),
+        }))
     }
 
     /// Stops every worker in order, states saved, and closes the database. Once.
@@ -136,7 +151,7 @@ impl Host {
             return;
         }
         self.services.recorder.emit(Event::HostStopping);
-        let keeper = self.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(keeper) = keeper {
             let _ = keeper.await;
         }
@@ -145,6 +160,7 @@ impl Host {
         // What cannot be written now is written nowhere: the next start finds what was.
         let _ = self.services.database.commit(vec![host_entry(&self.services, Action::HostStopped)]).await;
         self.services.database.close().await;
+        drop(self.state.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub fn recorder(&self) -> &Recorder {
@@ -187,7 +203,12 @@ impl Host {
     }
 
     /// Returns when the new revision serves.
-    pub async fn upgrade(&self, name: &str, bytes: Vec<u8>, probation: Option<Duration>) -> Result<Switched, RequestError> {
+    pub async fn upgrade(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        probation: Option<Duration>,
+    ) -> Result<Switched, RequestError> {
         let worker = self.worker(name)?;
         let request = UpgradeRequest { worker: worker.clone(), bytes, by: By::Operator, why: Why::Upgrade, probation };
         let switched = self.changes.upgrade(request).await?;
@@ -204,7 +225,11 @@ impl Host {
 
     /// `Ok(Ok)`: probation ended in a rollback. `Ok(Err)`: an earlier revision serves, as by an
     /// upgrade to it.
-    pub async fn rollback(&self, name: &str, to: Option<RevisionNumber>) -> Result<Result<Outcome, Switched>, RequestError> {
+    pub async fn rollback(
+        &self,
+        name: &str,
+        to: Option<RevisionNumber>,
+    ) -> Result<Result<Outcome, Switched>, RequestError> {
         let worker = self.worker(name)?;
         let rolled_back = self.changes.rollback(&worker, to).await?;
         self.start_if_down(&worker).await;
@@ -294,9 +319,9 @@ impl Host {
 
     /// A worker or a supervisor below the root.
     fn child(&self, name: &str) -> Result<Name, RequestError> {
-        let found = Name::parse(name).ok().filter(|name| {
-            self.services.registry.get(name).is_some() || self.tree.supervisor_names().contains(name)
-        });
+        let found = Name::parse(name)
+            .ok()
+            .filter(|name| self.services.registry.get(name).is_some() || self.tree.supervisor_names().contains(name));
         found.ok_or_else(|| RequestError::NoWorker {
             name: name.escape_debug().to_string(),
             nearest: self.services.registry.nearest(name),
@@ -314,7 +339,8 @@ impl Host {
     async fn settled(&self, child: &Name) -> Result<(), RequestError> {
         let Some(worker) = self.services.registry.get(child) else { return Ok(()) };
         let time = worker.settings().limits.start.saturating_mul(3);
-        let settled = || matches!(worker.status().standing, Standing::Running | Standing::Isolated(_) | Standing::Restarting);
+        let settled =
+            || matches!(worker.status().standing, Standing::Running | Standing::Isolated(_) | Standing::Restarting);
         let failed = || worker.status().standing == Standing::Down;
         // The supervisor's order is on its way to the worker: a moment of `down` is not a failure.
         wait_until(|| settled() || worker.status().standing == Standing::Starting, Duration::from_millis(200)).await;
@@ -322,7 +348,8 @@ impl Host {
         match worker.status() {
             status if status.standing == Standing::Running => Ok(()),
             status => {
-                let why = status.last_exit.map_or_else(|| "it is still starting".to_string(), |reason| reason.to_string());
+                let why =
+                    status.last_exit.map_or_else(|| "it is still starting".to_string(), |reason| reason.to_string());
                 Err(RequestError::NotStarted { worker: child.clone(), why })
             }
         }
@@ -360,4 +387,3 @@ fn host_entry(services: &Services, action: Action) -> Change {
     let at = services.clock.timestamp();
     Change::Ledger(NewLedgerEntry { at, worker: Name::root(), action, hash: None, by: By::Host, detail })
 }
-

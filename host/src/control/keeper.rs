@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::directory::{CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Step, Watcher, plan, read_component};
+use super::directory::{
+    CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Step, Watcher, plan, read_component,
+};
 use crate::base::{ComponentHash, Name};
 use crate::change::{self, ChangeError, Changes, UpgradeRequest};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry, RejectedRecord, Why, WorkerRecord};
@@ -358,7 +360,9 @@ impl Upgrading {
         let record = RejectedRecord { component: self.hash, at: self.services.clock.timestamp(), why: why.clone() };
         let rejected = vec![Change::Reject(self.worker.name().clone(), record)];
         if let Err(error) = self.services.database.commit(rejected).await {
-            self.services.recorder.emit(Event::DatabaseFailed { what: "remember a rejection", error: error.to_string() });
+            self.services
+                .recorder
+                .emit(Event::DatabaseFailed { what: "remember a rejection", error: error.to_string() });
         }
         // One that was called off after it was verified has told so itself.
         if !matches!(error, ChangeError::CalledOff { revision, .. } if revision.0 > 0) {

@@ -16,7 +16,9 @@ const WORKER_FAMILIES: &[Family] = &[
     ("paguro_worker_expired_total", "counter", "Calls not begun, because nobody waited", |c| c.expired.load(Relaxed)),
     ("paguro_worker_refused_total", "counter", "Messages refused by a full mailbox", |c| c.refused.load(Relaxed)),
     ("paguro_worker_restarts_total", "counter", "Restarts", |c| c.restarts.load(Relaxed)),
-    ("paguro_worker_log_lines_dropped_total", "counter", "Log lines over the rate limit", |c| c.log_lines_dropped.load(Relaxed)),
+    ("paguro_worker_log_lines_dropped_total", "counter", "Log lines over the rate limit", |c| {
+        c.log_lines_dropped.load(Relaxed)
+    }),
     ("paguro_worker_memory_bytes", "gauge", "Linear memory of the live instance", |c| c.memory.load(Relaxed)),
     ("paguro_worker_instances", "gauge", "Instances in memory", |c| c.instances.load(Relaxed) as u64),
 ];

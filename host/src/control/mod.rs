@@ -14,4 +14,4 @@ mod up;
 pub mod wire;
 
 pub use host::{Checked, Host, HostError, HostOptions, RequestError};
-pub use up::{UpError, UpOptions, up};
+pub use up::{UpError, UpLine, UpOptions, up};

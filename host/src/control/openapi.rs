@@ -16,9 +16,30 @@ const OPERATIONS: &[Operation] = &[
     Operation("get", "/v1/workers", "All workers", &[], None, JSON),
     Operation("get", "/v1/workers/{name}", "One worker", &[], None, JSON),
     Operation("get", "/v1/tree", "The tree, from its root", &[], None, JSON),
-    Operation("post", "/v1/workers/{name}/call", "Sends a request; answers with the reply", &["timeout_ms"], Some(BYTES), BYTES),
-    Operation("post", "/v1/workers/{name}/cast", "Sends a message; 202 when it is in the mailbox", &[], Some(BYTES), JSON),
-    Operation("post", "/v1/workers/{name}/upgrade", "Upgrades to the component in the body", &["dry_run", "probation_ms", "wait"], Some("application/wasm"), JSON),
+    Operation(
+        "post",
+        "/v1/workers/{name}/call",
+        "Sends a request; answers with the reply",
+        &["timeout_ms"],
+        Some(BYTES),
+        BYTES,
+    ),
+    Operation(
+        "post",
+        "/v1/workers/{name}/cast",
+        "Sends a message; 202 when it is in the mailbox",
+        &[],
+        Some(BYTES),
+        JSON,
+    ),
+    Operation(
+        "post",
+        "/v1/workers/{name}/upgrade",
+        "Upgrades to the component in the body",
+        &["dry_run", "probation_ms", "wait"],
+        Some("application/wasm"),
+        JSON,
+    ),
     Operation("post", "/v1/workers/{name}/rollback", "Goes back to an earlier revision", &["to"], None, JSON),
     Operation("post", "/v1/workers/{name}/commit", "Ends probation now", &[], None, JSON),
     Operation("post", "/v1/workers/{name}/start", "Starts a worker that is down", &[], None, JSON),
@@ -27,13 +48,41 @@ const OPERATIONS: &[Operation] = &[
     Operation("get", "/v1/workers/{name}/history", "Its revisions", &[], None, JSON),
     Operation("get", "/v1/workers/{name}/state", "Its state, shown", &[], None, JSON),
     Operation("put", "/v1/workers/{name}/state", "Replaces its state", &["schema"], Some(BYTES), JSON),
-    Operation("get", "/v1/workers/{name}/state/data", "Its state's bytes; the schema is in the header `paguro-schema`", &[], None, BYTES),
-    Operation("post", "/v1/check", "Whether a file is a worker, and would fit", &["against"], Some("application/wasm"), JSON),
+    Operation(
+        "get",
+        "/v1/workers/{name}/state/data",
+        "Its state's bytes; the schema is in the header `paguro-schema`",
+        &[],
+        None,
+        BYTES,
+    ),
+    Operation(
+        "post",
+        "/v1/check",
+        "Whether a file is a worker, and would fit",
+        &["against"],
+        Some("application/wasm"),
+        JSON,
+    ),
     Operation("get", "/v1/ledger", "Decisions, oldest first", &["after", "worker"], None, JSON),
     Operation("get", "/v1/events", "Events that are kept", &["after", "worker"], None, JSON),
-    Operation("get", "/v1/events/follow", "Events as they come; resumes with Last-Event-ID", &["after", "worker"], None, EVENTS),
+    Operation(
+        "get",
+        "/v1/events/follow",
+        "Events as they come; resumes with Last-Event-ID",
+        &["after", "worker"],
+        None,
+        EVENTS,
+    ),
     Operation("get", "/v1/logs", "Log lines that are kept", &["after", "worker"], None, JSON),
-    Operation("get", "/v1/logs/follow", "Log lines as they come; resumes with Last-Event-ID", &["after", "worker"], None, EVENTS),
+    Operation(
+        "get",
+        "/v1/logs/follow",
+        "Log lines as they come; resumes with Last-Event-ID",
+        &["after", "worker"],
+        None,
+        EVENTS,
+    ),
     Operation("get", "/v1/doctor", "What the host depends on", &[], None, JSON),
     Operation("get", "/v1/openapi.json", "This document", &[], None, JSON),
     Operation("get", "/metrics", "Metrics in Prometheus' text format", &[], None, TEXT),
@@ -70,9 +119,11 @@ fn described(Operation(_, path, what, query, body, answer): &Operation) -> Value
             "description": "Full name; its `/` written `%2F`",
         }));
     }
-    parameters.extend(query.iter().map(|name| {
-        json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" } })
-    }));
+    parameters.extend(
+        query
+            .iter()
+            .map(|name| json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" } })),
+    );
     let mut described = json!({
         "summary": what,
         "parameters": parameters,
@@ -93,8 +144,10 @@ mod tests {
 
     #[test]
     fn the_document_describes_every_route_and_no_other() {
-        let described: BTreeSet<String> =
-            super::OPERATIONS.iter().map(|operation| format!("{} {}", operation.0.to_uppercase(), operation.1)).collect();
+        let described: BTreeSet<String> = super::OPERATIONS
+            .iter()
+            .map(|operation| format!("{} {}", operation.0.to_uppercase(), operation.1))
+            .collect();
         let served: BTreeSet<String> = crate::control::server::ROUTES.iter().map(ToString::to_string).collect();
         assert_eq!(described, served);
     }

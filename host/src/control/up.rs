@@ -5,24 +5,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use super::answer::{event_info, log_info};
 use super::host::{Host, HostError, HostOptions};
 use super::server::{ServeError, Server};
-use crate::base::Clock;
-use crate::record::{DatabaseError, StateDirError};
+use super::wire::{EventInfo, LogInfo};
+use crate::record::{DatabaseError, Recorder, StateDirError};
 use crate::sandbox::SandboxError;
 
-/// What to run, and where to listen.
+/// Something to show to whoever runs `paguro up`.
 #[derive(Clone, Debug)]
+pub enum UpLine {
+    Event(EventInfo),
+    Log(LogInfo),
+}
+
+/// What to run, and where to listen.
 pub struct UpOptions {
     pub dir: PathBuf,
     pub state: Option<PathBuf>,
     /// A TCP address besides the Unix socket; needs a token.
     pub listen: Option<SocketAddr>,
     pub token: Option<String>,
-    /// Bytes that the database may grow to.
-    pub database_max: Option<u64>,
+    /// Called for each event and log line, one after another.
+    pub log: Box<dyn Fn(UpLine) + Send + Sync>,
 }
 
 /// Why `up` ended otherwise than by a signal.
@@ -50,16 +58,28 @@ impl UpError {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             UpError::Host { dir, source } => match source {
-                HostError::NoDirectory(_) => format!("make it with `mkdir {}`, or name another: `paguro up DIR`", dir.display()),
+                HostError::NoDirectory(_) => {
+                    format!("make it with `mkdir {}`, or name another: `paguro up DIR`", dir.display())
+                }
                 HostError::NotADirectory(_) => "name a directory of components: `paguro up DIR`".to_string(),
                 HostError::State(StateDirError::Locked { .. }) => {
                     "stop that host first, or give this one another directory with `--state`".to_string()
                 }
-                HostError::State(_) | HostError::Unreadable { .. } => "look at its owner and mode with `ls -ld`".to_string(),
-                HostError::Database(DatabaseError::Newer { .. }) => "run that version of Paguro, or give another `--state`".to_string(),
-                HostError::Database(DatabaseError::DiskFull { .. }) => "make room on the disk and start again".to_string(),
-                HostError::Database(_) => "put a copy of the state directory in its place, or give another `--state`".to_string(),
-                HostError::Sandbox(SandboxError::Cache { .. }) => "remove the `cache` directory in the state directory".to_string(),
+                HostError::State(_) | HostError::Unreadable { .. } => {
+                    "look at its owner and mode with `ls -ld`".to_string()
+                }
+                HostError::Database(DatabaseError::Newer { .. }) => {
+                    "run that version of Paguro, or give another `--state`".to_string()
+                }
+                HostError::Database(DatabaseError::DiskFull { .. }) => {
+                    "make room on the disk and start again".to_string()
+                }
+                HostError::Database(_) => {
+                    "put a copy of the state directory in its place, or give another `--state`".to_string()
+                }
+                HostError::Sandbox(SandboxError::Cache { .. }) => {
+                    "remove the `cache` directory in the state directory".to_string()
+                }
                 _ => return None,
             },
             UpError::Serve(ServeError::LongPath(_)) => "give a shorter `--state DIR`".to_string(),
@@ -74,12 +94,9 @@ impl UpError {
 pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let host_options = HostOptions {
-        directory: options.dir.clone(),
-        state: options.state,
-        clock: Clock::system(),
-        database_bytes_max: options.database_max,
-    };
+    let host_options = HostOptions { state: options.state, ..HostOptions::new(&options.dir) };
+    let recorder = host_options.recorder.clone();
+    let showing = tokio::spawn(show(recorder, options.log));
     let started = tokio::select! {
         started = Host::start(host_options) => started,
         // Nothing runs for good yet: the next start takes up what this one left.
@@ -89,14 +106,14 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let host: Arc<Host> = started.map_err(|source| UpError::Host { dir: options.dir, source })?;
     let (stop, stopped) = watch::channel(false);
     let tcp = options.listen.map(|address| (address, options.token));
-    let server = match Server::open(&host.state.socket_path(), tcp).await {
+    let server = match Server::open(&host.socket_path, tcp).await {
         Ok(server) => server,
         Err(error) => {
             host.stop().await;
             return Err(error.into());
         }
     };
-    tracing::info!(target: "paguro", socket = %host.state.socket_path().display(), tcp = ?server.tcp_address(), "ready");
+    tracing::info!(target: "paguro", socket = %host.socket_path.display(), tcp = ?server.tcp_address(), "ready");
     let serving = tokio::spawn(server.serve(host.clone(), stopped));
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -109,5 +126,32 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
         tracing::warn!(target: "paguro", "some requests did not end in time");
     }
     host.stop().await;
+    // What was said last is shown before the process ends.
+    tokio::task::yield_now().await;
+    showing.abort();
+    let _ = showing.await;
     Ok(())
+}
+
+/// Shows events and log lines as they come; one that lags goes on where the recorder still is.
+async fn show(recorder: Recorder, log: Box<dyn Fn(UpLine) + Send + Sync>) {
+    let (events, mut live_events) = recorder.events().follow(0);
+    let (lines, mut live_lines) = recorder.logs().follow(0);
+    events.iter().for_each(|event| log(UpLine::Event(event_info(event))));
+    lines.iter().for_each(|line| log(UpLine::Log(log_info(line))));
+    loop {
+        tokio::select! {
+            biased;
+            event = live_events.recv() => match event {
+                Ok(event) => log(UpLine::Event(event_info(&event))),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            line = live_lines.recv() => match line {
+                Ok(line) => log(UpLine::Log(log_info(&line))),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
 }

@@ -20,49 +20,151 @@ pub enum Level {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    HostStarted { directory: String },
+    HostStarted {
+        directory: String,
+    },
     HostStopping,
     /// What the last run left behind was taken up.
-    Recovered { worker: Name, note: String },
+    Recovered {
+        worker: Name,
+        note: String,
+    },
 
-    SupervisorStarted { supervisor: Name },
-    SupervisorStopped { supervisor: Name },
+    SupervisorStarted {
+        supervisor: Name,
+    },
+    SupervisorStopped {
+        supervisor: Name,
+    },
     /// More restarts than the intensity allows within the period.
-    SupervisorGaveUp { supervisor: Name, restarts: u32, period: Duration, last: Name },
+    SupervisorGaveUp {
+        supervisor: Name,
+        restarts: u32,
+        period: Duration,
+        last: Name,
+    },
 
-    WorkerStarted { worker: Name, incarnation: Incarnation, component: ComponentHash, from: Origin, took: Duration },
-    WorkerStartFailed { worker: Name, component: ComponentHash, reason: ExitReason },
-    WorkerExited { worker: Name, incarnation: Incarnation, reason: ExitReason },
-    WorkerStopped { worker: Name },
-    RestartScheduled { worker: Name, delay: Duration, restarts: u32 },
+    WorkerStarted {
+        worker: Name,
+        incarnation: Incarnation,
+        component: ComponentHash,
+        from: Origin,
+        took: Duration,
+    },
+    WorkerStartFailed {
+        worker: Name,
+        component: ComponentHash,
+        reason: ExitReason,
+    },
+    WorkerExited {
+        worker: Name,
+        incarnation: Incarnation,
+        reason: ExitReason,
+    },
+    WorkerStopped {
+        worker: Name,
+    },
+    RestartScheduled {
+        worker: Name,
+        delay: Duration,
+        restarts: u32,
+    },
     /// Not started again until an operator or a new file says so.
-    WorkerIsolated { worker: Name, why: String },
+    WorkerIsolated {
+        worker: Name,
+        why: String,
+    },
 
     /// A message that was accepted and will not be handled; nobody waits for it.
-    DeadLetter { worker: Name, sort: &'static str, bytes: usize, reason: String },
+    DeadLetter {
+        worker: Name,
+        sort: &'static str,
+        bytes: usize,
+        reason: String,
+    },
     /// A cast, timer or other fact that the handler answered with an error.
-    MessageFailed { worker: Name, sort: &'static str, error: String },
+    MessageFailed {
+        worker: Name,
+        sort: &'static str,
+        error: String,
+    },
     /// A named bound was reached.
-    BoundReached { worker: Name, bound: &'static str, value: u64 },
+    BoundReached {
+        worker: Name,
+        bound: &'static str,
+        value: u64,
+    },
 
-    SnapshotFailed { worker: Name, error: String },
-    HealthChanged { worker: Name, status: String },
+    SnapshotFailed {
+        worker: Name,
+        error: String,
+    },
+    HealthChanged {
+        worker: Name,
+        status: String,
+    },
 
-    UpgradeRequested { worker: Name, from: ComponentHash, to: ComponentHash },
-    UpgradeRehearsed { worker: Name, to: ComponentHash, took: Duration, state: u64 },
-    UpgradeSwitched { worker: Name, revision: RevisionNumber, to: ComponentHash, pause: Duration },
-    UpgradeCommitted { worker: Name, revision: RevisionNumber, why: String },
-    UpgradeCalledOff { worker: Name, to: ComponentHash, phase: &'static str, reason: String },
-    RolledBack { worker: Name, revision: RevisionNumber, to: ComponentHash, replayed: usize, reason: String },
+    UpgradeRequested {
+        worker: Name,
+        from: ComponentHash,
+        to: ComponentHash,
+    },
+    UpgradeRehearsed {
+        worker: Name,
+        to: ComponentHash,
+        took: Duration,
+        state: u64,
+    },
+    UpgradeSwitched {
+        worker: Name,
+        revision: RevisionNumber,
+        to: ComponentHash,
+        pause: Duration,
+    },
+    UpgradeCommitted {
+        worker: Name,
+        revision: RevisionNumber,
+        why: String,
+    },
+    UpgradeCalledOff {
+        worker: Name,
+        to: ComponentHash,
+        phase: &'static str,
+        reason: String,
+    },
+    RolledBack {
+        worker: Name,
+        revision: RevisionNumber,
+        to: ComponentHash,
+        replayed: usize,
+        reason: String,
+    },
 
-    SettingsChanged { name: Name, in_place: Vec<&'static str>, restarted: Vec<&'static str> },
-    PolicyChanged { supervisor: Name },
-    ChildAdded { name: Name },
-    ChildRemoved { name: Name },
+    SettingsChanged {
+        name: Name,
+        in_place: Vec<&'static str>,
+        restarted: Vec<&'static str>,
+    },
+    PolicyChanged {
+        supervisor: Name,
+    },
+    ChildAdded {
+        name: Name,
+    },
+    ChildRemoved {
+        name: Name,
+    },
     /// Something in the directory cannot be used; what ran before goes on.
-    DirectoryProblem { path: String, message: String, help: String },
+    DirectoryProblem {
+        path: String,
+        message: String,
+        help: String,
+    },
 
-    DatabaseFailed { what: &'static str, error: String },
+    DatabaseFailed {
+        what: &'static str,
+        error: String,
+    },
 }
 
 /// Where a starting instance's state came from.
@@ -133,7 +235,9 @@ impl Event {
             | Event::SupervisorStopped { supervisor }
             | Event::SupervisorGaveUp { supervisor, .. }
             | Event::PolicyChanged { supervisor } => Some(supervisor),
-            Event::SettingsChanged { name, .. } | Event::ChildAdded { name } | Event::ChildRemoved { name } => Some(name),
+            Event::SettingsChanged { name, .. } | Event::ChildAdded { name } | Event::ChildRemoved { name } => {
+                Some(name)
+            }
             Event::HostStarted { .. }
             | Event::HostStopping
             | Event::DirectoryProblem { .. }
@@ -201,7 +305,9 @@ impl fmt::Display for Event {
                 write!(f, "restarts in {} (restart {restarts} in the period)", show_duration(*delay))
             }
             Event::WorkerIsolated { why, .. } => write!(f, "isolated: {why}"),
-            Event::DeadLetter { sort, bytes, reason, .. } => write!(f, "a {sort} of {bytes} bytes was not handled: {reason}"),
+            Event::DeadLetter { sort, bytes, reason, .. } => {
+                write!(f, "a {sort} of {bytes} bytes was not handled: {reason}")
+            }
             Event::MessageFailed { sort, error, .. } => write!(f, "a {sort} failed: {error}"),
             Event::BoundReached { bound, value, .. } => write!(f, "bound reached: {bound}, {value}"),
             Event::SnapshotFailed { error, .. } => write!(f, "its state was not saved: {error}"),

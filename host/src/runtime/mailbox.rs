@@ -138,7 +138,6 @@ impl<S> Mailbox<S> {
         self.queues().messages.len()
     }
 
-
     /// A new bound holds for what comes; what waits already is kept.
     pub fn set_max(&self, max: usize) {
         self.queues().max = max;

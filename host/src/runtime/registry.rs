@@ -1,8 +1,8 @@
 //! Who is called what, who is in which group, who watches whom, and who waits for whom.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::worker::Shared;
 use crate::base::{MonitorId, Name, bounds};

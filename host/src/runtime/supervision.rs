@@ -57,7 +57,9 @@ pub enum ChildState {
     Starting,
     Running,
     Stopping(Then),
-    Restarting { due: Tick },
+    Restarting {
+        due: Tick,
+    },
     Isolated,
 }
 
@@ -98,9 +100,17 @@ pub enum Input {
     Stopped(Name),
     /// A moment that was asked for has come.
     Due,
-    Add { name: Name, restart: Restart, shutdown: Shutdown },
+    Add {
+        name: Name,
+        restart: Restart,
+        shutdown: Shutdown,
+    },
     /// A child's spec changed; what runs goes on.
-    Change { name: Name, restart: Restart, shutdown: Shutdown },
+    Change {
+        name: Name,
+        restart: Restart,
+        shutdown: Shutdown,
+    },
     Remove(Name),
     Configure(Box<SupervisorSettings>),
     /// By an operator or the directory: never counted in the budget.
@@ -112,15 +122,32 @@ pub enum Input {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    StartChild { name: Name, incarnation: Incarnation },
-    StopChild { name: Name, reason: ExitReason, shutdown: Shutdown },
+    StartChild {
+        name: Name,
+        incarnation: Incarnation,
+    },
+    StopChild {
+        name: Name,
+        reason: ExitReason,
+        shutdown: Shutdown,
+    },
     /// The child will be started again at `due`; for those who look.
-    Restarting { name: Name, delay: Duration, restarts: u32 },
-    Isolate { name: Name, why: String },
+    Restarting {
+        name: Name,
+        delay: Duration,
+        restarts: u32,
+    },
+    Isolate {
+        name: Name,
+        why: String,
+    },
     /// Take the child out of the tree: it has stopped.
     Forget(Name),
     WakeAt(Tick),
-    GaveUp { restarts: u32, last: Name },
+    GaveUp {
+        restarts: u32,
+        last: Name,
+    },
     /// All children were started, or tried.
     SelfStarted,
     /// All children have stopped. `Some`: it gave up.
@@ -188,29 +215,39 @@ impl Supervision {
     }
 
     fn start(&mut self, actions: &mut Vec<Action>) {
-        if self.is_running() {
+        if self.phase != Phase::Down {
             return;
         }
         self.phase = Phase::Starting;
         self.budget.clear();
         for child in &mut self.children {
-            child.state = ChildState::Waiting;
             child.restarts = 0;
+            child.asked = false;
+            child.state = match child.state {
+                // An operator stopped it while the supervisor was down, and its answer is on its way.
+                ChildState::Stopping(Then::Forget) => ChildState::Stopping(Then::Forget),
+                ChildState::Stopping(_) => ChildState::Stopping(Then::StartAgain),
+                _ => ChildState::Waiting,
+            };
         }
         self.start_next(actions);
     }
 
-    /// Starts the first child that waits, unless one is starting: they start one after another.
+    /// Starts children that wait: while the supervisor starts one after another, then all at once.
     fn start_next(&mut self, actions: &mut Vec<Action>) {
-        if self.phase != Phase::Starting || self.children.iter().any(|child| child.state == ChildState::Starting) {
-            return;
-        }
-        match self.children.iter_mut().find(|child| child.state == ChildState::Waiting) {
-            Some(child) => begin(child, actions),
-            None => {
-                self.phase = Phase::Running;
-                actions.push(Action::SelfStarted);
-            }
+        let one_starts = self.children.iter().any(|child| child.state == ChildState::Starting);
+        let mut waiting = self.children.iter_mut().filter(|child| child.state == ChildState::Waiting);
+        match self.phase {
+            Phase::Running => waiting.for_each(|child| begin(child, actions)),
+            Phase::Starting if one_starts => {}
+            Phase::Starting => match waiting.next() {
+                Some(child) => begin(child, actions),
+                None => {
+                    self.phase = Phase::Running;
+                    actions.push(Action::SelfStarted);
+                }
+            },
+            Phase::Down | Phase::Stopping(_) => {}
         }
     }
 
@@ -226,14 +263,15 @@ impl Supervision {
     }
 
     fn start_failed(&mut self, now: Tick, random: u32, name: &Name, reason: &ExitReason, actions: &mut Vec<Action>) {
-        let asked = match self.child(name) {
-            Some(child) if child.state == ChildState::Starting => std::mem::take(&mut child.asked),
-            _ => return self.start_next(actions),
-        };
-        if asked {
-            self.child(name).into_iter().for_each(|child| child.state = ChildState::Down);
-        } else {
-            self.failed(now, random, name, reason, actions);
+        match self.child(name) {
+            Some(child) if child.state == ChildState::Starting => {
+                if std::mem::take(&mut child.asked) {
+                    child.state = ChildState::Down;
+                } else {
+                    self.ended(now, random, name, reason, actions);
+                }
+            }
+            _ => {}
         }
         self.start_next(actions);
     }
@@ -242,25 +280,34 @@ impl Supervision {
         let healthy_after = self.settings.backoff.healthy_after;
         let Some(child) = self.child(name) else { return };
         match child.state {
+            ChildState::Running => {
+                if now.since(child.started_at) >= healthy_after {
+                    child.restarts = 0;
+                }
+                self.ended(now, random, name, reason, actions);
+                self.start_next(actions);
+            }
+            // A supervisor that gave up before its children were up.
+            ChildState::Starting => self.start_failed(now, random, name, reason, actions),
             // It ended by itself while it was being stopped: the stop's own answer follows.
-            ChildState::Stopping(_) => return,
-            ChildState::Running | ChildState::Starting => {}
-            _ => return,
+            _ => {}
         }
-        if now.since(child.started_at) >= healthy_after {
-            child.restarts = 0;
-        }
+    }
+
+    /// A child is down and nobody asked for it.
+    fn ended(&mut self, now: Tick, random: u32, name: &Name, reason: &ExitReason, actions: &mut Vec<Action>) {
+        let running = self.is_running();
+        let Some(child) = self.child(name) else { return };
         let again = match child.restart {
             Restart::Permanent => true,
             Restart::Transient => !reason.is_orderly(),
             Restart::Temporary => false,
         };
-        if again {
+        if again && running {
             self.failed(now, random, name, reason, actions);
         } else {
             child.state = ChildState::Down;
         }
-        self.start_next(actions);
     }
 
     /// A child is to be restarted: one event against the budget, then the strategy. One-for-one
@@ -291,7 +338,7 @@ impl Supervision {
         actions.push(Action::Restarting { name: name.clone(), delay, restarts: used });
         if delay.is_zero() {
             child.incarnation = child.incarnation.next();
-            begin(child, actions);
+            child.state = ChildState::Waiting;
         } else {
             let due = now.after(delay);
             child.state = ChildState::Restarting { due };
@@ -306,9 +353,10 @@ impl Supervision {
         for child in &mut self.children {
             if matches!(child.state, ChildState::Restarting { due } if due <= now) {
                 child.incarnation = child.incarnation.next();
-                begin(child, actions);
+                child.state = ChildState::Waiting;
             }
         }
+        self.start_next(actions);
         let next = self.children.iter().filter_map(|child| match child.state {
             ChildState::Restarting { due } => Some(due),
             _ => None,
@@ -324,7 +372,8 @@ impl Supervision {
             actions.push(Action::SelfEnded(None));
             return;
         }
-        if !matches!(self.phase, Phase::Stopping(_)) {
+        // Asked while it gives up: who asked waits for the answer to that.
+        if end == End::Asked || !matches!(self.phase, Phase::Stopping(_)) {
             self.phase = Phase::Stopping(end);
         }
         self.stop_next(actions);
@@ -364,7 +413,7 @@ impl Supervision {
             Then::StartAgain if running => {
                 child.incarnation = child.incarnation.next();
                 child.asked = true;
-                begin(child, actions);
+                child.state = ChildState::Waiting;
             }
             Then::StartAgain => {}
             Then::Forget => {
@@ -391,12 +440,7 @@ impl Supervision {
             started_at: Tick::ZERO,
             asked: false,
         });
-        match self.phase {
-            // A child that is added later does not wait for its siblings.
-            Phase::Running => self.children.last_mut().into_iter().for_each(|child| begin(child, actions)),
-            Phase::Starting => self.start_next(actions),
-            Phase::Down | Phase::Stopping(_) => {}
-        }
+        self.start_next(actions);
         Answer::Ok
     }
 
@@ -407,9 +451,12 @@ impl Supervision {
             ChildState::Down | ChildState::Isolated | ChildState::Restarting { .. } if running => {
                 child.restarts = 0;
                 child.asked = true;
-                begin(child, actions);
+                child.state = ChildState::Waiting;
+                self.start_next(actions);
                 Answer::Ok
             }
+            // It is leaving; who removed it was promised so.
+            ChildState::Stopping(Then::Forget) => Answer::NotFound,
             ChildState::Stopping(_) => {
                 child.state = ChildState::Stopping(Then::StartAgain);
                 Answer::Ok

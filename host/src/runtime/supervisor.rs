@@ -17,28 +17,64 @@ use crate::record::Event;
 /// What a child tells its supervisor.
 #[derive(Debug)]
 pub enum Report {
-    Started { child: Name },
-    StartFailed { child: Name, reason: ExitReason },
+    Started {
+        child: Name,
+    },
+    StartFailed {
+        child: Name,
+        reason: ExitReason,
+    },
     /// It ended by itself.
-    Exited { child: Name, reason: ExitReason },
+    Exited {
+        child: Name,
+        reason: ExitReason,
+    },
     /// It ended because it was told to.
-    Stopped { child: Name },
+    Stopped {
+        child: Name,
+    },
 }
 
 /// What others ask of a supervisor.
 pub enum Ask {
     Start,
     Stop,
-    Add { name: Name, restart: Restart, shutdown: Shutdown, handle: ChildHandle, done: oneshot::Sender<Answer> },
-    Change { name: Name, restart: Restart, shutdown: Shutdown },
-    Configure { settings: Box<SupervisorSettings> },
+    Add {
+        name: Name,
+        restart: Restart,
+        shutdown: Shutdown,
+        handle: ChildHandle,
+        done: oneshot::Sender<Answer>,
+    },
+    Change {
+        name: Name,
+        restart: Restart,
+        shutdown: Shutdown,
+    },
+    Configure {
+        settings: Box<SupervisorSettings>,
+    },
     /// Answered when the child is out of the tree.
-    Remove { name: Name, done: oneshot::Sender<Answer> },
-    StartChild { name: Name, done: oneshot::Sender<Answer> },
+    Remove {
+        name: Name,
+        done: oneshot::Sender<Answer>,
+    },
+    StartChild {
+        name: Name,
+        done: oneshot::Sender<Answer>,
+    },
     /// Answered when the child has stopped.
-    StopChild { name: Name, done: oneshot::Sender<Answer> },
-    RestartChild { name: Name, done: oneshot::Sender<Answer> },
-    Look { done: oneshot::Sender<View> },
+    StopChild {
+        name: Name,
+        done: oneshot::Sender<Answer>,
+    },
+    RestartChild {
+        name: Name,
+        done: oneshot::Sender<Answer>,
+    },
+    Look {
+        done: oneshot::Sender<View>,
+    },
     /// The supervisor leaves the tree; it must have stopped.
     Quit,
 }

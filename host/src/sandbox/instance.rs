@@ -153,7 +153,8 @@ impl Instance {
         table.set_max_capacity(RESOURCES_MAX);
         let mut store = Store::new(inner.pre.engine(), State { wasi, table, meter, outside, log });
         store.limiter(|state| &mut state.meter);
-        let prepared = store.set_fuel(u64::MAX).and_then(|()| store.fuel_async_yield_interval(Some(bounds::FUEL_SLICE)));
+        let prepared =
+            store.set_fuel(u64::MAX).and_then(|()| store.fuel_async_yield_interval(Some(bounds::FUEL_SLICE)));
         prepared.map_err(|error| not_startable(one_line(&error)))?;
         store.set_hostcall_fuel(copies_max(limits.payload));
 
@@ -262,9 +263,7 @@ impl Instance {
     pub async fn handle_info(&mut self, fact: &Fact) -> Result<(), Fault> {
         let info = match fact {
             Fact::Timer(timer, message) => exports::handler::Info::Timer((timer.0, message.to_vec())),
-            Fact::Down(monitor, name, reason) => {
-                exports::handler::Info::Down((monitor.0, name.clone(), reason.into()))
-            }
+            Fact::Down(monitor, name, reason) => exports::handler::Info::Down((monitor.0, name.clone(), reason.into())),
         };
         self.call(self.limits.deadline, self.limits.payload, async |guest, store| {
             guest.handler.call_handle_info(store, &info).await
@@ -340,9 +339,7 @@ impl Instance {
         let result = self.call(time, self.limits.payload, call).await;
         self.limits.fuel = fuel;
         match result {
-            Err(Fault::Dead(Failure::Limit(Limit::Deadline(ms)))) => {
-                Err(Fault::Dead(Failure::Limit(Limit::Start(ms))))
-            }
+            Err(Fault::Dead(Failure::Limit(Limit::Deadline(ms)))) => Err(Fault::Dead(Failure::Limit(Limit::Start(ms)))),
             other => other,
         }
     }
@@ -388,9 +385,7 @@ impl Instance {
 
     fn snapshot_in(&mut self, snapshot: Result<types::Snapshot, Fault>, limit: u64) -> Result<Snapshot, Fault> {
         match snapshot {
-            Ok(snapshot) if snapshot.data.len() as u64 > limit => {
-                Err(self.dead(Failure::Limit(Limit::State(limit))))
-            }
+            Ok(snapshot) if snapshot.data.len() as u64 > limit => Err(self.dead(Failure::Limit(Limit::State(limit)))),
             Ok(snapshot) => Ok(Snapshot {
                 schema: snapshot.schema,
                 media_type: snapshot.media_type,
@@ -452,9 +447,5 @@ fn context_out(context: &Context) -> exports::lifecycle::Context {
 }
 
 fn snapshot_out(snapshot: &Snapshot) -> types::Snapshot {
-    types::Snapshot {
-        schema: snapshot.schema,
-        media_type: snapshot.media_type.clone(),
-        data: snapshot.data.to_vec(),
-    }
+    types::Snapshot { schema: snapshot.schema, media_type: snapshot.media_type.clone(), data: snapshot.data.to_vec() }
 }

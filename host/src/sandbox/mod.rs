@@ -16,8 +16,8 @@ mod imports;
 mod instance;
 mod limits;
 mod metadata;
-mod outside;
 mod output;
+mod outside;
 mod wasi;
 
 pub use component::{Component, Exports, Kind};

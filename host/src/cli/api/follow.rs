@@ -14,7 +14,7 @@ use crate::cli::render::safe;
 use crate::control::wire::HostInfo;
 
 /// Time between the first attempts to reach a host that went away.
-const RETRY_DELAY_MIN: Duration = Duration::from_millis(250);
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 
 /// Time between attempts once it has been away for long: a host that starts is found soon, and one
 /// that does not costs nothing.

@@ -6,7 +6,7 @@ mod pages;
 mod path;
 mod sse;
 
-pub use client::{Client, Reply, Request};
+pub use client::{Client, Reply, Request, parse};
 pub use follow::follow;
 pub use pages::pages;
 pub use path::ApiPath;

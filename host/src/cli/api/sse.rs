@@ -68,7 +68,8 @@ impl SseParser {
 mod tests {
     use super::*;
 
-    const STREAM: &str = ": keep\n\nid: 7\ndata: {\"a\":1}\n\nevent: missed\r\ndata:3\r\n\r\nretry: 5\ndata: x\ndata\ndata:  y\n\n";
+    const STREAM: &str =
+        ": keep\n\nid: 7\ndata: {\"a\":1}\n\nevent: missed\r\ndata:3\r\n\r\nretry: 5\ndata: x\ndata\ndata:  y\n\n";
 
     fn expected() -> Vec<SseEvent> {
         vec![

@@ -1,6 +1,6 @@
 //! The directory is the tree: what is on disk, what follows from it, and when to look again.
 //!
-//! [`Directory::look`] reads the disk into a [`DesiredTree`]; [`plan`] compares it with what runs
+//! [`Directory::look`] reads the disk into a [`DesiredTree`]; [`plan()`] compares it with what runs
 //! and says what to do; [`Watcher`] says when to look. A file that is being written, cannot be
 //! read, or is no component *holds* its name: what ran under it before goes on.
 //!

@@ -65,7 +65,8 @@ impl Server {
         let tcp = match tcp {
             None => None,
             Some((address, token)) => {
-                let token = token.filter(|token| token.chars().count() >= TOKEN_CHARS_MIN).ok_or(ServeError::NoToken)?;
+                let token =
+                    token.filter(|token| token.chars().count() >= TOKEN_CHARS_MIN).ok_or(ServeError::NoToken)?;
                 let bound = TcpListener::bind(address).await;
                 let listener = bound.map_err(|source| ServeError::Address { address, source })?;
                 Some((listener, Arc::from(token)))

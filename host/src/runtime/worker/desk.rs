@@ -65,9 +65,8 @@ impl SendTape {
     /// The result of the same call or cast, if it was sent before. Each is found once.
     pub fn replay(&mut self, to: &str, body: &[u8], is_call: bool) -> Option<SentResult> {
         let SendTape::Replay(sent) = self else { return None };
-        let same = |sent: &Sent| {
-            sent.to == to && *sent.body == *body && matches!(sent.result, SentResult::Call(_)) == is_call
-        };
+        let same =
+            |sent: &Sent| sent.to == to && *sent.body == *body && matches!(sent.result, SentResult::Call(_)) == is_call;
         let at = sent.iter().position(same)?;
         sent.remove(at).map(|sent| sent.result)
     }

@@ -23,7 +23,12 @@ impl Door {
         Door { me, services }
     }
 
-    async fn send_and_wait(&mut self, to: &str, request: Payload, timeout: Option<Duration>) -> Result<Payload, CallError> {
+    async fn send_and_wait(
+        &mut self,
+        to: &str,
+        request: Payload,
+        timeout: Option<Duration>,
+    ) -> Result<Payload, CallError> {
         let callee = self.services.registry.find(to).ok_or(CallError::NotFound)?;
         let now = self.services.clock.now();
         let own = self.me.desk().deadline;

@@ -103,8 +103,7 @@ impl Driver {
         let old = std::mem::replace(&mut self.component, component.clone());
         let live = self.bring_up(None).await;
         self.component = old;
-        live.map(|live| (live, None))
-            .map_err(|reason| CalledOff { phase: "migrated", reason: reason.to_string() })
+        live.map(|live| (live, None)).map_err(|reason| CalledOff { phase: "migrated", reason: reason.to_string() })
     }
 
     /// The trial ended well. Returns the new revision's state, which the owner makes durable
@@ -211,7 +210,11 @@ impl Driver {
 
     fn let_go(&self, messages: usize) {
         let worker = self.shared.name().clone();
-        self.services.recorder.emit(Event::BoundReached { worker, bound: "dropped-by-rollback", value: messages as u64 });
+        self.services.recorder.emit(Event::BoundReached {
+            worker,
+            bound: "dropped-by-rollback",
+            value: messages as u64,
+        });
     }
 }
 

@@ -14,26 +14,52 @@ pub type Done<T> = oneshot::Sender<T>;
 
 pub enum System {
     /// From the supervisor; answered with a report.
-    Start { incarnation: Incarnation },
+    Start {
+        incarnation: Incarnation,
+    },
     /// From the supervisor; answered with a report.
-    Stop { reason: ExitReason, shutdown: Shutdown },
+    Stop {
+        reason: ExitReason,
+        shutdown: Shutdown,
+    },
     /// The live state, for a rehearsal, `state show` or `state export`.
-    Save { done: Done<Result<Snapshot, NoState>> },
+    Save {
+        done: Done<Result<Snapshot, NoState>>,
+    },
     /// Puts a state in: the live instance is replaced by one that was given this snapshot, or
     /// nothing changes.
-    Import { snapshot: Snapshot, done: Done<Result<(), String>> },
-    Health { done: Done<Option<Health>> },
-    Configure { settings: Box<WorkerSettings> },
+    Import {
+        snapshot: Snapshot,
+        done: Done<Result<(), String>>,
+    },
+    Health {
+        done: Done<Option<Health>>,
+    },
+    Configure {
+        settings: Box<WorkerSettings>,
+    },
     /// Puts another component in the place of the running one, on trial.
     Replace(Box<Replace>),
     /// The trial ended well: the old instance goes.
-    Settle { done: Done<Result<Option<Snapshot>, NoTrial>> },
+    Settle {
+        done: Done<Result<Option<Snapshot>, NoTrial>>,
+    },
     /// The trial failed: the old instance comes back.
-    Revert { how: OnRollback, done: Done<Result<Reverted, NoTrial>> },
+    Revert {
+        how: OnRollback,
+        done: Done<Result<Reverted, NoTrial>>,
+    },
     /// For a worker that does not run: what its next start is to run, and from which state.
-    Adopt { component: Component, revision: RevisionNumber, saved: Option<Snapshot>, done: Done<Result<(), String>> },
+    Adopt {
+        component: Component,
+        revision: RevisionNumber,
+        saved: Option<Snapshot>,
+        done: Done<Result<(), String>>,
+    },
     /// The worker is removed from the tree.
-    Quit { done: Done<()> },
+    Quit {
+        done: Done<()>,
+    },
 }
 
 /// Why there is no snapshot.

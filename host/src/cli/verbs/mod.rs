@@ -1,0 +1,23 @@
+//! One file per verb: its options, the request, and what is shown.
+
+pub mod call;
+pub mod cast;
+pub mod check;
+pub mod commit;
+pub mod completions;
+pub mod doctor;
+pub mod events;
+pub mod history;
+pub mod ledger;
+pub mod logs;
+pub mod ps;
+pub mod restart;
+pub mod rollback;
+pub mod start;
+pub mod state;
+pub mod stop;
+pub mod tree;
+pub mod up;
+pub mod upgrade;
+
+mod show_upgrade;

@@ -1,0 +1,25 @@
+//! `paguro restart`: stops a worker in order and starts it again.
+
+use clap::Args;
+
+use crate::base::Name;
+use crate::cli::api::{ApiPath, Client, Request};
+use crate::cli::errors::CliError;
+use crate::cli::output;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The worker keeps its state and its revision.
+
+Examples:
+  paguro restart billing/invoices")]
+pub struct RestartArgs {
+    /// The worker, such as `billing/invoices`
+    name: Name,
+}
+
+pub async fn run(args: RestartArgs, client: &Client) -> Result<(), CliError> {
+    client.send(Request::post(ApiPath::worker(&args.name, "restart"), Vec::new())).await?;
+    output::note(&format!("restarted {}", args.name));
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! `paguro rollback`: goes back to an earlier revision.
+
+use clap::Args;
+
+use super::show_upgrade::{self, Asked};
+use crate::base::Name;
+use crate::cli::api::{ApiPath, Client, Request};
+use crate::cli::errors::CliError;
+use crate::cli::output;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+In probation, the old revision comes back with its state from before the switch and handles every \
+message since.
+
+Examples:
+  paguro rollback counter
+  paguro history counter && paguro rollback counter --to 1")]
+pub struct RollbackArgs {
+    /// The worker, such as `billing/invoices`
+    name: Name,
+
+    /// The revision to go back to, as `paguro history` numbers them [default: the one before]
+    #[arg(long, value_name = "REVISION")]
+    to: Option<u64>,
+
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: RollbackArgs, client: &Client) -> Result<(), CliError> {
+    let path = ApiPath::worker(&args.name, "rollback").query("to", args.to);
+    let progress = output::progress(&format!("rolling {} back", args.name));
+    let reply = client.send(Request::post(path, Vec::new())).await;
+    drop(progress);
+    show_upgrade::show(&reply?, Asked::Rollback, args.json, client)
+}

@@ -1,0 +1,121 @@
+//! `paguro up`: runs the host in the foreground.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{events, logs};
+use crate::cli::errors::CliError;
+use crate::cli::target::HostArgs;
+use crate::cli::{input, output};
+use crate::control::{self, UpError, UpLine, UpOptions};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Every component in DIR runs as a worker; a folder is a supervisor. Adding a file starts a worker, \
+replacing it is a live upgrade, removing it stops the worker. Ctrl-C stops all in order; the next start \
+goes on with their saved state.
+
+Examples:
+  paguro up
+  paguro up /srv/workers --state /var/lib/paguro
+  PAGURO_TOKEN=$(cat token) paguro up --listen 127.0.0.1:7878")]
+pub struct UpArgs {
+    /// The directory of workers [default: --dir]
+    #[arg(value_name = "DIR")]
+    directory: Option<PathBuf>,
+
+    /// Listen on TCP too, such as 127.0.0.1:7878; needs a token
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+
+    /// The file that holds the token; else PAGURO_TOKEN does
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Runs until the host has stopped.
+pub async fn run(args: UpArgs, host: &HostArgs) -> Result<(), CliError> {
+    control::up(options(args, host)?).await.map_err(told)
+}
+
+fn options(args: UpArgs, host: &HostArgs) -> Result<UpOptions, CliError> {
+    if host.host.is_some() {
+        return Err(CliError::usage("`paguro up` runs a host here; `--host` names one that runs elsewhere")
+            .help("paguro up DIR --listen ADDR"));
+    }
+    let token = match &args.token_file {
+        Some(file) => Some(read_token(file)?),
+        None => host.token.clone().map(|token| token.trim().to_string()).filter(|token| !token.is_empty()),
+    };
+    if args.listen.is_some() && token.is_none() {
+        return Err(CliError::usage("`--listen` needs a token")
+            .cause("whoever reaches the port without one could run code here")
+            .help("give one in PAGURO_TOKEN or with --token-file FILE"));
+    }
+    let dir = args.directory.unwrap_or_else(|| host.dir.clone());
+    Ok(UpOptions { dir, state: host.state.clone(), listen: args.listen, token, log: Box::new(log) })
+}
+
+fn read_token(file: &std::path::Path) -> Result<String, CliError> {
+    let bytes = input::read_file(file)?;
+    let token = String::from_utf8_lossy(&bytes).trim().to_string();
+    let is_sendable = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
+    if is_sendable {
+        return Ok(token);
+    }
+    let told = CliError::usage(format!("{} holds no token", file.display()));
+    Err(told.cause("a token is one line of letters, digits and signs").help("openssl rand -hex 32"))
+}
+
+/// The same lines that `paguro events` and `paguro logs` show.
+fn log(line: UpLine) {
+    match line {
+        UpLine::Event(event) => output::note(&events::line(&event)),
+        UpLine::Log(log) => output::note(&logs::line(&log)),
+    }
+}
+
+fn told(error: UpError) -> CliError {
+    CliError::failed(error.to_string()).cause(error.cause().unwrap_or_default()).help(error.help().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn host() -> HostArgs {
+        HostArgs { dir: "d".into(), state: Some("s".into()), host: None, token: None }
+    }
+
+    fn args() -> UpArgs {
+        UpArgs { directory: None, listen: None, token_file: None }
+    }
+
+    fn refused(args: UpArgs, host: &HostArgs) -> CliError {
+        options(args, host).err().expect("it is refused")
+    }
+
+    #[test]
+    fn the_directory_is_the_argument_or_the_option() {
+        let both = options(UpArgs { directory: Some("x".into()), ..args() }, &host()).ok().unwrap();
+        assert_eq!((both.dir.as_path(), both.state.as_deref()), (Path::new("x"), Some(Path::new("s"))));
+        assert_eq!(options(args(), &host()).ok().unwrap().dir, Path::new("d"));
+    }
+
+    #[test]
+    fn a_port_needs_a_token() {
+        let listen = UpArgs { listen: Some("127.0.0.1:1".parse().unwrap()), ..args() };
+        assert_eq!(refused(listen, &host()).exit().code(), 2);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "secret\n").unwrap();
+        let with = UpArgs { token_file: Some(file.clone()), ..args() };
+        assert_eq!(options(with, &host()).ok().unwrap().token.as_deref(), Some("secret"));
+        std::fs::write(&file, "\n").unwrap();
+        assert_eq!(refused(UpArgs { token_file: Some(file), ..args() }, &host()).exit().code(), 2);
+    }
+}
