@@ -140,7 +140,10 @@ fn block_on(
     let runtime = runtime.enable_all().build().map_err(|error: io::Error| {
         CliError::failed("cannot start: the system gives no threads or files").cause(error.to_string())
     })?;
-    runtime.block_on(work)
+    let outcome = runtime.block_on(work);
+    // A component that is still being compiled is nobody's any more: the process does not wait.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The parser's error in our three lines.

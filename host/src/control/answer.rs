@@ -133,7 +133,7 @@ impl Host {
                 let below = Box::pin(self.supervisor_info(child, supervisors)).await?;
                 info.children.push(ChildInfo::Supervisor(below));
             } else if let Some(worker) = self.services.registry.get(&child) {
-                info.children.push(ChildInfo::Worker(self.worker_info(&worker)?));
+                info.children.push(ChildInfo::Worker(Box::new(self.worker_info(&worker)?)));
             }
         }
         Ok(info)

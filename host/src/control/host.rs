@@ -152,8 +152,12 @@ impl Host {
         }
         self.services.recorder.emit(Event::HostStopping);
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(keeper) = keeper {
-            let _ = keeper.await;
+        if let Some(mut keeper) = keeper {
+            // It may be compiling a large component, which nobody needs any more. What it had
+            // decided is in the database, and the next start takes it up.
+            if tokio::time::timeout(KEEPER_TIME, &mut keeper).await.is_err() {
+                keeper.abort();
+            }
         }
         self.tree.stop().await;
         self.changes.all_ended().await;
@@ -355,6 +359,9 @@ impl Host {
         }
     }
 }
+
+/// How long the directory's keeper may finish what it is doing when the host stops.
+const KEEPER_TIME: Duration = Duration::from_secs(1);
 
 /// How long a restart may take to begin.
 const RESTART_TIME: Duration = Duration::from_secs(60);

@@ -76,7 +76,7 @@ impl Keeper {
 
     /// One look and what follows from it. Says when to look again, if files are still changing.
     async fn look(&mut self, begin: Begin) -> Option<Duration> {
-        let Some(mut directory) = self.directory.take() else { return None };
+        let mut directory = self.directory.take()?;
         let now = self.services.clock.now();
         let looked = tokio::task::spawn_blocking(move || {
             let look = directory.look(now);
@@ -174,6 +174,8 @@ impl Keeper {
             Ok(known) => known,
             Err(error) => return self.database_failed("read a worker", error.to_string()),
         };
+        let bytes = std::fs::metadata(path).map(|file| file.len()).unwrap_or_default();
+        self.services.recorder.emit(Event::WorkerLoading { worker: name.clone(), bytes });
         let launch = match known {
             Some(record) => change::resume(&self.changes, &record, settings).await,
             None => match read_component(path) {

@@ -102,7 +102,7 @@ pub struct SupervisorInfo {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ChildInfo {
-    Worker(WorkerInfo),
+    Worker(Box<WorkerInfo>),
     Supervisor(SupervisorInfo),
 }
 

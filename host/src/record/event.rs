@@ -44,6 +44,11 @@ pub enum Event {
         last: Name,
     },
 
+    /// A component is read, checked and compiled, which takes seconds for a large one.
+    WorkerLoading {
+        worker: Name,
+        bytes: u64,
+    },
     WorkerStarted {
         worker: Name,
         incarnation: Incarnation,
@@ -184,6 +189,7 @@ impl Event {
             Event::SupervisorStarted { .. } => "supervisor-started",
             Event::SupervisorStopped { .. } => "supervisor-stopped",
             Event::SupervisorGaveUp { .. } => "supervisor-gave-up",
+            Event::WorkerLoading { .. } => "worker-loading",
             Event::WorkerStarted { .. } => "worker-started",
             Event::WorkerStartFailed { .. } => "worker-start-failed",
             Event::WorkerExited { .. } => "worker-exited",
@@ -214,6 +220,7 @@ impl Event {
     pub fn subject(&self) -> Option<&Name> {
         match self {
             Event::Recovered { worker, .. }
+            | Event::WorkerLoading { worker, .. }
             | Event::WorkerStarted { worker, .. }
             | Event::WorkerStartFailed { worker, .. }
             | Event::WorkerExited { worker, .. }
@@ -279,6 +286,7 @@ impl fmt::Display for Event {
             Event::SupervisorGaveUp { restarts, period, last, .. } => {
                 write!(f, "gave up: {restarts} restarts within {}, the last of {last:?}", show_duration(*period))
             }
+            Event::WorkerLoading { bytes, .. } => write!(f, "loading a component of {}", show_size(*bytes)),
             Event::WorkerStarted { incarnation, component, from, took, .. } => {
                 let from = match from {
                     Origin::Fresh => "afresh",

@@ -196,6 +196,7 @@ impl LedgerEntry {
 
 /// Checks a whole ledger from its first entry on, and gives the number of entries. The error names
 /// the first place that does not hold.
+#[cfg(test)]
 pub fn verify<'a>(entries: impl IntoIterator<Item = &'a LedgerEntry>) -> Result<u64, LedgerBroken> {
     let mut head = Head::EMPTY;
     for entry in entries {

@@ -204,8 +204,12 @@ impl Driver {
 
     async fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Start => drop(self.feed(Input::Start).await),
-            Ask::Stop => drop(self.feed(Input::Stop).await),
+            Ask::Start => {
+                self.feed(Input::Start).await;
+            }
+            Ask::Stop => {
+                self.feed(Input::Stop).await;
+            }
             Ask::Add { name, restart, shutdown, handle, done } => {
                 if self.children.contains_key(&name) {
                     let _ = done.send(Answer::AlreadyStarted);
@@ -215,7 +219,9 @@ impl Driver {
                 let answer = self.feed(Input::Add { name, restart, shutdown }).await;
                 let _ = done.send(answer);
             }
-            Ask::Change { name, restart, shutdown } => drop(self.feed(Input::Change { name, restart, shutdown }).await),
+            Ask::Change { name, restart, shutdown } => {
+                self.feed(Input::Change { name, restart, shutdown }).await;
+            }
             Ask::Configure { settings } => {
                 self.feed(Input::Configure(settings)).await;
                 self.services.recorder.emit(Event::PolicyChanged { supervisor: self.name.clone() });

@@ -54,21 +54,13 @@ pub(super) fn failure(error: &wasmtime::Error, in_force: &InForce) -> Failure {
     if let (Some(limit), Some(_)) = (in_force.denied, trap) {
         return Failure::Limit(limit);
     }
-    let message = trap.map_or_else(|| format!("{:#}", Root(error)), |trap| trap.to_string());
+    let message = trap.map_or_else(|| error.root_cause().to_string(), |trap| trap.to_string());
+    let message = message.strip_prefix("wasm trap: ").unwrap_or(&message).to_string();
     // wasmtime gives this error no public type; its text is what there is.
     if message.contains("fuel allocated for hostcalls has been exhausted") {
         return Failure::Limit(Limit::HostCopies(in_force.copies));
     }
     Failure::Trap { message, backtrace: backtrace(error) }
-}
-
-/// Shows an error's cause without the backtrace that wasmtime puts around it as context.
-struct Root<'a>(&'a wasmtime::Error);
-
-impl std::fmt::Display for Root<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0.root_cause())
-    }
 }
 
 /// Function names of the guest's frames, innermost first.
@@ -80,14 +72,13 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
             let symbol = frame.symbols().iter().find_map(|symbol| symbol.name());
             let name = symbol.or(frame.func_name()).map(str::to_string);
             let name = name.unwrap_or_else(|| format!("function {}", frame.func_index()));
-            wasmtime_environ_demangle(&name)
+            without_hash(&name)
         })
         .collect()
 }
 
-/// Rust's and C++'s names are already demangled by wasmtime in symbols; a bare name section is not.
-fn wasmtime_environ_demangle(name: &str) -> String {
-    // Rust's v0 and legacy names both end in a hash that says nothing to a reader.
+/// Rust's names end in a hash that says nothing to a reader.
+fn without_hash(name: &str) -> String {
     match name.rsplit_once("::h") {
         Some((rest, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => rest.to_string(),
         _ => name.to_string(),

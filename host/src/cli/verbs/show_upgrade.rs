@@ -67,7 +67,11 @@ fn facts(info: &UpgradeInfo) -> String {
     let mut fact = |label: &str, text: String| {
         let _ = writeln!(out, "  {label:<10} {}", safe(&text));
     };
-    fact("component", format!("{} -> {}", short(&info.from), short(&info.to)));
+    if info.from == info.to {
+        fact("component", short(&info.to).to_string());
+    } else {
+        fact("component", format!("{} -> {}", short(&info.from), short(&info.to)));
+    }
     if let Some(rehearsal) = &info.rehearsal {
         fact("rehearsal", rehearsed(rehearsal));
         fact("state", state(rehearsal));

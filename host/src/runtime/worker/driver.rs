@@ -151,10 +151,10 @@ impl Driver {
         if let Some(Next::System(message)) = self.shared.mailbox.try_next(Take::SystemOnly) {
             return Woken::Next(Next::System(message));
         }
-        if take == Take::All {
-            if let Some(kept) = self.replay.pop_front() {
-                return Woken::Replayed(kept);
-            }
+        if take == Take::All
+            && let Some(kept) = self.replay.pop_front()
+        {
+            return Woken::Replayed(kept);
         }
         let due = self.next_due();
         if due.is_some_and(|due| due <= self.services.clock.now()) {
