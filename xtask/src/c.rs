@@ -34,10 +34,7 @@ fn write_bindings(work: &Path, world: &str) -> Result<()> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_path(paths::guest_wit())?;
     let world = resolve.select_world(&[package], Some(world))?;
-    let options = wit_bindgen_c::Opts {
-        rename_world: Some(BINDINGS.into()),
-        ..Default::default()
-    };
+    let options = wit_bindgen_c::Opts { rename_world: Some(BINDINGS.into()), ..Default::default() };
     let mut files = Files::default();
     options.build().generate(&mut resolve, world, &mut files)?;
     for (file, content) in files.iter() {
@@ -50,25 +47,13 @@ fn compile(source: &Path, work: &Path, module: &Path) -> Result<()> {
     let mut zig = command(tools::venv_program("python"), work);
     // Its caches stay in this repository, not in somebody's home.
     let cache = paths::tools().join("zig-cache");
-    zig.env("ZIG_GLOBAL_CACHE_DIR", &cache)
-        .env("ZIG_LOCAL_CACHE_DIR", &cache);
-    zig.args([
-        "-m",
-        "ziglang",
-        "cc",
-        "--target=wasm32-wasi",
-        "-mexec-model=reactor",
-    ]);
+    zig.env("ZIG_GLOBAL_CACHE_DIR", &cache).env("ZIG_LOCAL_CACHE_DIR", &cache);
+    zig.args(["-m", "ziglang", "cc", "--target=wasm32-wasi", "-mexec-model=reactor"]);
     // zig turns on checks for undefined behaviour that bring a runtime of their own.
     zig.args(["-std=c11", "-Os", "-Wall", "-Wextra"]);
     // The exports have the contract's arguments, whether a worker needs them or not.
     zig.args(["-Wno-unused-parameter", "-fno-sanitize=undefined"]);
-    zig.arg("-I")
-        .arg(work)
-        .arg("-I")
-        .arg(paths::guests().join("c"));
-    zig.arg(source)
-        .args(["worker.c", "worker_component_type.o", "-o"])
-        .arg(module);
+    zig.arg("-I").arg(work).arg("-I").arg(paths::guests().join("c"));
+    zig.arg(source).args(["worker.c", "worker_component_type.o", "-o"]).arg(module);
     run(&mut zig).map(drop)
 }

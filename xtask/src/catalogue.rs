@@ -22,7 +22,9 @@ pub enum Recipe {
         target: RustTarget,
     },
     /// A crate that stands alone: a snippet.
-    RustCrate { manifest: PathBuf },
+    RustCrate {
+        manifest: PathBuf,
+    },
     /// The source file and its world.
     C {
         source: PathBuf,
@@ -91,58 +93,30 @@ pub const LIFECYCLE: &str = "lifecycle-worker";
 /// All guests of the repository, quickest to build first.
 pub fn all() -> Vec<Guest> {
     let mut guests = Vec::new();
-    let workers = [
-        ("counter", &COUNTERS[..]),
-        ("shop", &SHOP),
-        ("probes", &PROBES),
-        ("faults", &FAULTS),
-    ];
+    let workers = [("counter", &COUNTERS[..]), ("shop", &SHOP), ("probes", &PROBES), ("faults", &FAULTS)];
     for (package, names) in workers {
-        guests.extend(
-            names
-                .iter()
-                .map(|name| rust(name, package, RustTarget::Example)),
-        );
+        guests.extend(names.iter().map(|name| rust(name, package, RustTarget::Example)));
     }
-    guests.extend(
-        COMMANDS
-            .iter()
-            .map(|name| rust(name, "probes", RustTarget::Bin)),
-    );
+    guests.extend(COMMANDS.iter().map(|name| rust(name, "probes", RustTarget::Bin)));
 
     let source = |path: &str| paths::guests().join(path);
     guests.push(Guest {
         name: "limiter".into(),
-        recipe: Recipe::C {
-            source: source("c/limiter/limiter.c"),
-            world: LIFECYCLE,
-        },
+        recipe: Recipe::C { source: source("c/limiter/limiter.c"), world: LIFECYCLE },
     });
     for name in ["pricing", "pricing-v2"] {
         let source = source(&format!("js/pricing/{name}.js"));
-        guests.push(Guest {
-            name: name.into(),
-            recipe: Recipe::JavaScript {
-                source,
-                world: LIFECYCLE,
-            },
-        });
+        guests.push(Guest { name: name.into(), recipe: Recipe::JavaScript { source, world: LIFECYCLE } });
     }
     guests.push(Guest {
         name: "stats".into(),
-        recipe: Recipe::Python {
-            directory: source("python/stats"),
-            world: STATEFUL,
-        },
+        recipe: Recipe::Python { directory: source("python/stats"), world: STATEFUL },
     });
     guests
 }
 
 fn rust(name: &str, package: &'static str, target: RustTarget) -> Guest {
-    Guest {
-        name: name.to_owned(),
-        recipe: Recipe::Rust { package, target },
-    }
+    Guest { name: name.to_owned(), recipe: Recipe::Rust { package, target } }
 }
 
 impl Guest {
@@ -164,9 +138,7 @@ impl Guest {
                 .try_fold(inputs, |inputs, path| inputs.add(&guests.join(path)))?
                 .add(&paths::root().join("rust-toolchain.toml"))
         };
-        let inputs = Inputs::default()
-            .text(&self.name)
-            .add(&paths::root().join("wit"))?;
+        let inputs = Inputs::default().text(&self.name).add(&paths::root().join("wit"))?;
         let inputs = match &self.recipe {
             Recipe::Rust { package, .. } => {
                 // The faults stand in for a counter, with the counter's own code.
@@ -174,9 +146,7 @@ impl Guest {
                 rust(inputs)?.add(&guests.join(package))?.add(&shared)?
             }
             // Not the whole crate: cargo writes its lock file.
-            Recipe::RustCrate { manifest } => rust(inputs)?
-                .add(manifest)?
-                .add(&manifest.with_file_name("src"))?,
+            Recipe::RustCrate { manifest } => rust(inputs)?.add(manifest)?.add(&manifest.with_file_name("src"))?,
             Recipe::C { source, world } => inputs
                 .text(world)
                 .add(source)?

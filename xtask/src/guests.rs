@@ -10,7 +10,7 @@ use crate::catalogue::{self, Guest, Language, Recipe};
 use crate::progress::Progress;
 use crate::{c, inspect, js, paths, python, rust, snippets, stamp, tools};
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct Options {
     /// Build these alone, by the name of the component
     #[arg(long, value_name = "NAME")]
@@ -38,24 +38,14 @@ pub fn run(options: &Options) -> Result<()> {
     let total = wanted.len();
     let stale = stale(wanted)?;
     let progress = Progress::new(stale.len() as u64);
-    let mut report = Report {
-        fresh: total - stale.len(),
-        ..Report::default()
-    };
-    for language in [
-        Language::Rust,
-        Language::C,
-        Language::JavaScript,
-        Language::Python,
-    ] {
-        let (now, _): (Vec<&Stale>, Vec<_>) = stale
-            .iter()
-            .partition(|stale| stale.guest.language() == language);
+    let mut report = Report { fresh: total - stale.len(), ..Report::default() };
+    for language in [Language::Rust, Language::C, Language::JavaScript, Language::Python] {
+        let (now, _): (Vec<&Stale>, Vec<_>) = stale.iter().partition(|stale| stale.guest.language() == language);
         if now.is_empty() {
             continue;
         }
         match tools::ensure(language, &progress) {
-            Ok(()) => build_all(&now, &progress, &mut report),
+            Ok(()) => build_each(&now, &progress, &mut report),
             Err(missing) => report.skip(&now, &missing, &progress),
         }
     }
@@ -63,20 +53,34 @@ pub fn run(options: &Options) -> Result<()> {
     report.conclude(options.require_all)
 }
 
+/// Builds these guests, all of which are needed.
+pub fn build(names: &[&str]) -> Result<()> {
+    run(&Options { only: names.iter().map(ToString::to_string).collect(), require_all: true, list: false })
+}
+
+/// Builds every guest there is.
+pub fn build_all() -> Result<()> {
+    build(&[])
+}
+
+/// Reads every guest back: all are there, and each is a whole component that exports something.
+pub fn verify() -> Result<()> {
+    let guests = wanted(&[])?;
+    for Guest { name, .. } in &guests {
+        if inspect::component(&paths::component(name))?.exports.is_empty() {
+            bail!("{name} exports nothing");
+        }
+    }
+    eprintln!("guests: {} components, each whole", guests.len());
+    Ok(())
+}
+
 fn wanted(only: &[String]) -> Result<Vec<Guest>> {
     let mut guests = catalogue::all();
-    guests.extend(snippets::of(
-        &["README.md", "guests/README.md"].map(|f| paths::root().join(f)),
-    )?);
-    if let Some(unknown) = only
-        .iter()
-        .find(|name| !guests.iter().any(|g| g.name == **name))
-    {
+    guests.extend(snippets::of(&["README.md", "guests/README.md"].map(|f| paths::root().join(f)))?);
+    if let Some(unknown) = only.iter().find(|name| !guests.iter().any(|g| g.name == **name)) {
         let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
-        bail!(
-            "there is no guest {unknown}; there are {}",
-            names.join(", ")
-        );
+        bail!("there is no guest {unknown}; there are {}", names.join(", "));
     }
     guests.retain(|guest| only.is_empty() || only.contains(&guest.name));
     Ok(guests)
@@ -95,10 +99,9 @@ fn stale(guests: Vec<Guest>) -> Result<Vec<Stale>> {
 
 /// Builds guests of one language. The Rust guests of the workspace are built together; the rest one
 /// by one, so that one that fails hides no other.
-fn build_all(guests: &[&Stale], progress: &Progress, report: &mut Report) {
-    let (together, alone): (Vec<&Stale>, Vec<&Stale>) = guests
-        .iter()
-        .partition(|stale| matches!(stale.guest.recipe, Recipe::Rust { .. }));
+fn build_each(guests: &[&Stale], progress: &Progress, report: &mut Report) {
+    let (together, alone): (Vec<&Stale>, Vec<&Stale>) =
+        guests.iter().partition(|stale| matches!(stale.guest.recipe, Recipe::Rust { .. }));
     if !together.is_empty() {
         progress.doing(&format!("building {} Rust guests", together.len()));
         let started = Instant::now();
@@ -109,11 +112,11 @@ fn build_all(guests: &[&Stale], progress: &Progress, report: &mut Report) {
     for stale in alone {
         progress.doing(&format!("building {}", stale.guest.name));
         let started = Instant::now();
-        report.add(&[stale], build(&stale.guest), started, progress);
+        report.add(&[stale], build_one(&stale.guest), started, progress);
     }
 }
 
-fn build(guest: &Guest) -> Result<()> {
+pub fn build_one(guest: &Guest) -> Result<()> {
     match &guest.recipe {
         Recipe::Rust { .. } => rust::build(&[guest]),
         Recipe::RustCrate { manifest } => rust::build_crate(&guest.name, manifest),
@@ -144,8 +147,7 @@ impl Report {
                 progress.say(&format!("built {} in {seconds:.1} s", names.join(", ")));
             }
             Err(error) => {
-                self.failed
-                    .extend(guests.iter().map(|stale| stale.guest.name.clone()));
+                self.failed.extend(guests.iter().map(|stale| stale.guest.name.clone()));
                 progress.say(&format!("{error:#}"));
             }
         }
@@ -153,20 +155,14 @@ impl Report {
 
     fn skip(&mut self, guests: &[&Stale], missing: &tools::Missing, progress: &Progress) {
         self.skipped += guests.len();
-        let names: Vec<&str> = guests
-            .iter()
-            .map(|stale| stale.guest.name.as_str())
-            .collect();
+        let names: Vec<&str> = guests.iter().map(|stale| stale.guest.name.as_str()).collect();
         progress.say(&format!("skipped {}: {}", names.join(", "), missing.reason));
         progress.say(&format!("  to build: {}", missing.fix));
         progress.advance(guests.len() as u64);
     }
 
     fn conclude(self, require_all: bool) -> Result<()> {
-        eprintln!(
-            "guests: {} built, {} unchanged, {} skipped",
-            self.built, self.fresh, self.skipped
-        );
+        eprintln!("guests: {} built, {} unchanged, {} skipped", self.built, self.fresh, self.skipped);
         if !self.failed.is_empty() {
             bail!("not built: {}", self.failed.join(", "));
         }

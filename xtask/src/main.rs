@@ -1,7 +1,11 @@
 //! `cargo xtask ...`: what the project's people run. Each subcommand is a module of its own.
 
+mod bench;
+mod build_worker;
 mod c;
 mod catalogue;
+mod demo;
+mod gates;
 mod guests;
 mod inspect;
 mod js;
@@ -27,13 +31,35 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show the whole story: a real host, real workers, live upgrades and the way back
+    Demo,
+    /// Set up what is missing, build everything and run every test
+    Test,
     /// Build every guest there are tools for, into target/guests
     Guests(guests::Options),
+    /// Make a component of one source file: Rust, JavaScript, Python or C
+    BuildWorker(build_worker::Options),
+    /// Measure the host, such as `bench upgrade`
+    Bench {
+        /// The measurement [default: all]
+        name: Option<String>,
+    },
+    /// What must hold before a push: format, clippy, docs, tests
+    Prepush {
+        /// Leave the tests out
+        #[arg(long)]
+        no_test: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Demo => demo::run(),
+        Task::Test => gates::test(),
         Task::Guests(options) => guests::run(&options),
+        Task::BuildWorker(options) => build_worker::run(&options),
+        Task::Bench { name } => bench::run(name.as_deref()),
+        Task::Prepush { no_test } => gates::prepush(no_test),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

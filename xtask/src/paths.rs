@@ -33,6 +33,11 @@ pub fn work(name: &str) -> PathBuf {
     components().join(".work").join(name)
 }
 
+/// Where cargo puts the host's own binaries.
+pub fn host_binaries() -> PathBuf {
+    root().join("target/debug")
+}
+
 /// Tools that xtask installs for itself.
 pub fn tools() -> PathBuf {
     root().join("target/tools")

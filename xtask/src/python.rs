@@ -15,9 +15,7 @@ pub fn build(name: &str, directory: &Path, world: &str) -> Result<()> {
     let mut python = command(tools::venv_program("componentize-py"), directory);
     // No bytecode beside the sources: it would end up in the component.
     python.env("PYTHONDONTWRITEBYTECODE", "1");
-    python
-        .args(["--quiet", "--wit-path"])
-        .arg(paths::guest_wit());
+    python.args(["--quiet", "--wit-path"]).arg(paths::guest_wit());
     python.args(["--world", world, "componentize", "app", "--output"]);
     run(python.arg(paths::component(name))).map(drop)
 }

@@ -46,9 +46,7 @@ pub fn build_crate(name: &str, manifest: &Path) -> Result<()> {
 
 fn cargo(manifest: &Path) -> std::process::Command {
     let mut cargo = command("cargo", &paths::guests());
-    cargo
-        .args(["build", "--release", "--target", TARGET, "--manifest-path"])
-        .arg(manifest);
+    cargo.args(["build", "--release", "--target", TARGET, "--manifest-path"]).arg(manifest);
     cargo.arg("--target-dir").arg(target_dir());
     cargo
 }
@@ -59,7 +57,6 @@ fn target_dir() -> std::path::PathBuf {
 
 fn take(built: &str, name: &str) -> Result<()> {
     let from = target_dir().join(TARGET).join("release").join(built);
-    fs::copy(&from, paths::component(name))
-        .with_context(|| format!("cargo wrote no {}", from.display()))?;
+    fs::copy(&from, paths::component(name)).with_context(|| format!("cargo wrote no {}", from.display()))?;
     Ok(())
 }

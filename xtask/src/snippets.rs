@@ -23,8 +23,7 @@ struct Snippet {
 pub fn of(files: &[PathBuf]) -> Result<Vec<Guest>> {
     let mut snippets: Vec<Snippet> = Vec::new();
     for file in files.iter().filter(|file| file.exists()) {
-        let found =
-            find(&fs::read_to_string(file)?).with_context(|| format!("in {}", file.display()))?;
+        let found = find(&fs::read_to_string(file)?).with_context(|| format!("in {}", file.display()))?;
         for snippet in found {
             match snippets.iter().find(|known| known.is_called_as(&snippet)) {
                 None => snippets.push(snippet),
@@ -46,11 +45,8 @@ fn find(markdown: &str) -> Result<Vec<Snippet>> {
     let mut snippets = Vec::new();
     let mut lines = markdown.lines();
     while let Some(line) = lines.next() {
-        let Some(file) = line
-            .trim()
-            .strip_prefix("<!-- worker:")
-            .and_then(|rest| rest.strip_suffix("-->"))
-            .map(str::trim)
+        let Some(file) =
+            line.trim().strip_prefix("<!-- worker:").and_then(|rest| rest.strip_suffix("-->")).map(str::trim)
         else {
             continue;
         };
@@ -60,28 +56,25 @@ fn find(markdown: &str) -> Result<Vec<Snippet>> {
         if !lines.next().is_some_and(|line| line.starts_with("```")) {
             bail!("no code block follows the comment about {file}");
         }
-        let source: Vec<&str> = lines
-            .by_ref()
-            .take_while(|line| !line.starts_with("```"))
-            .collect();
+        let source: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
         let source = source.join("\n") + "\n";
-        snippets.push(Snippet {
-            name: name.into(),
-            language: language.into(),
-            source,
-        });
+        snippets.push(Snippet { name: name.into(), language: language.into(), source });
     }
     Ok(snippets)
 }
 
-/// Writes the source where its language's tools want it.
+/// A worker in a file of its own, as a guest that is built like a snippet.
+pub fn by_hand(name: &str, language: &str, source: &str) -> Result<Guest> {
+    lay_out(format!("by-hand-{name}"), language, source)
+}
+
 fn unpack(snippet: &Snippet) -> Result<Guest> {
-    let Snippet {
-        name,
-        language,
-        source,
-    } = snippet;
-    let name = format!("readme-{name}-{language}");
+    let Snippet { name, language, source } = snippet;
+    lay_out(format!("readme-{name}-{language}"), language, source)
+}
+
+/// Writes the source where its language's tools want it.
+fn lay_out(name: String, language: &str, source: &str) -> Result<Guest> {
     let directory = paths::components().join(".snippets").join(&name);
     let put = |file: &str, content: &str| -> Result<PathBuf> {
         let path = directory.join(file);
@@ -89,7 +82,7 @@ fn unpack(snippet: &Snippet) -> Result<Guest> {
         Ok(path)
     };
     let world = world(source);
-    let recipe = match language.as_str() {
+    let recipe = match language {
         "rs" => {
             put("src/lib.rs", source)?;
             // The same versions as the guests have; cargo adds what this crate is called.
@@ -97,25 +90,14 @@ fn unpack(snippet: &Snippet) -> Result<Guest> {
             if !directory.join("Cargo.lock").exists() {
                 put("Cargo.lock", &lock)?;
             }
-            Recipe::RustCrate {
-                manifest: put("Cargo.toml", &manifest(&name))?,
-            }
+            Recipe::RustCrate { manifest: put("Cargo.toml", &manifest(&name))? }
         }
-        "c" => Recipe::C {
-            source: put("worker.c", source)?,
-            world,
-        },
+        "c" => Recipe::C { source: put("worker.c", source)?, world },
         // Inside `guests/js`, nothing would be gained: a snippet imports nothing but the contract.
-        "js" => Recipe::JavaScript {
-            source: put("worker.js", source)?,
-            world,
-        },
+        "js" => Recipe::JavaScript { source: put("worker.js", source)?, world },
         "py" => {
             put("app.py", source)?;
-            Recipe::Python {
-                directory: directory.clone(),
-                world,
-            }
+            Recipe::Python { directory: directory.clone(), world }
         }
         other => bail!("`{other}` is none of rs, c, js, py"),
     };

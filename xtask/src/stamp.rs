@@ -20,9 +20,7 @@ impl Inputs {
 
     /// Adds a text, such as a command line.
     pub fn text(mut self, text: &str) -> Self {
-        self.0
-            .update(&(text.len() as u64).to_le_bytes())
-            .update(text.as_bytes());
+        self.0.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         self
     }
 
@@ -34,31 +32,19 @@ impl Inputs {
     fn walk(&mut self, path: &Path) -> Result<()> {
         // What tools leave among the sources.
         const IGNORED: [&str; 3] = ["target", "node_modules", "__pycache__"];
-        if path
-            .file_name()
-            .is_some_and(|name| IGNORED.iter().any(|ignored| name == *ignored))
-        {
+        if path.file_name().is_some_and(|name| IGNORED.iter().any(|ignored| name == *ignored)) {
             return Ok(());
         }
         if path.is_dir() {
-            let entries =
-                fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let mut children: Vec<PathBuf> = entries
-                .map(|entry| Ok(entry?.path()))
-                .collect::<Result<_>>()?;
+            let entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let mut children: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
             children.sort();
             return children.iter().try_for_each(|child| self.walk(child));
         }
         if path.exists() {
-            let name = path
-                .strip_prefix(paths::root())
-                .unwrap_or(path)
-                .to_string_lossy();
-            let content =
-                fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            self.0
-                .update(name.as_bytes())
-                .update(&(content.len() as u64).to_le_bytes());
+            let name = path.strip_prefix(paths::root()).unwrap_or(path).to_string_lossy();
+            let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            self.0.update(name.as_bytes()).update(&(content.len() as u64).to_le_bytes());
             self.0.update(&content);
         }
         Ok(())
@@ -83,7 +69,5 @@ pub fn set(result: &Path, hash: &str) -> Result<()> {
 /// and people read.
 fn file(result: &Path) -> PathBuf {
     let name = result.file_name().unwrap_or_default().to_string_lossy();
-    paths::root()
-        .join("target/stamps")
-        .join(format!("{name}.blake3"))
+    paths::root().join("target/stamps").join(format!("{name}.blake3"))
 }

@@ -37,21 +37,14 @@ fn venv() -> PathBuf {
 }
 
 fn missing(reason: impl ToString, fix: impl Into<String>) -> Missing {
-    Missing {
-        reason: reason.to_string(),
-        fix: fix.into(),
-    }
+    Missing { reason: reason.to_string(), fix: fix.into() }
 }
 
 fn ensure_wasm_target(progress: &Progress) -> Result<(), Missing> {
     let fix = format!("rustup target add {}", rust::TARGET);
     let sysroot = run(command("rustc", paths::root()).args(["--print", "sysroot"]))
         .map_err(|error| missing(format!("{error:#}"), &fix))?;
-    if Path::new(sysroot.trim())
-        .join("lib/rustlib")
-        .join(rust::TARGET)
-        .is_dir()
-    {
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(rust::TARGET).is_dir() {
         return Ok(());
     }
     progress.doing(&fix);
@@ -65,10 +58,7 @@ fn ensure_npm_packages(progress: &Progress) -> Result<(), Missing> {
     let fix = "(cd guests/js && npm ci)";
     for program in ["node", "npm"] {
         if !exists(program) {
-            return Err(missing(
-                format!("{program} is not installed"),
-                "install Node.js 20 or newer",
-            ));
+            return Err(missing(format!("{program} is not installed"), "install Node.js 20 or newer"));
         }
     }
     let installed = directory.join("node_modules");
@@ -90,10 +80,7 @@ fn ensure_python_packages(folder: &str, module: &str, progress: &Progress) -> Re
         "python3 -m venv target/tools/venv && target/tools/venv/bin/pip install -r guests/{folder}/requirements.txt"
     );
     if !exists("python3") {
-        return Err(missing(
-            "python3 is not installed",
-            "install Python 3.10 or newer, with venv",
-        ));
+        return Err(missing("python3 is not installed", "install Python 3.10 or newer, with venv"));
     }
     let install = || -> Result<()> {
         let hash = Inputs::default().add(&requirements)?.hash();
@@ -104,21 +91,10 @@ fn ensure_python_packages(folder: &str, module: &str, progress: &Progress) -> Re
         progress.doing(&format!("pip install -r guests/{folder}/requirements.txt"));
         if !venv_program("python").exists() {
             fs::create_dir_all(paths::tools())?;
-            run(command("python3", paths::root())
-                .args(["-m", "venv"])
-                .arg(venv()))?;
+            run(command("python3", paths::root()).args(["-m", "venv"]).arg(venv()))?;
         }
-        let install = [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-        ];
-        run(command(venv_program("python"), paths::root())
-            .args(install)
-            .arg(&requirements))?;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+        run(command(venv_program("python"), paths::root()).args(install).arg(&requirements))?;
         match site_packages(module) {
             Some(packages) => stamp::set(&packages, &hash),
             None => anyhow::bail!("pip installed no {module}"),
