@@ -82,7 +82,8 @@ fn only_the_sandbox_names_wasmtime_and_the_pure_files_name_no_tokio() {
         }
         let pure = ["runtime/spec.rs", "runtime/budget.rs", "runtime/backoff.rs", "runtime/supervision.rs"];
         let pure = pure.contains(&inside.as_str()) || inside.starts_with("base/");
-        if pure || ["change/probation.rs", "change/history.rs", "control/directory/plan.rs"].contains(&inside.as_str()) {
+        if pure || ["change/probation.rs", "change/history.rs", "control/directory/plan.rs"].contains(&inside.as_str())
+        {
             assert!(!code(&path).contains("tokio::"), "{inside} is pure, and names tokio");
         }
     }

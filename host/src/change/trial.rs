@@ -11,7 +11,7 @@ use crate::base::{ComponentHash, Snapshot, Tick};
 use crate::record::{Action, By, Change, Event, RevisionRecord};
 use crate::runtime::Shared;
 use crate::runtime::spec::WorkerSettings;
-use crate::runtime::worker::{System, TrialEvent};
+use crate::runtime::worker::{NoState, System, TrialEvent};
 use crate::sandbox::Health;
 
 /// How a probation ended.
@@ -126,14 +126,15 @@ impl Trial {
             Some(state) => state.clone(),
             None if self.worker.is_durable() => match self.worker.ask(|done| System::Save { done }).await {
                 Ok(Ok(snapshot)) => Some(snapshot),
-                // It refused or died. If it died, its event follows; if it refused, it serves on
-                // and there is nothing to write but the decision.
-                _ if self.events.is_empty() => None,
-                _ => return None,
+                // It ended over it, and its event follows.
+                Ok(Err(NoState::Died(_) | NoState::Nothing)) => return None,
+                // Without its state it cannot be kept.
+                Ok(Err(error)) => return self.roll_back(format!("it could not be committed: {error}")).await,
+                Err(error) => return self.roll_back(format!("it could not be committed: {error}")).await,
             },
             None => None,
         };
-        let written = match self.changes.committed(&self.worker, &self.record, self.from, state, &why) {
+        let written = match self.changes.committed(&self.worker, &self.record, self.from, state.clone(), &why) {
             Ok(changes) => self.changes.services.database.commit(changes).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -147,7 +148,7 @@ impl Trial {
         if stopped.is_none() {
             // An error means that it stopped or failed this moment: the decision stands, and a
             // restart continues on the new revision.
-            let _ = self.worker.ask(|done| System::Settle { done }).await;
+            let _ = self.worker.ask(|done| System::Settle { state, done }).await;
         }
         let (worker, revision) = (self.claim.worker.clone(), self.record.number);
         self.changes.services.recorder.emit(Event::UpgradeCommitted { worker, revision, why: why.clone() });

@@ -259,12 +259,16 @@ impl Driver {
     /// Hands an input to the policy and does what it says.
     async fn feed(&mut self, input: Input) -> Answer {
         let now = self.services.clock.now();
+        let ended = match &input {
+            Input::Exited(name, _) | Input::StartFailed(name, _) => Some(name.clone()),
+            _ => None,
+        };
         let random = fastrand::u32(0..100);
         let (answer, actions) = self.policy.on(now, random, input);
         for action in actions {
             self.act(now, action).await;
         }
-        self.show_waiting(now);
+        self.show_decided(ended.as_ref(), now);
         answer
     }
 
@@ -338,12 +342,12 @@ impl Driver {
         }
     }
 
-    /// Children that wait for their turn stand as down, those in a restart loop as restarting.
-    fn show_waiting(&self, now: Tick) {
-        for child in self.policy.children() {
-            if matches!(child.state, ChildState::Restarting { .. }) {
-                self.stand(&child.name, Standing::Restarting, now);
-            }
+    /// A worker that ended stands as restarting until the policy has decided otherwise.
+    fn show_decided(&self, child: Option<&Name>, now: Tick) {
+        let Some(name) = child else { return };
+        let decided = self.policy.children().iter().find(|child| child.name == *name);
+        if decided.is_some_and(|child| child.state == ChildState::Down) {
+            self.stand(name, Standing::Down, now);
         }
     }
 

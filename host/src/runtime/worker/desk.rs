@@ -120,6 +120,11 @@ impl Desk {
         self.holdings.open.remove(&id)
     }
 
+    /// Whether the guest was handed this call and has not answered it.
+    pub fn is_open(&self, id: CallId) -> bool {
+        self.holdings.open.contains_key(&id)
+    }
+
     pub fn caller(&self, id: CallId) -> Option<String> {
         self.holdings.open.get(&id)?.from.as_ref().map(ToString::to_string)
     }

@@ -102,6 +102,15 @@ pub(super) enum Live {
 /// Casts that are handed over in one call, where the guest can take them.
 const BATCH_MAX: usize = 64;
 
+/// How an instance that was asked to stop did so.
+#[derive(Default)]
+struct Wound {
+    /// If not as it was asked.
+    end: Option<ExitReason>,
+    /// What it handed over.
+    state: Option<Snapshot>,
+}
+
 /// What the loop was woken by.
 enum Woken {
     Next(Next<System>),
@@ -396,7 +405,10 @@ impl Driver {
     /// `control.stop`: in order where the reason is, else like a fault.
     async fn stopped_itself(&mut self, reason: ExitReason) {
         if reason.is_orderly() {
-            self.wind_down(&reason, bounds::TERMINATE_TIME).await;
+            let wound = self.wind_down(&reason, bounds::TERMINATE_TIME).await;
+            if let Some(trial) = self.trial.take() {
+                self.end_trial(trial, wound);
+            }
         } else if let Some(Live::Worker(instance)) = &mut self.live {
             let _ = instance.terminate(&reason, bounds::TERMINATE_TIME).await;
         }
@@ -418,8 +430,8 @@ impl Driver {
             }
             System::Configure { settings } => self.configure(*settings),
             System::Replace(replace) => self.replace(*replace).await,
-            System::Settle { done } => {
-                let settled = self.settle().await;
+            System::Settle { state, done } => {
+                let settled = self.settle(state).await;
                 let _ = done.send(settled);
             }
             System::Revert { how, done } => {
@@ -439,15 +451,14 @@ impl Driver {
             return self.report(Report::Stopped { child: self.shared.name().clone() }).await;
         }
         self.shared.stand(Standing::Stopping, self.services.clock.now());
-        let end = match shutdown {
-            Shutdown::Kill => ExitReason::Killed,
-            Shutdown::Time(time) => self.wind_down(&reason, time).await.unwrap_or(reason),
-            Shutdown::Infinity => self.wind_down(&reason, Duration::MAX).await.unwrap_or(reason),
+        let wound = match shutdown {
+            Shutdown::Kill => Wound { end: Some(ExitReason::Killed), state: None },
+            Shutdown::Time(time) => self.wind_down(&reason, time).await,
+            Shutdown::Infinity => self.wind_down(&reason, Duration::MAX).await,
         };
+        let end = wound.end.clone().unwrap_or(reason);
         if let Some(trial) = self.trial.take() {
-            // A stop in order ends probation with the verdict so far, which is a good one: had it
-            // been bad, it would have been rolled back.
-            trial.tell(TrialEvent::Stopped { state: self.saved.clone() });
+            self.end_trial(trial, wound);
         }
         self.drop_live();
         self.ended_for_others(&end);
@@ -456,60 +467,99 @@ impl Driver {
         self.report(Report::Stopped { child: self.shared.name().clone() }).await;
     }
 
-    /// Saves the state and calls `terminate`. Says how the instance ended, if not as it was asked.
-    async fn wind_down(&mut self, reason: &ExitReason, time: Duration) -> Option<ExitReason> {
+    /// A stop in order ends probation with the verdict so far, which is a good one: had it been bad,
+    /// it would have been rolled back. One that did not hand over its state cannot be kept: the next
+    /// start is on the old revision, with the old state and the messages since.
+    fn end_trial(&mut self, trial: Trial, wound: Wound) {
+        let stateless = !self.durable();
+        match wound.end {
+            // How it ended after it handed over its state does not matter to the next start.
+            _ if wound.state.is_some() => {
+                trial.tell(TrialEvent::Stopped { state: wound.state });
+            }
+            None if stateless => {
+                trial.tell(TrialEvent::Stopped { state: None });
+            }
+            end => {
+                let end =
+                    end.unwrap_or_else(|| ExitReason::Failed(Failure::Own("it did not hand over its state".into())));
+                trial.tell(TrialEvent::Failed(end));
+                self.abandon(trial);
+            }
+        }
+    }
+
+    /// Saves the state and calls `terminate`.
+    async fn wind_down(&mut self, reason: &ExitReason, time: Duration) -> Wound {
         match &mut self.live {
             Some(Live::Worker(_)) => {}
             Some(Live::Command(running)) => {
                 running.abort();
-                return None;
+                return Wound::default();
             }
-            None => return None,
+            None => return Wound::default(),
         }
+        let mut state = None;
         if self.durable() {
             let shared = self.shared.clone();
             let saved = tokio::select! {
                 biased;
                 saved = self.save_state() => saved,
-                () = shared.kill.notified() => return Some(ExitReason::Killed),
+                () = shared.kill.notified() => return Wound { end: Some(ExitReason::Killed), state: None },
             };
             match saved {
-                Ok(snapshot) if self.trial.is_some() => self.saved = Some(snapshot),
-                Ok(snapshot) => self.keep_durably(snapshot).await,
+                Ok(snapshot) => {
+                    state = Some(snapshot.clone());
+                    if self.trial.is_some() {
+                        // The owner makes it durable, together with its decision.
+                        self.saved = Some(snapshot);
+                    } else {
+                        self.keep_durably(snapshot).await;
+                    }
+                }
+                Err(NoState::Died(reason)) => {
+                    self.snapshot_failed(reason.to_string());
+                    return Wound { end: Some(reason), state: None };
+                }
                 Err(error) => self.snapshot_failed(error.to_string()),
             }
         }
-        let Some(Live::Worker(instance)) = &mut self.live else { return None };
+        let Some(Live::Worker(instance)) = &mut self.live else { return Wound::default() };
         let ended = tokio::select! {
             biased;
             ended = instance.terminate(reason, time) => ended.map_err(Some),
             () = self.shared.kill.notified() => Err(None),
         };
-        match ended {
+        let end = match ended {
             Ok(()) | Err(Some(Fault::Refused(_))) => None,
             Err(Some(Fault::Dead(Failure::Limit(crate::base::Limit::Deadline(_))))) | Err(None) => {
                 Some(ExitReason::Killed)
             }
             Err(dead) => Some(exit_reason(dead)),
-        }
+        };
+        Wound { end, state }
     }
 
     /// The instance is no more. On trial the owner decides; else the supervisor does.
     pub async fn ended(&mut self, reason: ExitReason) {
         self.drop_live();
         self.shared.desk().tape = SendTape::Off;
-        if let Some(trial) = self.trial.take() {
-            if !reason.is_orderly() {
-                self.shared.stand(Standing::RollingBack, self.services.clock.now());
-                // Should the owner be gone, the loop sees that and reverts by itself.
-                trial.tell(TrialEvent::Failed(reason));
-                self.trial = Some(trial);
+        if let Some(trial) = &mut self.trial {
+            self.shared.stand(Standing::RollingBack, self.services.clock.now());
+            // A command may end well on trial, and its trial with it. Should the owner be gone, the
+            // loop sees that and reverts by itself.
+            if reason.is_orderly() {
+                trial.tell(TrialEvent::Stopped { state: None });
+            } else {
+                trial.failed = Some(reason.clone());
+                trial.tell(TrialEvent::Failed(reason.clone()));
                 return;
             }
-            trial.tell(TrialEvent::Stopped { state: self.saved.clone() });
+            self.trial = None;
         }
         self.ended_for_others(&reason);
-        self.shared.stand(Standing::Down, self.services.clock.now());
+        // The supervisor decides what follows; until then messages wait as through any restart.
+        self.shared.stand(Standing::Restarting, self.services.clock.now());
         self.report(Report::Exited { child: self.shared.name().clone(), reason }).await;
     }
 

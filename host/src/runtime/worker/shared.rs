@@ -1,6 +1,6 @@
 //! What others can see of a worker and send to it. Only its own task changes what it is.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -23,6 +23,9 @@ pub struct Shared {
     status: Mutex<Status>,
     settings: Mutex<Arc<WorkerSettings>>,
     payload_max: AtomicU64,
+    /// It does not run and nothing will start it by itself: messages are refused at once, instead
+    /// of waiting for nobody.
+    refuses: AtomicBool,
 }
 
 /// A system message was not taken, or its answer will not come.
@@ -117,6 +120,7 @@ impl Shared {
             kill: Notify::new(),
             status: Mutex::new(status),
             payload_max: AtomicU64::new(payload_max),
+            refuses: AtomicBool::new(false),
         }
     }
 
@@ -164,6 +168,7 @@ impl Shared {
     /// Only the worker's task and its supervisor's say how it stands.
     pub(in crate::runtime) fn stand(&self, standing: Standing, now: Tick) {
         let mut status = self.lock_status();
+        self.refuses.store(matches!(standing, Standing::Down | Standing::Isolated(_)), Ordering::Relaxed);
         if status.standing != standing {
             status.standing = standing;
             status.since = now;
@@ -182,6 +187,10 @@ impl Shared {
 
     /// Whether a payload of this many bytes is accepted.
     pub(in crate::runtime) fn admits(&self, bytes: usize) -> Result<(), CallError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            let last = self.lock_status().last_exit.clone();
+            return Err(CallError::Down(last.unwrap_or(ExitReason::Shutdown)));
+        }
         let (size, limit) = (bytes as u64, self.payload_max.load(Ordering::Relaxed));
         if size > limit { Err(CallError::TooLarge { size, limit }) } else { Ok(()) }
     }

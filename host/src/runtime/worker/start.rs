@@ -39,7 +39,7 @@ impl Driver {
                 let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
                 self.services.recorder.emit(event);
                 self.shared.update(|status| status.last_exit = Some(reason.clone()));
-                self.shared.stand(Standing::Down, self.services.clock.now());
+                self.shared.stand(Standing::Restarting, self.services.clock.now());
                 self.report(Report::StartFailed { child: self.shared.name().clone(), reason }).await;
             }
         }

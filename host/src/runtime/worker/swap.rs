@@ -9,10 +9,11 @@ use super::driver::{Driver, Live};
 use super::shared::Standing;
 use super::system::{CalledOff, NoState, NoTrial, Replace, Reverted, Switched};
 use super::trial::{Before, Trial};
-use crate::base::{Failure, Limit, Snapshot};
+use crate::base::{ExitReason, Failure, Limit, Snapshot};
 use crate::record::Event;
+use crate::runtime::message::Message;
 use crate::runtime::spec::OnRollback;
-use crate::sandbox::{Component, Context, Fault, Instance};
+use crate::sandbox::{CallError, Component, Context, Fault, Instance};
 
 impl Driver {
     /// At a message boundary: asks the old instance for its state, has the new one take it, and
@@ -106,35 +107,41 @@ impl Driver {
         live.map(|live| (live, None)).map_err(|reason| CalledOff { phase: "migrated", reason: reason.to_string() })
     }
 
-    /// The trial ended well. Returns the new revision's state, which the owner makes durable
-    /// together with the decision.
-    pub async fn settle(&mut self) -> Result<Option<Snapshot>, NoTrial> {
-        if self.trial.is_none() || self.live.is_none() {
-            return Err(NoTrial);
+    /// The trial ended well, and that is written down: the old instance goes.
+    pub async fn settle(&mut self, state: Option<Snapshot>) -> Result<(), NoTrial> {
+        let Some(trial) = self.trial.take() else { return Err(NoTrial) };
+        self.saved = state;
+        if self.live.is_some() {
+            self.shared.stand(Standing::Running, self.services.clock.now());
+            self.count_instances();
+            return Ok(());
         }
-        let state = if self.durable() {
-            match self.save_state().await {
-                Ok(snapshot) => Some(snapshot),
-                Err(NoState::Died(reason)) => {
-                    self.ended(reason).await;
-                    return Err(NoTrial);
-                }
-                Err(error) => {
-                    self.snapshot_failed(error.to_string());
-                    None
-                }
+        // It failed between the decision and this: a crash like any other. Whoever waits for an
+        // answer that the next instance knows nothing of is told.
+        let reason = trial.failed.clone().unwrap_or(ExitReason::Killed);
+        let (_, kept) = trial.into_parts();
+        for kept in kept {
+            if let Message::Call(call) = kept.message
+                && !self.shared.desk().is_open(call.id)
+            {
+                call.reply.answer(Err(CallError::Down(reason.clone())));
             }
-        } else {
-            None
-        };
-        self.trial = None;
-        if state.is_some() {
-            self.saved = state.clone();
-            self.unsaved = 0;
         }
-        self.shared.stand(Standing::Running, self.services.clock.now());
-        self.count_instances();
-        Ok(state)
+        self.ended(reason).await;
+        Ok(())
+    }
+
+    /// The trial ends in a stop that left no state: the next start is on the old revision, with the
+    /// old state and the messages since.
+    pub fn abandon(&mut self, trial: Trial) {
+        let spent = trial.spent();
+        let (before, kept) = trial.into_parts();
+        self.become_revision(before.component, before.revision);
+        if before.state.is_some() {
+            self.saved = before.state;
+        }
+        self.put_back(before.desk, &spent);
+        self.replay = kept;
     }
 
     /// The old instance comes back with its state from before the switch, and gets every message
@@ -180,11 +187,7 @@ impl Driver {
         Reverted { replayed }
     }
 
-    async fn old_instance(
-        &mut self,
-        kept: Option<Instance>,
-        state: Option<Snapshot>,
-    ) -> Result<Live, crate::base::ExitReason> {
+    async fn old_instance(&mut self, kept: Option<Instance>, state: Option<Snapshot>) -> Result<Live, ExitReason> {
         match kept {
             Some(instance) => Ok(Live::Worker(Box::new(instance))),
             None => self.bring_up(state).await,

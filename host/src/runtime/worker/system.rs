@@ -40,9 +40,11 @@ pub enum System {
     },
     /// Puts another component in the place of the running one, on trial.
     Replace(Box<Replace>),
-    /// The trial ended well: the old instance goes.
+    /// The trial ended well, and this state was made durable with that decision: the old instance
+    /// goes. One that failed in the meantime is restarted on the new revision, from this state.
     Settle {
-        done: Done<Result<Option<Snapshot>, NoTrial>>,
+        state: Option<Snapshot>,
+        done: Done<Result<(), NoTrial>>,
     },
     /// The trial failed: the old instance comes back.
     Revert {

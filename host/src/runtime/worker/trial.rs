@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::desk::{Holdings, Sent, Spent};
 use super::system::{TrialEvent, TrialTerms};
-use crate::base::{RevisionNumber, Snapshot};
+use crate::base::{ExitReason, RevisionNumber, Snapshot};
 use crate::runtime::message::Message;
 use crate::sandbox::{Component, Fact, Instance};
 
@@ -19,6 +19,8 @@ pub struct Trial {
     messages_left: Option<u64>,
     owner: mpsc::Sender<TrialEvent>,
     said_full: bool,
+    /// How the new instance ended, when it has.
+    pub failed: Option<ExitReason>,
 }
 
 /// The worker as it was at the switch.
@@ -53,6 +55,7 @@ impl Trial {
             messages_left: terms.messages,
             owner: terms.owner,
             said_full: false,
+            failed: None,
         }
     }
 
