@@ -2,4 +2,5 @@
 
 mod first_light;
 mod layers;
+mod readme;
 mod upgrades;
