@@ -167,7 +167,7 @@ impl Report {
             bail!("not built: {}", self.failed.join(", "));
         }
         if require_all && self.skipped > 0 {
-            bail!("{} guests were skipped", self.skipped);
+            bail!("{} guests were skipped; above it says why, and what to do", self.skipped);
         }
         Ok(())
     }
