@@ -50,6 +50,43 @@ pub const SYSTEM_QUEUE_MAX: usize = 64;
 /// return.
 pub const TIMERS_MAX: usize = 10_000;
 
+/// Bytes of the messages of all timers that one worker has set. Beyond: as with [`TIMERS_MAX`].
+pub const TIMER_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of the messages that wait in one mailbox. Beyond: refused with `overloaded`, as by their
+/// number. One message is always accepted, however large its limit lets it be.
+pub const MAILBOX_BYTES_MAX: u64 = 64 << 20;
+
+/// Facts (timers that fired, workers that stopped) that wait in one mailbox. Timers wait on the desk
+/// until there is room; a monitor of what does not run ends the worker that asks for one more.
+pub const FACTS_MAX: usize = 20_000;
+
+/// Bytes of what one message sends to others that are kept for a rollback. Beyond: nothing more of
+/// that message is kept, and probation ends with the verdict so far.
+pub const SENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of a snapshot's media type. Longer: the snapshot is refused as too large.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
+
+/// How long one component may be compiled. Longer: it is refused. A Python worker takes about
+/// 20 s on one slow core.
+pub const COMPILE_TIME: Duration = Duration::from_secs(180);
+
+/// The longest probation that can be asked for: what is kept for it takes room all that time.
+pub const PROBATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a guest may run host calls one after another before it gives way: fuel counts only
+/// its own instructions.
+pub const EPOCH: Duration = Duration::from_millis(10);
+
+/// Resources (streams, pollables, descriptors) that one guest may hold in the host.
+pub const RESOURCES_MAX: usize = 512;
+
+/// Core instances, memories and tables in one component. A Python worker has about thirty.
+pub const CORE_INSTANCES_MAX: usize = 1_000;
+pub const MEMORIES_MAX: usize = 100;
+pub const TABLES_MAX: usize = 1_000;
+
 /// Calls that one worker may have left open with `ok(none)`. One more fails its caller with
 /// `overloaded`.
 pub const OPEN_CALLS_MAX: usize = 10_000;

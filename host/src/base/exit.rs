@@ -54,6 +54,8 @@ pub enum Limit {
     State(u64),
     /// Timers that are set at one time.
     Timers(u64),
+    /// Facts that wait in its mailbox.
+    Facts(u64),
     /// Bytes that one call may make the host copy out of the guest.
     HostCopies(u64),
 }
@@ -122,6 +124,7 @@ impl fmt::Display for Limit {
             Limit::Payload(bytes) => write!(f, "limit: payload, {}", size(bytes)),
             Limit::State(bytes) => write!(f, "limit: state, {}", size(bytes)),
             Limit::Timers(count) => write!(f, "limit: timers, {count} at one time"),
+            Limit::Facts(count) => write!(f, "limit: facts, {count} wait in the mailbox"),
             Limit::HostCopies(bytes) => write!(f, "limit: {} copied out of the guest in one call", size(bytes)),
         }
     }

@@ -41,8 +41,14 @@ pub async fn rehearse(
     settings: &WorkerSettings,
     clock: &Clock,
 ) -> Result<Rehearsal, Failure> {
-    let made =
-        Instance::create(component, &settings.limits, &settings.grants, Box::new(Nobody), Arc::new(Nobody)).await;
+    let made = Instance::create(
+        component,
+        &settings.limits,
+        &settings.grants.for_rehearsal(),
+        Box::new(Nobody),
+        Arc::new(Nobody),
+    )
+    .await;
     let mut instance = made.map_err(|error| match error {
         InstanceError::Failed(failure) => failure,
         InstanceError::Component(error) => Failure::NotStartable(error.to_string()),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::error::ChangeError;
 use super::probation::Order;
@@ -21,6 +21,7 @@ pub struct Changes {
     pub(super) files: ComponentFiles,
     under_way: Arc<Mutex<HashMap<Name, UnderWay>>>,
     count: watch::Sender<usize>,
+    pub(super) compiling: Arc<Semaphore>,
 }
 
 struct UnderWay {
@@ -55,7 +56,13 @@ pub struct Switched {
 
 impl Changes {
     pub fn new(services: &Arc<Services>, files: ComponentFiles) -> Changes {
-        Changes { services: services.clone(), files, under_way: Arc::default(), count: watch::Sender::new(0) }
+        Changes {
+            services: services.clone(),
+            files,
+            under_way: Arc::default(),
+            count: watch::Sender::new(0),
+            compiling: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Whether a change of this worker is under way, probation included.

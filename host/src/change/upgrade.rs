@@ -127,15 +127,21 @@ impl Changes {
         let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
         let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
         kept.map_err(|why| ChangeError::ComponentFile { component: hash, why })?;
-        let probation = probation.unwrap_or(settings.upgrade.probation);
+        let probation = probation.unwrap_or(settings.upgrade.probation).min(bounds::PROBATION_MAX);
         Ok(Verified { claim, worker, settings, component, from: status.component, by, why, probation })
     }
 
-    /// Compiles where it may block.
-    pub(super) async fn load(&self, bytes: Vec<u8>) -> Result<(Component, Vec<u8>), ChangeError> {
+    /// Compiles where it may block, for [`bounds::COMPILE_TIME`] at the most.
+    pub async fn load(&self, bytes: Vec<u8>) -> Result<(Component, Vec<u8>), ChangeError> {
         let sandbox = self.services.sandbox.clone();
-        let loaded =
-            tokio::task::spawn_blocking(move || sandbox.load(&bytes).map(|component| (component, bytes))).await;
+        // One after another: a compiler uses every core there is. An error would mean that the
+        // semaphore was closed, which nobody does.
+        let _turn = self.compiling.acquire().await;
+        let loading = tokio::task::spawn_blocking(move || sandbox.load(&bytes).map(|component| (component, bytes)));
+        let Ok(loaded) = tokio::time::timeout(bounds::COMPILE_TIME, loading).await else {
+            let time = crate::base::units::show_duration(bounds::COMPILE_TIME);
+            return Err(ComponentError::Invalid(format!("it was not compiled within {time}")).into());
+        };
         // The task can only fail by a panic inside the compiler: a fault of this component's.
         Ok(loaded.unwrap_or_else(|error| Err(ComponentError::Invalid(format!("the compiler gave up: {error}"))))?)
     }
@@ -415,7 +421,8 @@ impl Verified {
 
 /// Whether it can be instantiated at all, with the contract's types.
 pub async fn fits(component: &Component, settings: &WorkerSettings) -> Result<(), ChangeError> {
-    let tried = component.try_out(&settings.limits, &settings.grants, Box::new(Nobody), Arc::new(Nobody)).await;
+    let tried =
+        component.try_out(&settings.limits, &settings.grants.for_rehearsal(), Box::new(Nobody), Arc::new(Nobody)).await;
     tried.map_err(|error| match error {
         InstanceError::Component(error) => ChangeError::Component(error),
         InstanceError::Failed(failure) => ChangeError::Component(ComponentError::Invalid(format!(

@@ -127,7 +127,7 @@ impl Host {
         let tree = Arc::new(Tree::new(&services, Default::default()));
         let (stopping, stop) = watch::channel(false);
         let started_at = clock.timestamp();
-        let mut keeper = Keeper::new(&directory, &services, &tree, &changes);
+        let mut keeper = Keeper::new(&directory, state.path(), &services, &tree, &changes);
         keeper.first_look().await;
         tree.start().await?;
         let keeper = tokio::spawn(keeper.keep(stop));
@@ -145,7 +145,8 @@ impl Host {
         }))
     }
 
-    /// Stops every worker in order, states saved, and closes the database. Once.
+    /// Stops every worker in order, states saved, and closes the database. Once; dropped half way,
+    /// [`Host::finish`] goes on.
     pub async fn stop(&self) {
         if self.stopping.send_replace(true) {
             return;
@@ -159,7 +160,13 @@ impl Host {
                 keeper.abort();
             }
         }
-        self.tree.stop().await;
+        self.tree.ask_to_stop().await;
+        self.finish().await;
+    }
+
+    /// The rest of a stop that has begun.
+    pub async fn finish(&self) {
+        self.tree.stopped().await;
         self.changes.all_ended().await;
         // What cannot be written now is written nowhere: the next start finds what was.
         let _ = self.services.database.commit(vec![host_entry(&self.services, Action::HostStopped)]).await;
@@ -300,17 +307,12 @@ impl Host {
     /// Whether bytes are a worker, and whether they would fit in the place of one.
     pub async fn check(&self, bytes: Vec<u8>, against: Option<&str>) -> Result<Checked, RequestError> {
         let worker = against.map(|name| self.worker(name)).transpose()?;
-        let (sandbox, copy, clock) = (self.services.sandbox.clone(), bytes.clone(), self.services.clock.clone());
+        let clock = &self.services.clock;
         let begun = clock.now();
-        let loaded = tokio::task::spawn_blocking(move || sandbox.load(&copy)).await;
-        let loaded = loaded.unwrap_or_else(|error| Err(ComponentError::Invalid(error.to_string())));
-        let component = loaded.map_err(RequestError::NotAWorker)?;
+        let (component, bytes) = self.changes.load(bytes).await.map_err(not_a_worker)?;
         let compile = clock.now().since(begun);
         let settings = worker.as_ref().map(|worker| worker.settings()).unwrap_or_default();
-        crate::change::fits(&component, &settings).await.map_err(|error| match error {
-            ChangeError::Component(error) => RequestError::NotAWorker(error),
-            other => RequestError::Change(other),
-        })?;
+        crate::change::fits(&component, &settings).await.map_err(not_a_worker)?;
         let against = match worker {
             Some(worker) => {
                 let request = UpgradeRequest { worker, bytes, by: By::Operator, why: Why::Upgrade, probation: None };
@@ -357,6 +359,13 @@ impl Host {
                 Err(RequestError::NotStarted { worker: child.clone(), why })
             }
         }
+    }
+}
+
+fn not_a_worker(error: ChangeError) -> RequestError {
+    match error {
+        ChangeError::Component(error) => RequestError::NotAWorker(error),
+        other => RequestError::Change(other),
     }
 }
 

@@ -2,7 +2,7 @@
 //! Upgrades run beside, so that one worker's rehearsal does not hold up another's start.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::directory::{
     CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Step, Watcher, plan, read_component,
 };
+use super::grants_check;
 use crate::base::{ComponentHash, Name};
 use crate::change::{self, ChangeError, Changes, UpgradeRequest};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry, RejectedRecord, Why, WorkerRecord};
@@ -21,6 +22,8 @@ use crate::runtime::{Services, Shared, Standing, Tree};
 const FIRST_LOOKS_MAX: usize = 20;
 
 pub(super) struct Keeper {
+    root: PathBuf,
+    state: PathBuf,
     directory: Option<Directory>,
     watcher: Watcher,
     services: Arc<Services>,
@@ -29,13 +32,17 @@ pub(super) struct Keeper {
     policies: BTreeMap<Name, SupervisorSettings>,
     /// Problems that were reported and still hold.
     reported: BTreeSet<Problem>,
+    /// Grants that were refused, and why.
+    bad_grants: BTreeMap<Name, String>,
     /// Files that could not be deployed, until they change.
     refused: BTreeMap<Name, ComponentHash>,
 }
 
 impl Keeper {
-    pub fn new(root: &Path, services: &Arc<Services>, tree: &Arc<Tree>, changes: &Changes) -> Keeper {
+    pub fn new(root: &Path, state: &Path, services: &Arc<Services>, tree: &Arc<Tree>, changes: &Changes) -> Keeper {
         Keeper {
+            root: root.to_path_buf(),
+            state: state.to_path_buf(),
             directory: Some(Directory::new(root)),
             watcher: Watcher::new(root),
             services: services.clone(),
@@ -43,6 +50,7 @@ impl Keeper {
             changes: changes.clone(),
             policies: BTreeMap::from([(Name::root(), SupervisorSettings::default())]),
             reported: BTreeSet::new(),
+            bad_grants: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -167,7 +175,7 @@ impl Keeper {
     }
 
     async fn add(&mut self, name: Name, path: &Path, hash: ComponentHash, settings: WorkerSettings) {
-        if self.refused.get(&name) == Some(&hash) {
+        if self.refused.get(&name) == Some(&hash) || self.refuses_grants(&name, &settings) {
             return;
         }
         let known = match self.services.database.worker(&name) {
@@ -215,6 +223,9 @@ impl Keeper {
         let Some(worker) = self.services.registry.get(name) else { return };
         let change = SettingsChange::between(&worker.settings(), &settings);
         if change.is_empty() {
+            return;
+        }
+        if self.refuses_grants(name, &settings) {
             return;
         }
         let configured = self.tree.configure_worker(&worker, settings).await;
@@ -281,6 +292,19 @@ impl Keeper {
             changes: self.changes.clone(),
         };
         tokio::spawn(upgrading.run(bytes));
+    }
+
+    /// Reports grants that cannot be given, once for as long as they are asked for.
+    fn refuses_grants(&mut self, name: &Name, settings: &WorkerSettings) -> bool {
+        let Some((message, help)) = grants_check::refused(&settings.grants, &self.root, &self.state) else {
+            self.bad_grants.remove(name);
+            return false;
+        };
+        if self.bad_grants.insert(name.clone(), message.clone()).as_ref() != Some(&message) {
+            let path = self.root.join(format!("{}.toml", name.as_str())).display().to_string();
+            self.services.recorder.emit(Event::DirectoryProblem { path, message, help: help.to_string() });
+        }
+        true
     }
 
     fn problem(&self, path: &Path, error: &ChangeError) {

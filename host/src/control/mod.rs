@@ -4,6 +4,7 @@ mod answer;
 pub mod directory;
 mod doctor;
 mod errors;
+mod grants_check;
 mod host;
 mod keeper;
 mod metrics;

@@ -125,12 +125,26 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     if tokio::time::timeout(grace, serving).await.is_err() {
         tracing::warn!(target: "paguro", "some requests did not end in time");
     }
-    host.stop().await;
+    tokio::select! {
+        () = host.stop() => {}
+        // Somebody insists: what runs is killed, and the stop goes on from there.
+        _ = interrupt.recv() => kill(&host).await,
+        _ = terminate.recv() => kill(&host).await,
+    }
     // What was said last is shown before the process ends.
     tokio::task::yield_now().await;
     showing.abort();
     let _ = showing.await;
     Ok(())
+}
+
+/// Ends every guest's run at once, and finishes the stop.
+async fn kill(host: &Host) {
+    tracing::warn!(target: "paguro", "asked again: what still runs is killed");
+    for worker in host.workers() {
+        worker.kill();
+    }
+    host.finish().await;
 }
 
 /// Shows events and log lines as they come; one that lags goes on where the recorder still is.

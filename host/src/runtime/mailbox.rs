@@ -21,8 +21,26 @@ pub struct Mailbox<S> {
 struct Queues<S> {
     system: VecDeque<S>,
     messages: VecDeque<Message>,
+    /// Bytes of `messages`, and how many of them are facts.
+    bytes: u64,
+    facts: usize,
     max: usize,
     closed: bool,
+}
+
+impl<S> Queues<S> {
+    fn put(&mut self, message: Message) {
+        self.bytes += message.bytes() as u64;
+        self.facts += usize::from(matches!(message, Message::Fact(_)));
+        self.messages.push_back(message);
+    }
+
+    fn take(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.bytes() as u64;
+        self.facts -= usize::from(matches!(message, Message::Fact(_)));
+        Some(message)
+    }
 }
 
 /// What the worker's task takes next.
@@ -52,7 +70,8 @@ pub enum Refused {
 impl<S> Mailbox<S> {
     /// `max`: messages that may wait.
     pub fn new(max: usize) -> Mailbox<S> {
-        let queues = Queues { system: VecDeque::new(), messages: VecDeque::new(), max, closed: false };
+        let queues =
+            Queues { system: VecDeque::new(), messages: VecDeque::new(), bytes: 0, facts: 0, max, closed: false };
         Mailbox { queues: Mutex::new(queues), wake: Notify::new() }
     }
 
@@ -61,24 +80,34 @@ impl<S> Mailbox<S> {
         if queues.closed {
             return Err(Refused::Closed);
         }
-        if queues.messages.len() >= queues.max {
+        let bytes = queues.bytes + message.bytes() as u64;
+        let too_many_bytes = bytes > bounds::MAILBOX_BYTES_MAX && !queues.messages.is_empty();
+        if queues.messages.len() >= queues.max || too_many_bytes {
             return Err(Refused::Full);
         }
-        queues.messages.push_back(message);
+        queues.put(message);
         drop(queues);
         self.wake.notify_one();
         Ok(())
     }
 
-    /// A fact from the host (a timer, a down) is never refused: there are no more of them than the
-    /// worker has timers and monitors, which are bounded.
-    pub fn push_fact(&self, message: Message) {
+    /// A fact from the host (a timer, a down) does not compete with other messages for room. False
+    /// when [`bounds::FACTS_MAX`] of them wait already, or the mailbox is closed.
+    pub fn push_fact(&self, message: Message) -> bool {
         let mut queues = self.queues();
-        if !queues.closed {
-            queues.messages.push_back(message);
+        let room = !queues.closed && queues.facts < bounds::FACTS_MAX;
+        if room {
+            queues.put(message);
         }
         drop(queues);
         self.wake.notify_one();
+        room
+    }
+
+    /// Whether one more fact of a timer finds room: timers wait on the desk until it does.
+    pub fn has_room_for_timers(&self) -> bool {
+        let queues = self.queues();
+        queues.facts < bounds::FACTS_MAX && queues.bytes < bounds::MAILBOX_BYTES_MAX
     }
 
     /// System messages overtake all others; among themselves they keep their order.
@@ -111,7 +140,7 @@ impl<S> Mailbox<S> {
             return Some(Next::System(message));
         }
         match take {
-            Take::All => queues.messages.pop_front().map(Next::Message),
+            Take::All => queues.take().map(Next::Message),
             Take::SystemOnly => None,
         }
     }
@@ -130,7 +159,7 @@ impl<S> Mailbox<S> {
     pub fn take_while(&self, max: usize, wanted: impl Fn(&Message) -> bool) -> Vec<Message> {
         let mut queues = self.queues();
         let count = queues.messages.iter().take(max).take_while(|message| wanted(message)).count();
-        queues.messages.drain(..count).collect()
+        (0..count).filter_map(|_| queues.take()).collect()
     }
 
     /// Messages that wait.
@@ -147,6 +176,7 @@ impl<S> Mailbox<S> {
     pub fn close(&self) -> (Vec<S>, Vec<Message>) {
         let mut queues = self.queues();
         queues.closed = true;
+        (queues.bytes, queues.facts) = (0, 0);
         (queues.system.drain(..).collect(), queues.messages.drain(..).collect())
     }
 
@@ -189,12 +219,34 @@ mod tests {
         let mailbox: Mailbox<&str> = Mailbox::new(1);
         mailbox.push(cast("1")).unwrap();
         assert!(matches!(mailbox.push(cast("2")), Err(Refused::Full)));
-        mailbox.push_fact(cast("fact"));
+        assert!(mailbox.push_fact(cast("fact")));
         mailbox.push_system("stop").unwrap();
         assert_eq!(mailbox.len(), 2);
         assert_eq!(text(mailbox.try_next(Take::SystemOnly)), "stop");
         assert_eq!(text(mailbox.try_next(Take::SystemOnly)), "None");
         assert_eq!(text(mailbox.try_next(Take::All)), "1");
+    }
+
+    #[test]
+    fn a_mailbox_is_bounded_in_bytes_too_but_takes_one_message_of_any_size() {
+        let mailbox: Mailbox<&str> = Mailbox::new(100);
+        let large = || Message::Cast { message: Payload::from(vec![0; bounds::MAILBOX_BYTES_MAX as usize + 1]) };
+        mailbox.push(large()).unwrap();
+        assert!(matches!(mailbox.push(cast("1")), Err(Refused::Full)));
+        assert!(!mailbox.has_room_for_timers());
+        assert!(mailbox.try_next(Take::All).is_some());
+        mailbox.push(cast("1")).unwrap();
+        assert!(mailbox.has_room_for_timers());
+    }
+
+    #[test]
+    fn facts_are_bounded() {
+        let mailbox: Mailbox<&str> = Mailbox::new(1);
+        let fact = || Message::Fact(crate::sandbox::Fact::Timer(crate::base::TimerId(1), Payload::default()));
+        assert!((0..bounds::FACTS_MAX).all(|_| mailbox.push_fact(fact())));
+        assert!(!mailbox.push_fact(fact()));
+        assert!(mailbox.try_next(Take::All).is_some());
+        assert!(mailbox.push_fact(fact()));
     }
 
     #[test]

@@ -41,6 +41,9 @@ impl Registry {
 
     /// The names most like this one, best first: what somebody may have meant.
     pub fn nearest(&self, name: &str) -> Vec<String> {
+        if name.len() > bounds::NAME_BYTES_MAX {
+            return Vec::new();
+        }
         let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
         let scored = workers.keys().map(|known| {
             let whole = strsim::jaro_winkler(name, known.as_str());

@@ -62,11 +62,14 @@ impl Tree {
         Ok(())
     }
 
-    /// Stops everything in reverse order, states saved.
-    pub async fn stop(&self) {
-        if self.root.ask(Ask::Stop).await.is_err() {
-            return;
-        }
+    /// Begins to stop everything, in reverse order, states saved.
+    pub async fn ask_to_stop(&self) {
+        // An error means that the root has ended already.
+        let _ = self.root.ask(Ask::Stop).await;
+    }
+
+    /// Resolves when everything has stopped. Dropped half way, it can be called again.
+    pub async fn stopped(&self) {
         let mut reports = self.root_reports.lock().await;
         while let Some(report) = reports.recv().await {
             if matches!(report, Report::Stopped { .. } | Report::Exited { .. }) {

@@ -63,6 +63,7 @@ impl Sandbox {
     /// `cache`: a private directory for compiled code; `None` compiles anew in each process.
     pub fn new(cache: Option<&Path>) -> Result<Sandbox, SandboxError> {
         let engine = Engine::new(&config()).map_err(SandboxError::Engine)?;
+        tick(&engine);
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(SandboxError::Engine)?;
         BatchWorker::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(SandboxError::Engine)?;
@@ -118,6 +119,22 @@ impl Sandbox {
     }
 }
 
+/// Counts epochs for as long as the engine lives.
+fn tick(engine: &Engine) {
+    let engine = engine.weak();
+    let ticking = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(bounds::EPOCH);
+        }
+    };
+    // Without the thread (the system gives none) fuel still preempts; only host calls do not.
+    if let Err(error) = std::thread::Builder::new().name("epochs".to_string()).spawn(ticking) {
+        tracing::error!(%error, "no thread for epochs");
+    }
+}
+
 /// The causes of an error, joined into one line.
 pub(super) fn one_line(error: &wasmtime::Error) -> String {
     let causes: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
@@ -131,6 +148,10 @@ fn config() -> Config {
         .concurrency_support(false)
         // Fuel both meters and preempts: a guest gives way every `bounds::FUEL_SLICE`.
         .consume_fuel(true)
+        // Host calls cost no fuel: epochs preempt a guest that does nothing else.
+        .epoch_interruption(true)
+        // Nothing in the contract needs memories of more than 4 GiB.
+        .wasm_memory64(false)
         .max_wasm_stack(bounds::WASM_STACK_BYTES)
         .async_stack_size(bounds::FIBER_STACK_BYTES)
         // Each worker's memory is mapped when it starts and unmapped when it ends, so that what it

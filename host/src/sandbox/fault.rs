@@ -55,12 +55,17 @@ pub(super) fn failure(error: &wasmtime::Error, in_force: &InForce) -> Failure {
         return Failure::Limit(limit);
     }
     let message = trap.map_or_else(|| error.root_cause().to_string(), |trap| trap.to_string());
-    let message = message.strip_prefix("wasm trap: ").unwrap_or(&message).to_string();
+    let message = cut(message.strip_prefix("wasm trap: ").unwrap_or(&message)).to_string();
     // wasmtime gives this error no public type; its text is what there is.
     if message.contains("fuel allocated for hostcalls has been exhausted") {
         return Failure::Limit(Limit::HostCopies(in_force.copies));
     }
     Failure::Trap { message, backtrace: backtrace(error) }
+}
+
+/// The part of a guest's text that the host keeps: errors end in events, the ledger and statuses.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(bounds::GUEST_TEXT_BYTES_MAX)]
 }
 
 /// Function names of the guest's frames, innermost first.
@@ -72,7 +77,7 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
             let symbol = frame.symbols().iter().find_map(|symbol| symbol.name());
             let name = symbol.or(frame.func_name()).map(str::to_string);
             let name = name.unwrap_or_else(|| format!("function {}", frame.func_index()));
-            without_hash(&name)
+            without_hash(cut(&name))
         })
         .collect()
 }

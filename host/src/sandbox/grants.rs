@@ -16,6 +16,15 @@ pub struct Grants {
     pub connect: Vec<std::net::SocketAddr>,
 }
 
+impl Grants {
+    /// For a rehearsal, in which nothing may be at stake: what can be read, and nothing that can be
+    /// changed or reached.
+    pub fn for_rehearsal(&self) -> Grants {
+        let read_only = |grant: &DirectoryGrant| DirectoryGrant { access: Access::Read, ..grant.clone() };
+        Grants { directories: self.directories.iter().map(read_only).collect(), connect: Vec::new(), ..self.clone() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryGrant {
     /// Where it is on the host.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::bindings::paguro::worker::{children, control, messaging, registry, timers, types};
-use super::fault::LimitReached;
+use super::fault::{LimitReached, cut};
 use super::instance::State;
 use super::outside::{CallError, LogLevel, StartChildError};
-use crate::base::{CallId, ExitReason, Failure, MonitorId, Payload, TimerId, bounds};
+use crate::base::{CallId, ExitReason, Failure, MonitorId, Payload, TimerId};
 
 type Trappable<T> = wasmtime::Result<T>;
 
@@ -29,7 +29,7 @@ impl messaging::Host for State {
     }
 
     fn reply(&mut self, call: u64, outcome: Result<Vec<u8>, String>) -> Trappable<bool> {
-        Ok(self.outside.reply(CallId(call), outcome.map(Payload::from)))
+        Ok(self.outside.reply(CallId(call), outcome.map(Payload::from).map_err(|why| cut(&why).to_string())))
     }
 
     fn caller(&mut self, call: u64) -> Trappable<Option<String>> {
@@ -135,11 +135,6 @@ impl control::Host for State {
         self.outside.hibernate();
         Ok(())
     }
-}
-
-/// The part of a guest's text that the host keeps.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(bounds::GUEST_TEXT_BYTES_MAX)]
 }
 
 impl From<types::ExitReason> for ExitReason {

@@ -18,7 +18,7 @@ use super::bindings::paguro::worker::types;
 use super::component::{Component, Entry};
 use super::deadline::{Passed, within};
 use super::engine::{ComponentError, one_line};
-use super::fault::{Fault, InForce, failure};
+use super::fault::{Fault, InForce, cut, failure};
 use super::outside::{Fact, LogSink, Outside};
 use super::{Grants, Limits, wasi};
 use crate::base::{CallId, ComponentHash, ExitReason, Failure, Incarnation, Limit, Name, Payload, Snapshot, bounds};
@@ -60,9 +60,6 @@ pub enum InstanceError {
     Failed(Failure),
 }
 
-/// Resources (streams, pollables, descriptors) that one guest may hold in the host at one time.
-const RESOURCES_MAX: usize = 10_000;
-
 /// Everything that belongs to one store.
 pub(super) struct State {
     wasi: WasiCtx,
@@ -89,7 +86,8 @@ struct Meter {
 
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory - (current as u64).min(self.memory) + desired as u64;
+        // Saturating: a guest may ask for as much as there are numbers.
+        let total = self.memory.saturating_sub(current as u64).saturating_add(desired as u64);
         if total > self.memory_max {
             self.denied = Some(Limit::Memory(self.memory_max));
             return Ok(false);
@@ -99,13 +97,25 @@ impl ResourceLimiter for Meter {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.elements - (current as u64).min(self.elements) + desired as u64;
+        let total = self.elements.saturating_sub(current as u64).saturating_add(desired as u64);
         if total > self.elements_max {
             self.denied = Some(Limit::Table(self.elements_max));
             return Ok(false);
         }
         self.elements = total;
         Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        bounds::CORE_INSTANCES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        bounds::MEMORIES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        bounds::TABLES_MAX
     }
 }
 
@@ -150,12 +160,14 @@ impl Instance {
             denied: None,
         };
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
+        table.set_max_capacity(bounds::RESOURCES_MAX);
         let mut store = Store::new(inner.pre.engine(), State { wasi, table, meter, outside, log });
         store.limiter(|state| &mut state.meter);
         let prepared =
             store.set_fuel(u64::MAX).and_then(|()| store.fuel_async_yield_interval(Some(bounds::FUEL_SLICE)));
         prepared.map_err(|error| not_startable(one_line(&error)))?;
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_epoch_deadline(1);
         store.set_hostcall_fuel(copies_max(limits.payload));
 
         let made = within(limits.start, inner.pre.instantiate_async(&mut store)).await;
@@ -254,7 +266,12 @@ impl Instance {
     pub async fn handle_casts(&mut self, messages: &[Payload]) -> Result<Vec<(u32, String)>, Fault> {
         let messages: Vec<Vec<u8>> = messages.iter().map(|message| message.to_vec()).collect();
         self.call(self.limits.deadline, self.limits.payload, async |guest, store| match &guest.batch {
-            Some(batch) => batch.call_handle_casts(store, &messages).await.map(Ok),
+            Some(batch) => {
+                let failed = batch.call_handle_casts(store, &messages).await?;
+                // No more than there were messages, and of each reason what the host keeps.
+                let failed = failed.into_iter().take(messages.len());
+                Ok(Ok(failed.map(|(index, why)| (index, cut(&why).to_string())).collect()))
+            }
             None => Ok(Err("the component exports no `batch`".to_string())),
         })
         .await
@@ -302,8 +319,8 @@ impl Instance {
             health.call_check(store).await.map(|status| {
                 Ok(match status {
                     exports::health::Status::Healthy => Health::Healthy,
-                    exports::health::Status::Degraded(why) => Health::Degraded(why),
-                    exports::health::Status::Critical(why) => Health::Critical(why),
+                    exports::health::Status::Degraded(why) => Health::Degraded(cut(&why).to_string()),
+                    exports::health::Status::Critical(why) => Health::Critical(cut(&why).to_string()),
                 })
             })
         })
@@ -368,7 +385,7 @@ impl Instance {
             Ok(Ok(result)) => {
                 self.alive = true;
                 self.store.data_mut().meter.denied = None;
-                result.map_err(Fault::Refused)
+                result.map_err(|why| Fault::Refused(cut(&why).to_string()))
             }
             Ok(Err(error)) => {
                 let denied = self.store.data_mut().meter.denied.take();
@@ -385,7 +402,11 @@ impl Instance {
 
     fn snapshot_in(&mut self, snapshot: Result<types::Snapshot, Fault>, limit: u64) -> Result<Snapshot, Fault> {
         match snapshot {
-            Ok(snapshot) if snapshot.data.len() as u64 > limit => Err(self.dead(Failure::Limit(Limit::State(limit)))),
+            Ok(snapshot)
+                if snapshot.data.len() as u64 > limit || snapshot.media_type.len() > bounds::MEDIA_TYPE_BYTES_MAX =>
+            {
+                Err(self.dead(Failure::Limit(Limit::State(limit))))
+            }
             Ok(snapshot) => Ok(Snapshot {
                 schema: snapshot.schema,
                 media_type: snapshot.media_type,

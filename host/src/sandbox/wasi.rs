@@ -10,7 +10,7 @@ use super::output::Output;
 use super::outside::{LogLevel, LogSink};
 
 /// Bytes that one call of `wasi:random` may ask for: more is a mistake or an attack.
-const RANDOM_BYTES_MAX: u64 = 1 << 20;
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
 /// The guest's view of WASI. The error names the directory that cannot be opened.
 pub(super) fn context(grants: &Grants, arg0: &str, log: Arc<dyn LogSink>) -> Result<WasiCtx, String> {

@@ -147,12 +147,12 @@ async fn call(
     body: Bytes,
 ) -> Answer<Response> {
     let time = query.timeout_ms.map_or(CALL_DEADLINE, Duration::from_millis);
-    let reply = app.host.call(&name, Payload::from(body.to_vec()), time).await?;
+    let reply = app.host.call(&name, Payload::from(Vec::from(body)), time).await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], reply.into_vec()).into_response())
 }
 
 async fn cast(State(app): State<App>, Path(name): Path<String>, body: Bytes) -> Answer<StatusCode> {
-    app.host.cast(&name, Payload::from(body.to_vec()))?;
+    app.host.cast(&name, Payload::from(Vec::from(body)))?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -180,7 +180,7 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Bytes) -
     let worker = app.host.worker(&name)?;
     let from = worker.status();
     if query.dry_run {
-        let (to, rehearsal) = app.host.dry_run(&name, body.to_vec()).await?;
+        let (to, rehearsal) = app.host.dry_run(&name, Vec::from(body)).await?;
         return Ok(Json(UpgradeInfo {
             worker: name,
             outcome: "rehearsed".to_string(),
@@ -195,7 +195,7 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Bytes) -
         }));
     }
     let probation = query.probation_ms.map(Duration::from_millis);
-    let mut switched = app.host.upgrade(&name, body.to_vec(), probation).await?;
+    let mut switched = app.host.upgrade(&name, Vec::from(body), probation).await?;
     let outcome = if query.wait || switched.probation.is_zero() {
         // An error means that the host is stopping, and the verdict is in the ledger.
         (&mut switched.outcome).await.ok()
@@ -286,7 +286,7 @@ async fn import(
             (schema.unwrap_or(now.schema), media_type.unwrap_or(now.media_type))
         }
     };
-    app.host.import(&name, Snapshot { schema, media_type, data: Payload::from(body.to_vec()) }).await?;
+    app.host.import(&name, Snapshot { schema, media_type, data: Payload::from(Vec::from(body)) }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -296,7 +296,7 @@ struct CheckQuery {
 }
 
 async fn check(State(app): State<App>, Query(query): Query<CheckQuery>, body: Bytes) -> Answer<Response> {
-    let checked = app.host.check(body.to_vec(), query.against.as_deref()).await?;
+    let checked = app.host.check(Vec::from(body), query.against.as_deref()).await?;
     Ok(Json(answer::check_info(&checked, query.against.as_deref())).into_response())
 }
 

@@ -18,6 +18,8 @@ pub struct Desk {
     pub deadline: Option<Tick>,
     /// Set by `control.stop`; taken when the message has been handled.
     pub stop: Option<ExitReason>,
+    /// Bounds that were reached and said to be, each once for an instance.
+    pub said: BTreeSet<&'static str>,
     pub tape: SendTape,
 }
 
@@ -26,9 +28,18 @@ pub struct Desk {
 pub struct Holdings {
     timers: BTreeMap<(Tick, TimerId), Payload>,
     due: HashMap<TimerId, Tick>,
+    timer_bytes: u64,
     open: HashMap<CallId, Call>,
     groups: BTreeSet<String>,
     monitors: BTreeMap<MonitorId, Name>,
+}
+
+impl Holdings {
+    fn drop_timer(&mut self, due: Tick, timer: TimerId) -> bool {
+        let dropped = self.timers.remove(&(due, timer));
+        self.timer_bytes -= dropped.as_ref().map_or(0, |message| message.len() as u64);
+        dropped.is_some()
+    }
 }
 
 /// A call or a cast that a guest made while it handled one message.
@@ -50,15 +61,44 @@ pub enum SentResult {
 pub enum SendTape {
     #[default]
     Off,
-    Record(Vec<Sent>),
+    Record(Recording),
     /// What the new revision sent for the message that the old one handles again.
     Replay(VecDeque<Sent>),
 }
 
+/// What one message sent so far.
+#[derive(Debug, Default)]
+pub struct Recording {
+    pub sent: Vec<Sent>,
+    pub bytes: u64,
+    /// More was sent than is kept: a rollback could send it twice.
+    pub overflowed: bool,
+}
+
+impl Sent {
+    fn bytes(&self) -> u64 {
+        let reply = match &self.result {
+            SentResult::Call(Ok(reply)) => reply.len(),
+            _ => 0,
+        };
+        (self.to.len() + self.body.len() + reply + SENT_OVERHEAD) as u64
+    }
+}
+
+/// What an entry costs besides its bytes.
+const SENT_OVERHEAD: usize = 128;
+
 impl SendTape {
     pub fn record(&mut self, sent: impl FnOnce() -> Sent) {
-        if let SendTape::Record(all) = self {
-            all.push(sent());
+        if let SendTape::Record(recording) = self {
+            let sent = sent();
+            let bytes = recording.bytes + sent.bytes();
+            if bytes > bounds::SENT_BYTES_MAX {
+                recording.overflowed = true;
+                return;
+            }
+            recording.bytes = bytes;
+            recording.sent.push(sent);
         }
     }
 
@@ -74,9 +114,11 @@ impl SendTape {
 
 impl Desk {
     pub fn set_timer(&mut self, due: Tick, message: Payload) -> Result<TimerId, Limit> {
-        if self.holdings.timers.len() >= bounds::TIMERS_MAX {
+        let bytes = self.holdings.timer_bytes + message.len() as u64;
+        if self.holdings.timers.len() >= bounds::TIMERS_MAX || bytes > bounds::TIMER_BYTES_MAX {
             return Err(Limit::Timers(bounds::TIMERS_MAX as u64));
         }
+        self.holdings.timer_bytes = bytes;
         self.next_timer = self.next_timer.next();
         self.holdings.timers.insert((due, self.next_timer), message);
         self.holdings.due.insert(self.next_timer, due);
@@ -85,7 +127,7 @@ impl Desk {
 
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         let Some(due) = self.holdings.due.remove(&timer) else { return false };
-        self.holdings.timers.remove(&(due, timer)).is_some()
+        self.holdings.drop_timer(due, timer)
     }
 
     /// When the next timer fires.
@@ -101,6 +143,7 @@ impl Desk {
         }
         let ((_, timer), message) = entry.remove_entry();
         self.holdings.due.remove(&timer);
+        self.holdings.timer_bytes -= message.len() as u64;
         Some((timer, message))
     }
 
@@ -112,8 +155,10 @@ impl Desk {
         self.holdings.open.len() < bounds::OPEN_CALLS_MAX
     }
 
-    pub fn open_call(&mut self, call: Call) {
-        self.holdings.open.insert(call.id, call);
+    /// The request is not kept: the guest has it.
+    pub fn open_call(&mut self, call: &Call) {
+        let open = Call { request: Payload::default(), ..call.clone() };
+        self.holdings.open.insert(call.id, open);
     }
 
     pub fn close_call(&mut self, id: CallId) -> Option<Call> {
@@ -134,9 +179,15 @@ impl Desk {
         self.holdings.open.drain().map(|(_, call)| call).collect()
     }
 
-    /// False if the worker is in it already, or in too many.
-    pub fn join(&mut self, group: &str) -> bool {
-        self.holdings.groups.len() < bounds::GROUPS_MAX && self.holdings.groups.insert(group.to_string())
+    pub fn join(&mut self, group: &str) -> Joined {
+        if self.holdings.groups.contains(group) {
+            return Joined::Already;
+        }
+        if self.holdings.groups.len() >= bounds::GROUPS_MAX {
+            return Joined::TooMany;
+        }
+        self.holdings.groups.insert(group.to_string());
+        Joined::New
     }
 
     pub fn leave(&mut self, group: &str) -> bool {
@@ -169,7 +220,7 @@ impl Desk {
             match spent {
                 Spent::Timer(timer) => {
                     if let Some(due) = mark.due.remove(timer) {
-                        mark.timers.remove(&(due, *timer));
+                        mark.drop_timer(due, *timer);
                     }
                 }
                 Spent::Monitor(monitor) => {
@@ -193,6 +244,13 @@ impl Desk {
     pub fn clear(&mut self) -> PutBack {
         self.put_back(Holdings::default(), &[])
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    New,
+    Already,
+    TooMany,
 }
 
 fn missing(these: &BTreeMap<MonitorId, Name>, in_those: &BTreeMap<MonitorId, Name>) -> Vec<(MonitorId, Name)> {
@@ -245,6 +303,14 @@ mod tests {
             desk.set_timer(at(1), Payload::default()).unwrap();
         }
         assert!(desk.set_timer(at(1), Payload::default()).is_err());
+
+        let mut desk = Desk::default();
+        let half = || Payload::from(vec![0; bounds::TIMER_BYTES_MAX as usize / 2]);
+        let first = desk.set_timer(at(1), half()).unwrap();
+        desk.set_timer(at(2), half()).unwrap();
+        assert!(desk.set_timer(at(3), half()).is_err());
+        assert!(desk.cancel_timer(first));
+        assert!(desk.set_timer(at(3), half()).is_ok());
     }
 
     #[test]

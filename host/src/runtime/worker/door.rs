@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::desk::{PutBack, Sent, SentResult};
+use super::desk::{Joined, PutBack, Sent, SentResult};
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
 use crate::record::{Event, Recorder};
@@ -44,7 +44,11 @@ impl Door {
         self.services.wait(answer, deadline).await
     }
 
+    /// Said once for each instance: a guest must not drive everything else off the record.
     fn bound_reached(&self, bound: &'static str, value: usize) {
+        if !self.me.desk().said.insert(bound) {
+            return;
+        }
         let worker = self.me.name().clone();
         self.services.recorder.emit(Event::BoundReached { worker, bound, value: value as u64 });
     }
@@ -63,6 +67,9 @@ impl Outside for Door {
                 return outcome;
             }
             let outcome = self.send_and_wait(to, request.clone(), timeout).await;
+            if matches!(&outcome, Err(error) if was_not_sent(error)) {
+                return outcome;
+            }
             let sent = || Sent { to: to.to_string(), body: request, result: SentResult::Call(outcome.clone()) };
             self.me.desk().tape.record(sent);
             outcome
@@ -89,6 +96,9 @@ impl Outside for Door {
     }
 
     fn send_after(&mut self, delay: Duration, message: Payload) -> Result<TimerId, Limit> {
+        if let Err(CallError::TooLarge { limit, .. }) = self.me.admits(message.len()) {
+            return Err(Limit::Payload(limit));
+        }
         let due = self.services.clock.now().after(delay);
         self.me.desk().set_timer(due, message)
     }
@@ -98,8 +108,11 @@ impl Outside for Door {
     }
 
     fn join(&mut self, group: &str) {
-        if self.me.desk().join(group) {
-            self.services.groups.join(group, self.me.name());
+        let joined = self.me.desk().join(group);
+        match joined {
+            Joined::New => self.services.groups.join(group, self.me.name()),
+            Joined::Already => {}
+            Joined::TooMany => self.bound_reached("groups", bounds::GROUPS_MAX),
         }
     }
 
@@ -135,9 +148,13 @@ impl Outside for Door {
         if lives {
             self.services.monitors.watch(&target, self.me.name(), monitor);
         } else {
-            self.me.desk().demonitor(monitor);
+            // It stays on the desk until its fact is handled, so that both bounds hold.
+            let shown = &name[..name.floor_char_boundary(bounds::NAME_BYTES_MAX)];
             let reason = ExitReason::Failed(Failure::NotStartable("no such worker runs".to_string()));
-            self.me.mailbox.push_fact(Message::Fact(Fact::Down(monitor, name.to_string(), reason)));
+            let fact = Message::Fact(Fact::Down(monitor, shown.to_string(), reason));
+            if !self.me.mailbox.push_fact(fact) {
+                return Err(Limit::Facts(bounds::FACTS_MAX as u64));
+            }
         }
         Ok(monitor)
     }
@@ -175,6 +192,18 @@ impl Outside for Door {
 
     /// A hint. Hibernation is not part of this version: the instance stays in memory.
     fn hibernate(&mut self) {}
+}
+
+/// Whether a call failed before it was in a mailbox.
+fn was_not_sent(error: &CallError) -> bool {
+    matches!(
+        error,
+        CallError::NotFound
+            | CallError::Overloaded
+            | CallError::CircuitOpen
+            | CallError::Cycle(_)
+            | CallError::TooLarge { .. }
+    )
 }
 
 /// Carries out for others what a rollback or a fresh start changed on the desk.

@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::desk::SendTape;
+use super::desk::{Recording, SendTape};
 use super::door::carry_out;
 use super::shared::{Shared, Standing, Status};
 use super::system::{NoState, NoTrial, System, TrialEvent};
@@ -65,6 +66,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         replay: VecDeque::new(),
         one_by_one: 0,
         incarnation: Incarnation::default(),
+        saving: Arc::default(),
         unsaved: 0,
         saved_at: services.clock.now(),
     };
@@ -88,6 +90,8 @@ pub(super) struct Driver {
     /// Casts that are handed over singly, because a batch with them trapped.
     one_by_one: usize,
     pub incarnation: Incarnation,
+    /// A snapshot is on its way to the disk.
+    saving: Arc<AtomicBool>,
     /// Messages handled since the last snapshot.
     pub unsaved: u64,
     saved_at: Tick,
@@ -132,6 +136,8 @@ enum Turn {
 impl Driver {
     async fn run(mut self) {
         loop {
+            // A worker that always has a message waiting would otherwise never give way.
+            tokio::task::coop::consume_budget().await;
             match self.wait().await {
                 Woken::Next(Next::System(System::Quit { done })) => {
                     self.quit().await;
@@ -205,7 +211,7 @@ impl Driver {
 
     async fn clock(&mut self) {
         let now = self.services.clock.now();
-        loop {
+        while self.shared.mailbox.has_room_for_timers() {
             let fired = self.shared.desk().fire(now);
             let Some((timer, message)) = fired else { break };
             self.shared.mailbox.push_fact(Message::Fact(Fact::Timer(timer, message)));
@@ -226,7 +232,7 @@ impl Driver {
         }
         if let Some(trial) = &mut self.trial {
             trial.keep(&message);
-            self.shared.desk().tape = SendTape::Record(Vec::new());
+            self.shared.desk().tape = SendTape::Record(Recording::default());
         }
         let fault = match message {
             Message::Call(call) => self.call(call).await,
@@ -249,7 +255,7 @@ impl Driver {
                 return None;
             }
             desk.deadline = Some(call.deadline);
-            desk.open_call(call.clone());
+            desk.open_call(&call);
         }
         let result = tokio::select! {
             biased;
@@ -285,7 +291,12 @@ impl Driver {
     async fn cast(&mut self, message: Payload) -> Option<ExitReason> {
         let mut batch = vec![message];
         if self.batches() {
-            let more = self.shared.mailbox.take_while(BATCH_MAX - 1, |next| matches!(next, Message::Cast { .. }));
+            let room = std::cell::Cell::new(self.settings.limits.payload.saturating_sub(batch[0].len() as u64));
+            let more = self.shared.mailbox.take_while(BATCH_MAX - 1, |next| {
+                let fits = matches!(next, Message::Cast { .. }) && next.bytes() as u64 <= room.get();
+                room.set(room.get().saturating_sub(next.bytes() as u64));
+                fits
+            });
             for next in more {
                 if let Message::Cast { message } = next {
                     batch.push(message);
@@ -707,22 +718,30 @@ impl Driver {
         }
     }
 
-    /// Keeps a snapshot for the next instance, and hands it to the database without waiting.
+    /// Keeps a snapshot for the next instance, and hands it to the database without waiting. While
+    /// one is still on its way, the next due time brings the newest: what waits is bounded.
     pub fn keep(&mut self, snapshot: Snapshot) {
         let change = self.snapshot_change(&snapshot);
         self.saved = Some(snapshot);
-        let pending = self.services.database.submit(vec![change]);
-        self.unsaved = 0;
-        match pending {
+        if self.saving.swap(true, Relaxed) {
+            return;
+        }
+        match self.services.database.submit(vec![change]) {
             Ok(pending) => {
+                self.unsaved = 0;
                 let (recorder, worker) = (self.services.recorder.clone(), self.shared.name().clone());
+                let saving = self.saving.clone();
                 tokio::spawn(async move {
                     if let Err(error) = pending.await {
                         recorder.emit(Event::SnapshotFailed { worker, error: error.to_string() });
                     }
+                    saving.store(false, Relaxed);
                 });
             }
-            Err(error) => self.snapshot_failed(error.to_string()),
+            Err(error) => {
+                self.saving.store(false, Relaxed);
+                self.snapshot_failed(error.to_string());
+            }
         }
     }
 

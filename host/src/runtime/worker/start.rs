@@ -21,6 +21,7 @@ impl Driver {
         // A kill that came after the last instance had ended is not for this one.
         let _ = self.shared.kill.notified().now_or_never();
         let begun = self.services.clock.now();
+        self.shared.desk().said.clear();
         self.incarnation = incarnation;
         self.shared.stand(Standing::Starting, begun);
         self.shared.update(|status| status.incarnation = incarnation);

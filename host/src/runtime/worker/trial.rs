@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use super::desk::{Holdings, Sent, Spent};
+use super::desk::{Holdings, Recording, Sent, Spent};
 use super::system::{TrialEvent, TrialTerms};
 use crate::base::{ExitReason, RevisionNumber, Snapshot};
 use crate::runtime::message::Message;
@@ -68,10 +68,13 @@ impl Trial {
     }
 
     /// Adds what was sent while the last kept message was handled.
-    pub fn sent(&mut self, sent: Vec<Sent>) {
-        self.keep.bytes += sent.iter().map(|sent| sent.body.len() as u64).sum::<u64>();
+    pub fn sent(&mut self, recording: Recording) {
+        self.keep.bytes += recording.bytes;
+        if recording.overflowed {
+            self.keep.bytes = self.keep.bytes.max(self.keep.bytes_max);
+        }
         if let Some(last) = self.kept.back_mut() {
-            last.sent = sent;
+            last.sent = recording.sent;
         }
         self.check();
     }
