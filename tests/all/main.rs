@@ -1,6 +1,12 @@
 //! Integration tests in one binary: the real host with real components.
 
+mod cli;
+mod directory;
+mod disk;
+mod faults;
 mod first_light;
 mod layers;
+mod messages;
+mod program;
 mod readme;
 mod upgrades;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use paguro::base::Name;
 use paguro::control::{Host, HostOptions};
 use paguro::record::Event;
+use serde_json::Value;
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -126,4 +128,23 @@ pub async fn event(host: &Host, what: &str, wanted: impl Fn(&Event) -> bool) -> 
 /// How a worker stands, in a word.
 pub fn standing(host: &Host, name: &str) -> String {
     host.worker(name).map(|worker| worker.status().standing.word().to_string()).unwrap_or_else(|_| "absent".to_string())
+}
+
+/// What happened to one worker or supervisor so far.
+pub fn events_of(host: &Host, name: &str) -> Vec<Event> {
+    let all = host.recorder().events().after(0).into_iter().map(|recorded| recorded.item);
+    all.filter(|event| event.subject().is_some_and(|subject| subject.as_str() == name)).collect()
+}
+
+/// A call whose request and reply are JSON.
+pub async fn ask(host: &Host, name: &str, request: Value) -> Result<Value, String> {
+    let reply = call(host, name, &request.to_string()).await?;
+    Ok(serde_json::from_str(&reply).unwrap_or(Value::String(reply)))
+}
+
+/// The ledger's actions about one worker, in order.
+pub fn decisions(host: &Host, name: &str) -> Vec<String> {
+    let name = Name::parse(name).expect("it is a name");
+    let entries = host.database().ledger_for(&name, 1_000).expect("the ledger can be read");
+    entries.iter().map(|entry| entry.action.to_string()).collect()
 }

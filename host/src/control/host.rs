@@ -256,7 +256,12 @@ impl Host {
     /// Returns when it runs, or failed to.
     pub async fn start_worker(&self, name: &str) -> Result<(), RequestError> {
         let child = self.child(name)?;
+        let before = self.services.registry.get(&child).map(|worker| worker.status().since);
         self.tree.start_child(&child).await?;
+        // The order is on its way: how the worker stood before is no answer yet.
+        if let (Some(before), Some(worker)) = (before, self.services.registry.get(&child)) {
+            wait_until(|| worker.status().since != before, RESTART_TIME).await;
+        }
         self.settled(&child).await
     }
 

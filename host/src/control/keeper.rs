@@ -12,6 +12,7 @@ use super::directory::{
     CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Step, Watcher, plan, read_component,
 };
 use super::grants_check;
+use super::settings::one_line;
 use crate::base::{ComponentHash, Name};
 use crate::change::{self, ChangeError, Changes, UpgradeRequest};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry, RejectedRecord, Why, WorkerRecord};
@@ -139,9 +140,10 @@ impl Keeper {
     }
 
     fn emit_problem(&self, problem: &Problem) {
+        let shown = one_line(&problem.path.to_string_lossy());
         let path = match problem.place {
-            Some((line, column)) => format!("{}:{line}:{column}", problem.path.display()),
-            None => problem.path.display().to_string(),
+            Some((line, column)) => format!("{shown}:{line}:{column}"),
+            None => shown,
         };
         let event = Event::DirectoryProblem { path, message: problem.message.clone(), help: problem.help.clone() };
         self.services.recorder.emit(event);

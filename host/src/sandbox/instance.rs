@@ -241,13 +241,20 @@ impl Instance {
     }
 
     pub async fn handle_call(&mut self, call: CallId, request: &Payload) -> Result<Answer, Fault> {
+        let limit = self.limits.payload;
         let answer = self
-            .call(self.limits.deadline, self.limits.payload, async |guest, store| {
+            .call(self.limits.deadline, limit, async |guest, store| {
                 guest.handler.call_handle_call(store, call.0, request.as_vec()).await
             })
-            .await?;
+            .await;
+        let answer = match answer {
+            // All that a handler hands over is one payload: a reply, or a message to another.
+            Err(Fault::Dead(Failure::Limit(Limit::HostCopies(_)))) => {
+                return Err(Fault::Dead(Failure::Limit(Limit::Payload(limit))));
+            }
+            answer => answer?,
+        };
         let Some(bytes) = answer else { return Ok(Answer::Later) };
-        let limit = self.limits.payload;
         if bytes.len() as u64 > limit {
             return Err(self.dead(Failure::Limit(Limit::Payload(limit))));
         }
