@@ -37,8 +37,11 @@ fn component(host: &Host, name: &str) -> ComponentHash {
 async fn runs(host: &Host, name: &str, guest_name: &str) {
     let hash = ComponentHash::of(&guest(guest_name));
     until(&format!("{name} runs {guest_name}"), async || {
-        let runs = |standing: &str| standing == "running" || standing == "probation";
-        runs(&standing(host, name)) && component(host, name) == hash
+        let Ok(worker) = host.worker(name) else { return false };
+        let info = host.worker_info(&worker).unwrap();
+        // A moment after the switch the probation takes orders.
+        let settled = info.state == "running" || info.probation_left_ms.is_some();
+        settled && info.component == hash.hex()
     })
     .await;
 }
