@@ -55,7 +55,16 @@ pub async fn resume(changes: &Changes, record: &WorkerRecord, settings: WorkerSe
     let bytes = changes.bytes_of(record.component)?;
     let (component, _) = changes.load(bytes).await?;
     fits(&component, &settings).await?;
-    let saved = database.snapshot(&record.name)?.filter(|saved| saved.component == record.component);
+    let saved = database.snapshot(&record.name)?;
+    if let Some(other) = saved.as_ref().filter(|saved| saved.component != record.component) {
+        let note = format!(
+            "its saved state is of component {}, not of {}: it starts afresh",
+            other.component.short(),
+            record.component.short()
+        );
+        changes.services.recorder.emit(Event::Recovered { worker: record.name.clone(), note });
+    }
+    let saved = saved.filter(|saved| saved.component == record.component);
     if record.removed {
         database.commit(vec![Change::PutWorker(WorkerRecord { removed: false, ..record.clone() })]).await?;
     }

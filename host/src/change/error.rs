@@ -2,6 +2,7 @@
 
 use crate::base::{ComponentHash, Name, RevisionNumber};
 use crate::record::DatabaseError;
+use crate::runtime::worker::Blame;
 use crate::sandbox::ComponentError;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -14,7 +15,9 @@ pub enum ChangeError {
     Component(#[from] ComponentError),
     /// Nothing changed: the worker goes on as it was.
     #[error("the upgrade of {worker:?} was called off while it was {phase}")]
-    CalledOff { worker: Name, phase: &'static str, reason: String, revision: RevisionNumber },
+    CalledOff { worker: Name, phase: &'static str, reason: String, revision: RevisionNumber, blame: Blame },
+    #[error("the host is stopping")]
+    Stopping,
     #[error("{0:?} is not in probation")]
     NotInProbation(Name),
     #[error("there is nothing to roll {0:?} back to")]

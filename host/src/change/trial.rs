@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::probation::{Seen, Verdict, verdict};
 use super::under_way::{Changes, Claim, Ordered};
-use crate::base::{ComponentHash, Snapshot, Tick};
+use crate::base::{ComponentHash, ExitReason, Snapshot, Tick};
 use crate::record::{Action, By, Change, Event, RevisionRecord};
 use crate::runtime::Shared;
 use crate::runtime::spec::WorkerSettings;
@@ -32,6 +32,8 @@ pub(super) struct Trial {
     pub events: mpsc::Receiver<TrialEvent>,
     pub orders: mpsc::Receiver<Ordered>,
     pub tell: Option<oneshot::Sender<Outcome>>,
+    /// What it last said of its health.
+    pub health: Option<Health>,
 }
 
 /// A sign, and who asked for it or what came with it.
@@ -94,15 +96,15 @@ impl Trial {
                 Some(TrialEvent::Stopped { state }) => {
                     Some(Sign { seen: Seen::Stopped, asked: None, stopped: Some(state) })
                 }
-                // The worker has left the tree, its trial with it.
-                None => Some(Sign { seen: Seen::Stopped, asked: None, stopped: Some(None) }),
+                // The worker's task is gone without a word.
+                None => sign(Seen::Failed(ExitReason::Killed)),
             },
             Some((order, done)) = self.orders.recv() => {
                 Some(Sign { seen: Seen::Operator(order), asked: Some(done), stopped: None })
             }
             () = tokio::time::sleep(self.until.since(now)) => sign(Seen::TimeUp),
             () = tokio::time::sleep(next_health.since(now)), if asks_health => {
-                *health_at = now.after(self.settings.upgrade.health_interval);
+                *health_at = self.changes.services.clock.now().after(self.settings.upgrade.health_interval);
                 self.health().await
             }
         }
@@ -111,7 +113,10 @@ impl Trial {
     async fn health(&mut self) -> Option<Sign> {
         // `None`, or an error: the instance ended over it, and its event follows.
         let health = self.worker.ask(|done| System::Health { done }).await.ok().flatten()?;
-        if let Health::Degraded(why) = &health {
+        let changed = self.health.replace(health.clone()).as_ref() != Some(&health);
+        if let Health::Degraded(why) = &health
+            && changed
+        {
             let worker = self.claim.worker.clone();
             let status = format!("degraded: {why}");
             self.changes.services.recorder.emit(Event::HealthChanged { worker, status });
@@ -132,24 +137,25 @@ impl Trial {
                 Ok(Err(error)) => return self.roll_back(format!("it could not be committed: {error}")).await,
                 Err(error) => return self.roll_back(format!("it could not be committed: {error}")).await,
             },
-            None => None,
+            None => {
+                // A message boundary: what has failed by then is known.
+                let _ = self.worker.ask(|done| System::Health { done }).await;
+                None
+            }
         };
+        if stopped.is_none() && !self.events.is_empty() {
+            return None;
+        }
         let written = match self.changes.committed(&self.worker, &self.record, self.from, state.clone(), &why) {
             Ok(changes) => self.changes.services.database.commit(changes).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = written {
-            return match stopped {
-                // The old revision and its state are what the next start finds.
-                Some(_) => Some(Outcome::RolledBack { why: error, replayed: 0 }),
-                None => self.roll_back(format!("the decision to commit could not be written down: {error}")).await,
-            };
+            return self.roll_back(format!("the decision to commit could not be written down: {error}")).await;
         }
-        if stopped.is_none() {
-            // An error means that it stopped or failed this moment: the decision stands, and a
-            // restart continues on the new revision.
-            let _ = self.worker.ask(|done| System::Settle { state, done }).await;
-        }
+        // If it stopped or failed this moment, the decision stands all the same: the worker sees to
+        // it. An error means that its task is gone.
+        let _ = self.worker.ask(|done| System::Settle { state, done }).await;
         let (worker, revision) = (self.claim.worker.clone(), self.record.number);
         self.changes.services.recorder.emit(Event::UpgradeCommitted { worker, revision, why: why.clone() });
         Some(Outcome::Committed { why })
@@ -162,7 +168,9 @@ impl Trial {
         let by = if why == "an operator said so" { By::Operator } else { By::Host };
         let detail = format!("revision {number}: {why}");
         let intent = self.changes.entry(&name, Action::RollbackStarted, Some(hash), by, detail.clone());
-        if let Err(error) = database.commit(vec![intent]).await {
+        // Remembered with the intent: should this revision take the host down, it is not tried again.
+        let rejection = self.changes.rejection(&name, hash, format!("rolled back: {why}"));
+        if let Err(error) = database.commit(vec![intent, rejection]).await {
             self.database_failed("write that a rollback began", error.to_string());
         }
         let how = self.settings.upgrade.on_rollback;
@@ -173,7 +181,6 @@ impl Trial {
             RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
         let mut changes = vec![
             Change::PutRevision(name.clone(), record),
-            self.changes.rejection(&name, hash, format!("rolled back: {why}")),
             self.changes.entry(
                 &name,
                 Action::RolledBack,

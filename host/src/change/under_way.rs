@@ -1,6 +1,7 @@
 //! Which workers have a change under way: at most one each.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub struct Changes {
     under_way: Arc<Mutex<HashMap<Name, UnderWay>>>,
     count: watch::Sender<usize>,
     pub(super) compiling: Arc<Semaphore>,
+    stopping: Arc<AtomicBool>,
 }
 
 struct UnderWay {
@@ -36,6 +38,9 @@ struct Probation {
 
 /// An operator's order, and where its outcome is told.
 pub(super) type Ordered = (Order, oneshot::Sender<Outcome>);
+
+/// How often to look whether a switch has come to its probation.
+const SWITCHING_LOOKS: usize = 100;
 
 /// Orders that wait for the owner of a trial. More are refused.
 const ORDERS_MAX: usize = 8;
@@ -62,6 +67,7 @@ impl Changes {
             under_way: Arc::default(),
             count: watch::Sender::new(0),
             compiling: Arc::new(Semaphore::new(1)),
+            stopping: Arc::default(),
         }
     }
 
@@ -76,9 +82,26 @@ impl Changes {
         Some(until.since(self.services.clock.now()))
     }
 
+    /// From now on no change begins, and one that has not switched yet is called off.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Ends this worker's probation now, one way or the other.
     pub async fn order(&self, worker: &Name, order: Order) -> Result<Outcome, ChangeError> {
         let not_in_probation = || ChangeError::NotInProbation(worker.clone());
+        // One that has just switched takes orders in a moment.
+        for _ in 0..SWITCHING_LOOKS {
+            let switching = self.lock().get(worker).is_some_and(|change| change.phase == "quiesced");
+            if !switching {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let orders = {
             let under_way = self.lock();
             let probation = under_way.get(worker).and_then(|change| change.probation.as_ref());
@@ -107,6 +130,9 @@ impl Changes {
     }
 
     pub(super) fn claim(&self, worker: &Name) -> Result<Claim, ChangeError> {
+        if self.is_stopping() {
+            return Err(ChangeError::Stopping);
+        }
         let mut under_way = self.lock();
         if let Some(change) = under_way.get(worker) {
             return Err(ChangeError::UnderWay { worker: worker.clone(), phase: change.phase });

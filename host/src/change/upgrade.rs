@@ -19,7 +19,7 @@ use crate::record::{
 };
 use crate::runtime::Shared;
 use crate::runtime::spec::WorkerSettings;
-use crate::runtime::worker::{self, NoState, Replace, Standing, System, TRIAL_EVENTS_MAX, TrialTerms};
+use crate::runtime::worker::{self, Adopted, Blame, NoState, Replace, Standing, System, TRIAL_EVENTS_MAX, TrialTerms};
 use crate::sandbox::{Component, ComponentError, Context, Instance, InstanceError, Kind};
 
 /// What is to be done, by whom, and why.
@@ -53,14 +53,40 @@ struct Rehearsed {
 }
 
 impl Changes {
-    /// Everything up to *switched*. On an error the worker goes on as it was.
+    /// Everything up to *switched*. On an error the worker goes on as it was. Goes on to its end even
+    /// where whoever asked for it goes away.
     pub async fn upgrade(&self, request: UpgradeRequest) -> Result<Switched, ChangeError> {
+        let (changes, worker) = (self.clone(), request.worker.name().clone());
+        let work = tokio::spawn(async move { changes.carry_out(request).await });
+        // The task is never cancelled: an error is a broken invariant in it, and the claim is free.
+        work.await.unwrap_or(Err(ChangeError::Gone(worker)))
+    }
+
+    async fn carry_out(&self, request: UpgradeRequest) -> Result<Switched, ChangeError> {
         let verified = self.verify(request).await?;
         let rehearsed = self.rehearsed(verified).await?;
-        if rehearsed.verified.worker.status().standing == Standing::Running {
-            self.switch(rehearsed).await
-        } else {
-            self.adopt(rehearsed).await
+        if self.is_stopping() {
+            let reason = "the host is stopping".to_string();
+            return Err(self
+                .call_off(&rehearsed.verified, rehearsed.revision, "rehearsed", reason, Blame::Nobody)
+                .await);
+        }
+        match self.steady(&rehearsed.verified.worker).await {
+            Standing::Running => self.switch(rehearsed).await,
+            _ => self.adopt(rehearsed).await,
+        }
+    }
+
+    /// How the worker stands, when it is not just about to stand otherwise.
+    async fn steady(&self, worker: &Shared) -> Standing {
+        let until = self.services.clock.now().after(worker.settings().limits.start.saturating_mul(2));
+        loop {
+            let standing = worker.status().standing;
+            let passing = matches!(standing, Standing::Starting | Standing::Stopping | Standing::RollingBack);
+            if !passing || self.services.clock.now() >= until {
+                return standing;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
 
@@ -68,11 +94,12 @@ impl Changes {
     pub async fn dry_run(&self, request: UpgradeRequest) -> Result<(ComponentHash, Rehearsal), ChangeError> {
         let verified = self.verify(request).await?;
         let rehearsal = self.rehearse(&verified).await;
-        let rehearsal = rehearsal.map_err(|reason| ChangeError::CalledOff {
+        let rehearsal = rehearsal.map_err(|(reason, blame)| ChangeError::CalledOff {
             worker: verified.claim.worker.clone(),
             phase: "rehearsed",
             reason,
             revision: RevisionNumber(0),
+            blame,
         })?;
         Ok((verified.component.hash(), rehearsal))
     }
@@ -84,7 +111,7 @@ impl Changes {
         worker: &Arc<Shared>,
         to: Option<RevisionNumber>,
     ) -> Result<Result<Outcome, Switched>, ChangeError> {
-        if to.is_none() && self.probation_left(worker.name()).is_some() {
+        if to.is_none() && self.is_under_way(worker.name()) {
             return self.order(worker.name(), Order::RollBack).await.map(Ok);
         }
         let revisions = self.services.database.revisions(worker.name())?;
@@ -121,7 +148,8 @@ impl Changes {
                 Kind::Worker => "it is a worker, and the running one is a command".to_string(),
             };
             let revision = RevisionNumber(0);
-            return Err(ChangeError::CalledOff { worker: name, phase: "verified", reason: what, revision });
+            let blame = Blame::Component;
+            return Err(ChangeError::CalledOff { worker: name, phase: "verified", reason: what, revision, blame });
         }
         let files = self.files.clone();
         let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
@@ -162,12 +190,12 @@ impl Changes {
                 self.services.recorder.emit(Event::UpgradeRehearsed { worker: name, to, took: rehearsal.took, state });
                 Ok(Rehearsed { verified, revision, rehearsal })
             }
-            Err(reason) => Err(self.call_off(&verified, revision, "rehearsed", reason).await),
+            Err((reason, blame)) => Err(self.call_off(&verified, revision, "rehearsed", reason, blame).await),
         }
     }
 
     /// The worker keeps serving: it is asked for its state once, at a message boundary.
-    async fn rehearse(&self, verified: &Verified) -> Result<Rehearsal, String> {
+    async fn rehearse(&self, verified: &Verified) -> Result<Rehearsal, (String, Blame)> {
         let worker = &verified.worker;
         let before = if worker.status().exports.state {
             let saved =
@@ -175,9 +203,10 @@ impl Changes {
             match saved.await {
                 Ok(Ok(Ok(snapshot))) => Some(snapshot),
                 Ok(Ok(Err(NoState::Nothing))) => None,
-                Ok(Ok(Err(error))) => return Err(error.to_string()),
-                Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err("it came to no message boundary in time".to_string()),
+                // Trying again would end it again: not until the file changes.
+                Ok(Ok(Err(error))) => return Err((error.to_string(), Blame::Component)),
+                Ok(Err(error)) => return Err((error.to_string(), Blame::Nobody)),
+                Err(_) => return Err(("it came to no message boundary in time".to_string(), Blame::Nobody)),
             }
         } else {
             None
@@ -187,7 +216,7 @@ impl Changes {
         }
         let context = verified.context();
         let rehearsed = rehearse(&verified.component, before, &context, &verified.settings, &self.services.clock).await;
-        rehearsed.map_err(|failure| failure.to_string())
+        rehearsed.map_err(|failure| (failure.to_string(), Blame::Component))
     }
 
     /// *quiesced*, *migrated*, *switched*: the worker's own task does it at its next boundary.
@@ -197,12 +226,12 @@ impl Changes {
         let (from, to) = (verified.from, verified.component.hash());
         let instance = match self.new_instance(&verified).await {
             Ok(instance) => instance,
-            Err(reason) => return Err(self.call_off(&verified, revision, "quiesced", reason).await),
+            Err(reason) => return Err(self.call_off(&verified, revision, "quiesced", reason, Blame::Nobody).await),
         };
         let detail = format!("revision {revision} is about to take over");
         let intent = self.entry(&name, Action::UpgradeSwitching, Some(to), verified.by, detail);
         if let Err(error) = self.services.database.commit(vec![intent]).await {
-            return Err(self.call_off(&verified, revision, "quiesced", error.to_string()).await);
+            return Err(self.call_off(&verified, revision, "quiesced", error.to_string(), Blame::Nobody).await);
         }
         verified.claim.phase("quiesced");
         let upgrade = &verified.settings.upgrade;
@@ -219,17 +248,21 @@ impl Changes {
         let time = self.boundary_time(&verified.settings).saturating_add(migrate);
         let replaced = match tokio::time::timeout(time, worker.ask(replace)).await {
             Ok(Ok(replaced)) => replaced,
-            Ok(Err(error)) => return Err(self.call_off(&verified, revision, "quiesced", error.to_string()).await),
+            Ok(Err(error)) => {
+                return Err(self.call_off(&verified, revision, "quiesced", error.to_string(), Blame::Nobody).await);
+            }
             Err(_) => {
                 let reason =
                     format!("it came to no message boundary within {}", crate::base::units::show_duration(time));
-                return Err(self.call_off(&verified, revision, "quiesced", reason).await);
+                return Err(self.call_off(&verified, revision, "quiesced", reason, Blame::Nobody).await);
             }
         };
         let pause = match replaced {
             Ok(replaced) => replaced.pause,
             Err(called_off) => {
-                return Err(self.call_off(&verified, revision, called_off.phase, called_off.reason).await);
+                return Err(self
+                    .call_off(&verified, revision, called_off.phase, called_off.reason, called_off.blame)
+                    .await);
             }
         };
         self.services.recorder.emit(Event::UpgradeSwitched { worker: name.clone(), revision, to, pause });
@@ -247,6 +280,7 @@ impl Changes {
             events,
             orders,
             tell: Some(tell),
+            health: None,
             claim: verified.claim,
         };
         tokio::spawn(trial.own());
@@ -259,15 +293,24 @@ impl Changes {
         let Rehearsed { verified, revision, rehearsal } = rehearsed;
         let name = verified.claim.worker.clone();
         let (from, to) = (verified.from, verified.component.hash());
-        let saved = rehearsal.after.clone();
-        let (component, state) = (verified.component.clone(), saved.clone());
-        let adopted = verified.worker.ask(|done| System::Adopt { component, revision, saved, done }).await;
-        if let Err(reason) = adopted.map_err(|error| error.to_string()).and_then(|adopted| adopted) {
-            return Err(self.call_off(&verified, revision, "quiesced", reason).await);
-        }
+        let state = rehearsal.after.clone();
+        let next = Adopted { component: verified.component.clone(), revision, saved: state.clone() };
+        let before = rehearsal.before.clone();
+        let adopted = verified.worker.ask(|done| System::Adopt { from: before, to: next, done }).await;
+        let old = match adopted.map_err(|error| error.to_string()).and_then(|adopted| adopted) {
+            Ok(old) => old,
+            Err(reason) => return Err(self.call_off(&verified, revision, "quiesced", reason, Blame::Nobody).await),
+        };
         let record = verified.record(revision, Verdict::Committed, "it did not run".to_string(), self);
-        let changes = self.committed(&verified.worker, &record, from, state, "it did not run")?;
-        self.services.database.commit(changes).await?;
+        let written = match self.committed(&verified.worker, &record, from, state.clone(), "it did not run") {
+            Ok(changes) => self.services.database.commit(changes).await.map_err(ChangeError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            // It has not started since: what it was is put back.
+            let _ = verified.worker.ask(|done| System::Adopt { from: state, to: old, done }).await;
+            return Err(self.call_off(&verified, revision, "quiesced", error.to_string(), Blame::Nobody).await);
+        }
         let why = "it did not run".to_string();
         self.services.recorder.emit(Event::UpgradeCommitted { worker: name, revision, why: why.clone() });
         let (tell, outcome) = oneshot::channel();
@@ -304,6 +347,7 @@ impl Changes {
         revision: RevisionNumber,
         phase: &'static str,
         reason: String,
+        blame: Blame,
     ) -> ChangeError {
         let (name, to) = (verified.claim.worker.clone(), verified.component.hash());
         let record = verified.record(revision, Verdict::CalledOff, format!("while {phase}: {reason}"), self);
@@ -311,7 +355,9 @@ impl Changes {
             Change::PutRevision(name.clone(), record),
             self.entry(&name, Action::UpgradeCalledOff, Some(to), verified.by, format!("while {phase}: {reason}")),
         ];
-        changes.push(self.rejection(&name, to, format!("called off while {phase}: {reason}")));
+        if blame == Blame::Component {
+            changes.push(self.rejection(&name, to, format!("called off while {phase}: {reason}")));
+        }
         if let Err(error) = self.services.database.commit(changes).await {
             self.services
                 .recorder
@@ -319,7 +365,7 @@ impl Changes {
         }
         let event = Event::UpgradeCalledOff { worker: name.clone(), to, phase, reason: reason.clone() };
         self.services.recorder.emit(event);
-        ChangeError::CalledOff { worker: name, phase, reason, revision }
+        ChangeError::CalledOff { worker: name, phase, reason, revision, blame }
     }
 
     /// What is written when a revision becomes the worker's for good.

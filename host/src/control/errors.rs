@@ -120,6 +120,7 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             cause,
             &format!("`paguro upgrade {worker} FILE --dry-run` tries again with nothing at stake"),
         ),
+        ChangeError::Stopping => info("stopping", message, cause, "start the host again: `paguro up`"),
         ChangeError::NotInProbation(worker) => {
             info("not-in-probation", message, cause, &format!("`paguro history {worker}` lists its revisions"))
         }

@@ -124,6 +124,10 @@ impl Host {
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });
         services.database.commit(vec![host_entry(&services, Action::HostStarted)]).await?;
         crate::change::take_up(&changes).await?;
+        // Files of components that nothing names any more.
+        if let Ok(kept) = services.database.components_in_use() {
+            let _ = ComponentFiles::new(state.components()).retain(&kept);
+        }
         let tree = Arc::new(Tree::new(&services, Default::default()));
         let (stopping, stop) = watch::channel(false);
         let started_at = clock.timestamp();
@@ -160,6 +164,7 @@ impl Host {
                 keeper.abort();
             }
         }
+        self.changes.stop();
         self.tree.ask_to_stop().await;
         self.finish().await;
     }
@@ -168,6 +173,10 @@ impl Host {
     pub async fn finish(&self) {
         self.tree.stopped().await;
         self.changes.all_ended().await;
+        // What still waits is answered, or becomes a dead letter in the record.
+        for worker in self.workers() {
+            self.tree.quit(&worker).await;
+        }
         // What cannot be written now is written nowhere: the next start finds what was.
         let _ = self.services.database.commit(vec![host_entry(&self.services, Action::HostStopped)]).await;
         self.services.database.close().await;
@@ -340,7 +349,8 @@ impl Host {
     }
 
     async fn start_if_down(&self, worker: &Arc<Shared>) {
-        if !worker.lives() || worker.status().standing == Standing::Restarting {
+        // One that an operator stopped, or that ended as it should, stays so.
+        if matches!(worker.status().standing, Standing::Isolated(_) | Standing::Restarting) {
             // That it runs already is no error here.
             let _ = self.tree.start_child(worker.name()).await;
         }

@@ -13,10 +13,11 @@ use super::directory::{
 };
 use super::grants_check;
 use super::settings::one_line;
-use crate::base::{ComponentHash, Name};
+use crate::base::{ComponentHash, Name, Tick};
 use crate::change::{self, ChangeError, Changes, UpgradeRequest};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry, RejectedRecord, Why, WorkerRecord};
 use crate::runtime::spec::{SettingsChange, SupervisorSettings, WorkerSettings};
+use crate::runtime::worker::Blame;
 use crate::runtime::{Services, Shared, Standing, Tree};
 
 /// Looks at the most before the host starts with what is whole by then.
@@ -36,7 +37,9 @@ pub(super) struct Keeper {
     /// Grants that were refused, and why.
     bad_grants: BTreeMap<Name, String>,
     /// Files that could not be deployed, until they change.
-    refused: BTreeMap<Name, ComponentHash>,
+    refused: BTreeMap<Name, (ComponentHash, WorkerSettings)>,
+    /// Tries of one file, and when the next one may be.
+    tries: BTreeMap<Name, Tries>,
 }
 
 impl Keeper {
@@ -53,6 +56,7 @@ impl Keeper {
             reported: BTreeSet::new(),
             bad_grants: BTreeMap::new(),
             refused: BTreeMap::new(),
+            tries: BTreeMap::new(),
         }
     }
 
@@ -177,7 +181,8 @@ impl Keeper {
     }
 
     async fn add(&mut self, name: Name, path: &Path, hash: ComponentHash, settings: WorkerSettings) {
-        if self.refused.get(&name) == Some(&hash) || self.refuses_grants(&name, &settings) {
+        let asked = (hash, settings.clone());
+        if self.refused.get(&name) == Some(&asked) || self.refuses_grants(&name, &settings) {
             return;
         }
         let known = match self.services.database.worker(&name) {
@@ -201,7 +206,12 @@ impl Keeper {
                 self.tell(&name, added.map(drop));
             }
             Err(error) => {
-                self.refused.insert(name, hash);
+                // What a full disk or the like is to blame for is tried again.
+                if matches!(error, ChangeError::Component(_)) {
+                    self.refused.insert(name, asked);
+                } else if self.is_too_soon(&name, hash) {
+                    return;
+                }
                 self.problem(path, &error);
             }
         }
@@ -276,6 +286,9 @@ impl Keeper {
 
     async fn upgrade(&mut self, name: Name, path: &Path, hash: ComponentHash) {
         let Some(worker) = self.services.registry.get(&name) else { return };
+        if self.is_too_soon(&name, hash) {
+            return;
+        }
         let bytes = match read_component(path) {
             Ok((bytes, read)) if read == hash => bytes.into_vec(),
             // It changed again: the next look sees to it.
@@ -294,6 +307,22 @@ impl Keeper {
             changes: self.changes.clone(),
         };
         tokio::spawn(upgrading.run(bytes));
+    }
+
+    /// Whether this file was tried a moment ago, and it is not time to try again. Counts the try if
+    /// it is.
+    fn is_too_soon(&mut self, name: &Name, hash: ComponentHash) -> bool {
+        let now = self.services.clock.now();
+        let tries = self.tries.entry(name.clone()).or_insert(Tries { hash, count: 0, next: now });
+        if tries.hash != hash {
+            *tries = Tries { hash, count: 0, next: now };
+        }
+        if now < tries.next {
+            return true;
+        }
+        tries.count = (tries.count + 1).min(TRIES_COUNTED);
+        tries.next = now.after(TRY_AGAIN.saturating_mul(1 << tries.count));
+        false
     }
 
     /// Reports grants that cannot be given, once for as long as they are asked for.
@@ -342,6 +371,16 @@ impl Keeper {
     }
 }
 
+struct Tries {
+    hash: ComponentHash,
+    count: u32,
+    next: Tick,
+}
+
+/// Before the second try of a file; doubled each time, up to 64 times.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRIES_COUNTED: u32 = 6;
+
 /// Whether upgrades may begin yet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Begin {
@@ -365,8 +404,8 @@ impl Upgrading {
         let request = UpgradeRequest { worker, bytes, by: By::Directory, why: Why::Upgrade, probation: None };
         match self.changes.upgrade(request).await {
             Ok(_) => {
-                let standing = self.worker.status().standing;
-                if !self.worker.lives() || standing == Standing::Restarting {
+                // One that an operator stopped, or that ended as it should, stays so.
+                if matches!(self.worker.status().standing, Standing::Isolated(_) | Standing::Restarting) {
                     // That it runs already is no error here.
                     let _ = self.tree.start_child(self.worker.name()).await;
                 }
@@ -374,7 +413,11 @@ impl Upgrading {
             // Its turn comes when the other has ended.
             Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. }) => {}
             // The file cannot become this worker: it is not tried again until it changes.
-            Err(error @ (ChangeError::Component(_) | ChangeError::CalledOff { .. })) => self.reject(&error).await,
+            Err(error @ (ChangeError::Component(_) | ChangeError::CalledOff { blame: Blame::Component, .. })) => {
+                self.reject(&error).await
+            }
+            // Tried again, after a while.
+            Err(ChangeError::CalledOff { .. } | ChangeError::Stopping) => {}
             Err(error) => self.problem(error.to_string()),
         }
     }

@@ -111,10 +111,13 @@ impl<S> Mailbox<S> {
     }
 
     /// System messages overtake all others; among themselves they keep their order.
-    pub fn push_system(&self, message: S) -> Result<(), S> {
+    pub fn push_system(&self, message: S) -> Result<(), Refused> {
         let mut queues = self.queues();
-        if queues.closed || queues.system.len() >= bounds::SYSTEM_QUEUE_MAX {
-            return Err(message);
+        if queues.closed {
+            return Err(Refused::Closed);
+        }
+        if queues.system.len() >= bounds::SYSTEM_QUEUE_MAX {
+            return Err(Refused::Full);
         }
         queues.system.push_back(message);
         drop(queues);
@@ -160,6 +163,14 @@ impl<S> Mailbox<S> {
         let mut queues = self.queues();
         let count = queues.messages.iter().take(max).take_while(|message| wanted(message)).count();
         (0..count).filter_map(|_| queues.take()).collect()
+    }
+
+    /// Lets go of the messages that are not wanted any more.
+    pub fn retain(&self, wanted: impl Fn(&Message) -> bool) {
+        let mut queues = self.queues();
+        let messages = std::mem::take(&mut queues.messages);
+        (queues.bytes, queues.facts) = (0, 0);
+        messages.into_iter().filter(|message| wanted(message)).for_each(|message| queues.put(message));
     }
 
     /// Messages that wait.

@@ -97,14 +97,17 @@ impl Monitors {
         self.watchers().entry(target.clone()).or_default().push((watcher.clone(), monitor));
     }
 
-    pub fn unwatch(&self, target: &Name, watcher: &Name, monitor: MonitorId) {
+    /// False if it has fired, or never was.
+    pub fn unwatch(&self, target: &Name, watcher: &Name, monitor: MonitorId) -> bool {
         let mut watchers = self.watchers();
-        if let Some(list) = watchers.get_mut(target) {
-            list.retain(|(name, id)| name != watcher || *id != monitor);
-            if list.is_empty() {
-                watchers.remove(target);
-            }
+        let Some(list) = watchers.get_mut(target) else { return false };
+        let before = list.len();
+        list.retain(|(name, id)| name != watcher || *id != monitor);
+        let found = list.len() < before;
+        if list.is_empty() {
+            watchers.remove(target);
         }
+        found
     }
 
     /// A monitor fires once: those who watched are taken out.

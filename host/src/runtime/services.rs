@@ -29,11 +29,16 @@ pub struct Services {
     pub groups: Groups,
     pub monitors: Monitors,
     pub waits: Waits,
+    first_id: u64,
     next_call: AtomicU64,
 }
 
 impl Services {
     pub fn new(clock: Clock, recorder: Recorder, database: Database, sandbox: Sandbox) -> Arc<Services> {
+        // Workers keep ids in their states, and a late answer must not reach a stranger: ids of this
+        // run begin after those of all earlier ones, which gave out less than a million a second.
+        // Below 2^53, so that a JSON number holds them.
+        let first_id = (clock.timestamp().0 / 1_000) << 20;
         Arc::new(Services {
             clock,
             recorder,
@@ -43,8 +48,14 @@ impl Services {
             groups: Groups::default(),
             monitors: Monitors::default(),
             waits: Waits::default(),
-            next_call: AtomicU64::new(1),
+            first_id,
+            next_call: AtomicU64::new(first_id),
         })
+    }
+
+    /// Where ids of this run of the host begin.
+    pub fn first_id(&self) -> u64 {
+        self.first_id
     }
 
     /// Sends a request from outside the tree and waits for its answer.

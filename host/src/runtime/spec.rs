@@ -47,7 +47,8 @@ pub enum Durability {
 /// When a snapshot is taken between those on stop and before upgrades. Whichever comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotEvery {
-    /// Messages handled since the last one: the most a crash can lose is one less than this.
+    /// Messages handled since the last one: a crash of the worker loses fewer than this, one of the
+    /// host fewer than twice this.
     pub messages: u64,
     /// Time since the last one, when a message was handled since.
     pub interval: Duration,

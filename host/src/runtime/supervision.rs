@@ -44,6 +44,10 @@ pub struct Child {
     /// Restarts since it was last healthy.
     restarts: u32,
     incarnation: Incarnation,
+    /// Whether it was started before: the next start is another incarnation.
+    begun: bool,
+    /// The root's: restarts of this child alone.
+    budget: RestartBudget,
     started_at: Tick,
     /// An operator started it: if that fails, nothing tries again.
     asked: bool,
@@ -314,11 +318,17 @@ impl Supervision {
     /// restarts the child alone.
     fn failed(&mut self, now: Tick, random: u32, name: &Name, reason: &ExitReason, actions: &mut Vec<Action>) {
         let (intensity, period) = (self.settings.intensity, self.settings.period);
-        let verdict = self.budget.restart(now, intensity, period);
-        let used = self.budget.used(now, period);
+        let mut verdict = self.budget.restart(now, intensity, period);
+        let mut used = self.budget.used(now, period);
         let backoff = self.settings.backoff;
         let is_root = self.name.is_root();
         let Some(child) = self.child(name) else { return };
+        if is_root {
+            // The root isolates the child at fault, so each has a budget of its own there: the first
+            // failure of one is not the last straw of another's.
+            verdict = child.budget.restart(now, intensity, period);
+            used = child.budget.used(now, period);
+        }
         if verdict == Verdict::GiveUp {
             if is_root {
                 // There is nobody above to escalate to, and one child's fault is not to stop its
@@ -326,7 +336,7 @@ impl Supervision {
                 child.state = ChildState::Isolated;
                 let why = format!("{used} restarts within {}, the last after: {reason}", show(period));
                 actions.push(Action::Isolate { name: name.clone(), why });
-                self.budget.clear();
+                child.budget.clear();
                 return;
             }
             child.state = ChildState::Down;
@@ -337,7 +347,6 @@ impl Supervision {
         let delay = backoff::delay(&backoff, child.restarts, random);
         actions.push(Action::Restarting { name: name.clone(), delay, restarts: used });
         if delay.is_zero() {
-            child.incarnation = child.incarnation.next();
             child.state = ChildState::Waiting;
         } else {
             let due = now.after(delay);
@@ -352,7 +361,6 @@ impl Supervision {
         }
         for child in &mut self.children {
             if matches!(child.state, ChildState::Restarting { due } if due <= now) {
-                child.incarnation = child.incarnation.next();
                 child.state = ChildState::Waiting;
             }
         }
@@ -411,7 +419,6 @@ impl Supervision {
         match then {
             Then::StayDown => {}
             Then::StartAgain if running => {
-                child.incarnation = child.incarnation.next();
                 child.asked = true;
                 child.state = ChildState::Waiting;
             }
@@ -437,6 +444,8 @@ impl Supervision {
             state,
             restarts: 0,
             incarnation: Incarnation::default(),
+            begun: false,
+            budget: RestartBudget::default(),
             started_at: Tick::ZERO,
             asked: false,
         });
@@ -514,6 +523,9 @@ impl Supervision {
 
 fn begin(child: &mut Child, actions: &mut Vec<Action>) {
     child.state = ChildState::Starting;
+    if std::mem::replace(&mut child.begun, true) {
+        child.incarnation = child.incarnation.next();
+    }
     actions.push(Action::StartChild { name: child.name.clone(), incarnation: child.incarnation });
 }
 

@@ -112,10 +112,7 @@ impl Tree {
             return Err(TreeError::NotFound(name.clone()));
         }
         if let Some(worker) = self.services.registry.get(name) {
-            let (done, quit) = oneshot::channel();
-            worker.mailbox.push_supervision(System::Quit { done });
-            // An error means that it has left already.
-            let _ = quit.await;
+            self.quit(&worker).await;
         }
         let gone = self.supervisors().remove(name);
         if let Some(supervisor) = gone {
@@ -123,6 +120,15 @@ impl Tree {
         }
         self.services.recorder.emit(Event::ChildRemoved { name: name.clone() });
         Ok(())
+    }
+
+    /// Ends the task of a worker that has stopped; what waits for it is answered or becomes a dead
+    /// letter.
+    pub async fn quit(&self, worker: &Shared) {
+        let (done, quit) = oneshot::channel();
+        worker.mailbox.push_supervision(System::Quit { done });
+        // An error means that it has left already.
+        let _ = quit.await;
     }
 
     pub async fn configure_supervisor(&self, name: &Name, settings: SupervisorSettings) -> Result<(), TreeError> {

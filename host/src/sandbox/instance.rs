@@ -272,16 +272,23 @@ impl Instance {
     /// component that exports `batch`.
     pub async fn handle_casts(&mut self, messages: &[Payload]) -> Result<Vec<(u32, String)>, Fault> {
         let messages: Vec<Vec<u8>> = messages.iter().map(|message| message.to_vec()).collect();
-        self.call(self.limits.deadline, self.limits.payload, async |guest, store| match &guest.batch {
-            Some(batch) => {
-                let failed = batch.call_handle_casts(store, &messages).await?;
-                // No more than there were messages, and of each reason what the host keeps.
-                let failed = failed.into_iter().take(messages.len());
-                Ok(Ok(failed.map(|(index, why)| (index, cut(&why).to_string())).collect()))
-            }
-            None => Ok(Err("the component exports no `batch`".to_string())),
-        })
-        .await
+        // As much time and fuel as the messages have singly.
+        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        let (time, fuel) = (self.limits.deadline * count, self.limits.fuel.saturating_mul(count.into()));
+        let own = std::mem::replace(&mut self.limits.fuel, fuel);
+        let handled = self
+            .call(time, self.limits.payload, async |guest, store| match &guest.batch {
+                Some(batch) => {
+                    let failed = batch.call_handle_casts(store, &messages).await?;
+                    // No more than there were messages, and of each reason what the host keeps.
+                    let failed = failed.into_iter().take(messages.len());
+                    Ok(Ok(failed.map(|(index, why)| (index, cut(&why).to_string())).collect()))
+                }
+                None => Ok(Err("the component exports no `batch`".to_string())),
+            })
+            .await;
+        self.limits.fuel = own;
+        handled
     }
 
     pub async fn handle_info(&mut self, fact: &Fact) -> Result<(), Fault> {

@@ -29,13 +29,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Memory: a Python worker needs about 40 MiB to start, a Rust one 1.2. Fuel: about a second
-    /// of one core. Mailbox and deadline: DESIGN section 6.
+    /// Memory: a Python worker needs about 40 MiB to start, a Rust one 1.2. Fuel: a tight loop burns
+    /// it in about a second. Mailbox and deadline: DESIGN section 6.
     fn default() -> Limits {
         Limits {
             memory: 128 << 20,
             table_elements: 100_000,
-            fuel: 2_000_000_000,
+            fuel: 10_000_000_000,
             deadline: Duration::from_secs(5),
             start: Duration::from_secs(10),
             payload: 4 << 20,

@@ -93,7 +93,7 @@ const LIMITS: Schema = Schema {
     keys: &[
         Key { name: "memory", default: "\"128MiB\"", meaning: "linear memory; 64KiB to 4GiB" },
         Key { name: "table-elements", default: "100000", meaning: "elements of all tables" },
-        Key { name: "fuel", default: "2000000000", meaning: "instructions, about, for one message; 1000 or more" },
+        Key { name: "fuel", default: "10000000000", meaning: "instructions, about, for one message; 1000 or more" },
         Key { name: "deadline", default: "\"5s\"", meaning: "time for one message, calls to others included" },
         Key { name: "start", default: "\"10s\"", meaning: "time to start" },
         Key { name: "payload", default: "\"4MiB\"", meaning: "bytes of a request or a reply; at most `memory`" },

@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::base::{CallId, ExitReason, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
-use crate::runtime::message::{Call, Outcome};
+use crate::runtime::message::{Call, Message, Outcome};
+use crate::sandbox::{CallError, Fact};
 
 #[derive(Default)]
 pub struct Desk {
     holdings: Holdings,
-    next_timer: TimerId,
-    next_monitor: MonitorId,
+    last_timer: TimerId,
+    last_monitor: MonitorId,
     /// Until when the caller of the message that is being handled waits.
     pub deadline: Option<Tick>,
     /// Set by `control.stop`; taken when the message has been handled.
@@ -29,12 +30,33 @@ pub struct Holdings {
     timers: BTreeMap<(Tick, TimerId), Payload>,
     due: HashMap<TimerId, Tick>,
     timer_bytes: u64,
-    open: HashMap<CallId, Call>,
+    open: HashMap<CallId, Open>,
     groups: BTreeSet<String>,
     monitors: BTreeMap<MonitorId, Name>,
+    /// The newest ids at the mark: later ones belong to what is rolled back.
+    last_timer: TimerId,
+    last_monitor: MonitorId,
+}
+
+/// A call that the guest was handed and has not answered.
+#[derive(Clone)]
+struct Open {
+    call: Call,
+    /// Whether the last snapshot was taken since: the state knows of it.
+    saved: bool,
 }
 
 impl Holdings {
+    /// Whether a fact is about something that was held at the mark. One of a later timer or monitor
+    /// belongs to what is rolled back: the old revision sets its own when it handles the cause again.
+    pub fn knows(&self, message: &Message) -> bool {
+        match message {
+            Message::Fact(Fact::Timer(timer, _)) => *timer <= self.last_timer,
+            Message::Fact(Fact::Down(monitor, ..)) => *monitor <= self.last_monitor,
+            Message::Call(_) | Message::Cast { .. } => true,
+        }
+    }
+
     fn drop_timer(&mut self, due: Tick, timer: TimerId) -> bool {
         let dropped = self.timers.remove(&(due, timer));
         self.timer_bytes -= dropped.as_ref().map_or(0, |message| message.len() as u64);
@@ -88,8 +110,46 @@ impl Sent {
 /// What an entry costs besides its bytes.
 const SENT_OVERHEAD: usize = 128;
 
+/// Whether a call failed before it was in a mailbox.
+fn was_not_sent(error: &CallError) -> bool {
+    matches!(
+        error,
+        CallError::NotFound
+            | CallError::Overloaded
+            | CallError::CircuitOpen
+            | CallError::Cycle(_)
+            | CallError::TooLarge { .. }
+    )
+}
+
 impl SendTape {
-    pub fn record(&mut self, sent: impl FnOnce() -> Sent) {
+    /// A cast that is in its mailbox.
+    pub fn cast(&mut self, to: &str, body: &Payload) {
+        self.record(|| Sent { to: to.to_string(), body: body.clone(), result: SentResult::Cast });
+    }
+
+    /// A call that is about to be sent: recorded before, because the guest may end while it waits,
+    /// and the callee may have handled it all the same. [`SendTape::called`] follows where it can.
+    pub fn calling(&mut self, to: &str, body: &Payload) {
+        let result = SentResult::Call(Err(CallError::Timeout));
+        self.record(|| Sent { to: to.to_string(), body: body.clone(), result });
+    }
+
+    /// How the last call ended. One that never was in a mailbox was not sent.
+    pub fn called(&mut self, outcome: &Outcome) {
+        let SendTape::Record(recording) = self else { return };
+        if recording.overflowed {
+            return;
+        }
+        let Some(last) = recording.sent.pop() else { return };
+        recording.bytes -= last.bytes();
+        if !matches!(outcome, Err(error) if was_not_sent(error)) {
+            let result = SentResult::Call(outcome.clone());
+            self.record(|| Sent { result, ..last });
+        }
+    }
+
+    fn record(&mut self, sent: impl FnOnce() -> Sent) {
         if let SendTape::Record(recording) = self {
             let sent = sent();
             let bytes = recording.bytes + sent.bytes();
@@ -119,10 +179,10 @@ impl Desk {
             return Err(Limit::Timers(bounds::TIMERS_MAX as u64));
         }
         self.holdings.timer_bytes = bytes;
-        self.next_timer = self.next_timer.next();
-        self.holdings.timers.insert((due, self.next_timer), message);
-        self.holdings.due.insert(self.next_timer, due);
-        Ok(self.next_timer)
+        self.last_timer = self.last_timer.next();
+        self.holdings.timers.insert((due, self.last_timer), message);
+        self.holdings.due.insert(self.last_timer, due);
+        Ok(self.last_timer)
     }
 
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
@@ -150,7 +210,7 @@ impl Desk {
     /// Whether there is room for one more open call. Calls that nobody waits for make room.
     pub fn room_for_call(&mut self) -> bool {
         if self.holdings.open.len() >= bounds::OPEN_CALLS_MAX {
-            self.holdings.open.retain(|_, call| call.reply.is_waiting());
+            self.holdings.open.retain(|_, open| open.call.reply.is_waiting());
         }
         self.holdings.open.len() < bounds::OPEN_CALLS_MAX
     }
@@ -158,11 +218,11 @@ impl Desk {
     /// The request is not kept: the guest has it.
     pub fn open_call(&mut self, call: &Call) {
         let open = Call { request: Payload::default(), ..call.clone() };
-        self.holdings.open.insert(call.id, open);
+        self.holdings.open.insert(call.id, Open { call: open, saved: false });
     }
 
     pub fn close_call(&mut self, id: CallId) -> Option<Call> {
-        self.holdings.open.remove(&id)
+        self.holdings.open.remove(&id).map(|open| open.call)
     }
 
     /// Whether the guest was handed this call and has not answered it.
@@ -171,12 +231,24 @@ impl Desk {
     }
 
     pub fn caller(&self, id: CallId) -> Option<String> {
-        self.holdings.open.get(&id)?.from.as_ref().map(ToString::to_string)
+        self.holdings.open.get(&id)?.call.from.as_ref().map(ToString::to_string)
     }
 
-    /// Takes all open calls.
-    pub fn take_open(&mut self) -> Vec<Call> {
-        self.holdings.open.drain().map(|(_, call)| call).collect()
+    /// Takes the open calls that nobody will answer: all, or those that the last snapshot does not
+    /// know of, if the next instance continues from it.
+    pub fn take_open(&mut self, continues: bool) -> Vec<Call> {
+        let lost = self.holdings.open.extract_if(|_, open| !(continues && open.saved));
+        lost.map(|(_, open)| open.call).collect()
+    }
+
+    /// A snapshot was taken: the state knows of the calls that are open now.
+    pub fn saved(&mut self) {
+        self.holdings.open.values_mut().for_each(|open| open.saved = true);
+    }
+
+    /// Ids begin where no earlier run of the host can have been: a worker may keep them in its state.
+    pub fn begin_at(&mut self, first: u64) {
+        (self.last_timer, self.last_monitor) = (TimerId(first), MonitorId(first));
     }
 
     pub fn join(&mut self, group: &str) -> Joined {
@@ -198,9 +270,9 @@ impl Desk {
         if self.holdings.monitors.len() >= bounds::MONITORS_MAX {
             return None;
         }
-        self.next_monitor = self.next_monitor.next();
-        self.holdings.monitors.insert(self.next_monitor, target.clone());
-        Some(self.next_monitor)
+        self.last_monitor = self.last_monitor.next();
+        self.holdings.monitors.insert(self.last_monitor, target.clone());
+        Some(self.last_monitor)
     }
 
     pub fn demonitor(&mut self, monitor: MonitorId) -> Option<Name> {
@@ -209,7 +281,7 @@ impl Desk {
 
     /// What would be put back by a rollback from now on.
     pub fn mark(&self) -> Holdings {
-        self.holdings.clone()
+        Holdings { last_timer: self.last_timer, last_monitor: self.last_monitor, ..self.holdings.clone() }
     }
 
     /// Puts back what was held at the mark, and says what changes for others: groups to leave and
@@ -228,7 +300,9 @@ impl Desk {
                 }
             }
         }
-        mark.open.retain(|_, call| call.reply.is_waiting());
+        mark.open.retain(|_, open| open.call.reply.is_waiting());
+        // What the instance asked for while it was taken over goes with it.
+        self.stop = None;
         let now = &self.holdings;
         let change = PutBack {
             leave: now.groups.difference(&mark.groups).cloned().collect(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::desk::{Joined, PutBack, Sent, SentResult};
+use super::desk::{Joined, PutBack, SentResult};
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
 use crate::record::{Event, Recorder};
@@ -66,12 +66,9 @@ impl Outside for Door {
             if let Some(SentResult::Call(outcome)) = before {
                 return outcome;
             }
-            let outcome = self.send_and_wait(to, request.clone(), timeout).await;
-            if matches!(&outcome, Err(error) if was_not_sent(error)) {
-                return outcome;
-            }
-            let sent = || Sent { to: to.to_string(), body: request, result: SentResult::Call(outcome.clone()) };
-            self.me.desk().tape.record(sent);
+            self.me.desk().tape.calling(to, &request);
+            let outcome = self.send_and_wait(to, request, timeout).await;
+            self.me.desk().tape.called(&outcome);
             outcome
         })
     }
@@ -82,7 +79,7 @@ impl Outside for Door {
         }
         let receiver = self.services.registry.find(to).ok_or(CallError::NotFound)?;
         self.services.cast(&receiver, message.clone())?;
-        self.me.desk().tape.record(|| Sent { to: to.to_string(), body: message, result: SentResult::Cast });
+        self.me.desk().tape.cast(to, &message);
         Ok(())
     }
 
@@ -144,10 +141,15 @@ impl Outside for Door {
             self.bound_reached("monitors", bounds::MONITORS_MAX);
             return Ok(MonitorId(0));
         };
-        let lives = self.services.registry.get(&target).is_some_and(|worker| worker.lives());
-        if lives {
+        let worker = self.services.registry.get(&target).filter(|worker| worker.lives());
+        let watched = worker.is_some_and(|worker| {
+            let exits = || worker.counters.exits.load(Ordering::SeqCst);
+            let before = exits();
             self.services.monitors.watch(&target, self.me.name(), monitor);
-        } else {
+            // One that ended in between may have missed the new watcher: then it is told here.
+            exits() == before || !self.services.monitors.unwatch(&target, self.me.name(), monitor)
+        });
+        if !watched {
             // It stays on the desk until its fact is handled, so that both bounds hold.
             let shown = &name[..name.floor_char_boundary(bounds::NAME_BYTES_MAX)];
             let reason = ExitReason::Failed(Failure::NotStartable("no such worker runs".to_string()));
@@ -192,18 +194,6 @@ impl Outside for Door {
 
     /// A hint. Hibernation is not part of this version: the instance stays in memory.
     fn hibernate(&mut self) {}
-}
-
-/// Whether a call failed before it was in a mailbox.
-fn was_not_sent(error: &CallError) -> bool {
-    matches!(
-        error,
-        CallError::NotFound
-            | CallError::Overloaded
-            | CallError::CircuitOpen
-            | CallError::Cycle(_)
-            | CallError::TooLarge { .. }
-    )
 }
 
 /// Carries out for others what a rollback or a fresh start changed on the desk.

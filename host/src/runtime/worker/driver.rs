@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::desk::{Recording, SendTape};
 use super::door::carry_out;
 use super::shared::{Shared, Standing, Status};
-use super::system::{NoState, NoTrial, System, TrialEvent};
+use super::system::{Adopted, NoState, NoTrial, System, TrialEvent};
 use super::trial::{Kept, Trial};
 use crate::base::{
     ComponentHash, ExitReason, Failure, Incarnation, Name, Payload, RevisionNumber, Snapshot, Tick, bounds,
@@ -52,6 +52,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         last_exit: None,
     };
     let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status));
+    shared.desk().begin_at(services.first_id());
     services.registry.insert(shared.clone());
     let driver = Driver {
         shared: shared.clone(),
@@ -63,10 +64,12 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         saved: launch.saved,
         live: None,
         trial: None,
+        pending_stop: None,
         replay: VecDeque::new(),
         one_by_one: 0,
         incarnation: Incarnation::default(),
-        saving: Arc::default(),
+        writing: None,
+        unwritten: Arc::default(),
         unsaved: 0,
         saved_at: services.clock.now(),
     };
@@ -85,13 +88,16 @@ pub(super) struct Driver {
     pub saved: Option<Snapshot>,
     pub live: Option<Live>,
     pub trial: Option<Trial>,
+    pub pending_stop: Option<PendingStop>,
     /// Messages that a rollback handed back, before those in the mailbox.
     pub replay: VecDeque<Kept>,
     /// Casts that are handed over singly, because a batch with them trapped.
     one_by_one: usize,
     pub incarnation: Incarnation,
     /// A snapshot is on its way to the disk.
-    saving: Arc<AtomicBool>,
+    writing: Option<tokio::task::JoinHandle<()>>,
+    /// The last one did not get there: the next due time tries again.
+    unwritten: Arc<AtomicBool>,
     /// Messages handled since the last snapshot.
     pub unsaved: u64,
     saved_at: Tick,
@@ -104,7 +110,32 @@ pub(super) enum Live {
 }
 
 /// Casts that are handed over in one call, where the guest can take them.
-const BATCH_MAX: usize = 64;
+///
+/// A batch has the deadline and the fuel of as many messages as it holds, so this also bounds how
+/// long a guest may be away from its message boundary.
+const BATCH_MAX: usize = 16;
+
+/// Why a snapshot is taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    ByCount,
+    ByTime,
+}
+
+/// A stop that waits for the verdict of a trial.
+pub(super) struct PendingStop {
+    pub end: ExitReason,
+    /// What the instance handed over when it stopped.
+    pub state: Option<Snapshot>,
+    pub asked: Asked,
+}
+
+/// Whether the supervisor asked for a stop, or the worker stopped itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Yes,
+    No,
+}
 
 /// How an instance that was asked to stop did so.
 #[derive(Default)]
@@ -146,10 +177,7 @@ impl Driver {
                 }
                 Woken::Next(Next::System(message)) => self.system(message).await,
                 Woken::Next(Next::Message(message)) => self.message(message, Turn::First).await,
-                Woken::Replayed(kept) => {
-                    self.shared.desk().tape = SendTape::Replay(kept.sent.into());
-                    self.message(kept.message, Turn::Again).await;
-                }
+                Woken::Replayed(kept) => self.again(kept).await,
                 Woken::Clock => self.clock().await,
                 Woken::CommandEnded(reason) => self.ended(reason).await,
                 Woken::OwnerGone => {
@@ -159,9 +187,18 @@ impl Driver {
         }
     }
 
+    /// Handles a message that was handed back.
+    pub async fn again(&mut self, kept: Kept) {
+        self.shared.desk().tape = SendTape::Replay(kept.sent.into());
+        self.message(kept.message, Turn::Again).await;
+    }
+
     /// The next thing to do. System messages first, then what a rollback handed back, then the
     /// mailbox; a timer that is due goes through the mailbox like any message.
     async fn wait(&mut self) -> Woken {
+        if self.trial.as_ref().is_some_and(Trial::is_orphan) {
+            return Woken::OwnerGone;
+        }
         let take = self.take();
         if let Some(Next::System(message)) = self.shared.mailbox.try_next(Take::SystemOnly) {
             return Woken::Next(Next::System(message));
@@ -201,8 +238,9 @@ impl Driver {
 
     /// When the clock is to wake the worker: for a timer, a snapshot, or to look after an owner.
     fn next_due(&self) -> Option<Tick> {
-        let timer = if self.live.is_some() { self.shared.desk().next_due() } else { None };
-        let snapshot = (self.unsaved > 0 && self.saves()).then(|| self.saved_at.after(self.settings.snapshot.interval));
+        let fires = self.live.is_some() && self.shared.mailbox.has_room_for_timers();
+        let timer = if fires { self.shared.desk().next_due() } else { None };
+        let snapshot = (self.is_dirty() && self.saves()).then(|| self.saved_at.after(self.settings.snapshot.interval));
         match (timer, snapshot) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (one, other) => one.or(other),
@@ -214,9 +252,12 @@ impl Driver {
         while self.shared.mailbox.has_room_for_timers() {
             let fired = self.shared.desk().fire(now);
             let Some((timer, message)) = fired else { break };
+            if let Some(trial) = &mut self.trial {
+                trial.fired(timer);
+            }
             self.shared.mailbox.push_fact(Message::Fact(Fact::Timer(timer, message)));
         }
-        if self.unsaved > 0 && now.since(self.saved_at) >= self.settings.snapshot.interval {
+        if self.is_dirty() && now.since(self.saved_at) >= self.settings.snapshot.interval {
             self.save_if_due(true).await;
         }
     }
@@ -235,14 +276,14 @@ impl Driver {
             self.shared.desk().tape = SendTape::Record(Recording::default());
         }
         let fault = match message {
-            Message::Call(call) => self.call(call).await,
+            Message::Call(call) => self.call(call, turn).await,
             Message::Cast { message } => self.cast(message).await,
             Message::Fact(fact) => self.fact(fact).await,
         };
         self.after_message(fault).await;
     }
 
-    async fn call(&mut self, call: Call) -> Option<ExitReason> {
+    async fn call(&mut self, call: Call, turn: Turn) -> Option<ExitReason> {
         let Some(Live::Worker(instance)) = &mut self.live else {
             call.reply.answer(Err(CallError::Rejected("it is a command: it takes no messages".to_string())));
             return None;
@@ -254,7 +295,8 @@ impl Driver {
                 call.reply.answer(Err(CallError::Overloaded));
                 return None;
             }
-            desk.deadline = Some(call.deadline);
+            // One that is handled again may call others as long as any message may.
+            desk.deadline = (turn == Turn::First).then_some(call.deadline);
             desk.open_call(&call);
         }
         let result = tokio::select! {
@@ -417,9 +459,11 @@ impl Driver {
     async fn stopped_itself(&mut self, reason: ExitReason) {
         if reason.is_orderly() {
             let wound = self.wind_down(&reason, bounds::TERMINATE_TIME).await;
-            if let Some(trial) = self.trial.take() {
-                self.end_trial(trial, wound);
+            self.drop_live();
+            if self.trial.is_some() {
+                return self.stop_on_trial(wound, reason, Asked::No);
             }
+            return self.finish_stop(wound.end.unwrap_or(reason), Asked::No).await;
         } else if let Some(Live::Worker(instance)) = &mut self.live {
             let _ = instance.terminate(&reason, bounds::TERMINATE_TIME).await;
         }
@@ -449,8 +493,8 @@ impl Driver {
                 let reverted = if self.trial.is_some() { Ok(self.revert(how).await) } else { Err(NoTrial) };
                 let _ = done.send(reverted);
             }
-            System::Adopt { component, revision, saved, done } => {
-                let _ = done.send(self.adopt(component, revision, saved));
+            System::Adopt { from, to, done } => {
+                let _ = done.send(self.adopt(&from, to));
             }
             System::Quit { .. } => {}
         }
@@ -462,40 +506,55 @@ impl Driver {
             return self.report(Report::Stopped { child: self.shared.name().clone() }).await;
         }
         self.shared.stand(Standing::Stopping, self.services.clock.now());
+        if let Some(pending) = &mut self.pending_stop {
+            pending.asked = Asked::Yes;
+            return;
+        }
         let wound = match shutdown {
             Shutdown::Kill => Wound { end: Some(ExitReason::Killed), state: None },
             Shutdown::Time(time) => self.wind_down(&reason, time).await,
             Shutdown::Infinity => self.wind_down(&reason, Duration::MAX).await,
         };
-        let end = wound.end.clone().unwrap_or(reason);
-        if let Some(trial) = self.trial.take() {
-            self.end_trial(trial, wound);
-        }
         self.drop_live();
-        self.ended_for_others(&end);
-        self.services.recorder.emit(Event::WorkerStopped { worker: self.shared.name().clone() });
-        self.shared.stand(Standing::Down, self.services.clock.now());
-        self.report(Report::Stopped { child: self.shared.name().clone() }).await;
+        if self.trial.is_some() {
+            return self.stop_on_trial(wound, reason, Asked::Yes);
+        }
+        self.finish_stop(wound.end.unwrap_or(reason), Asked::Yes).await;
     }
 
-    /// A stop in order ends probation with the verdict so far, which is a good one: had it been bad,
-    /// it would have been rolled back. One that did not hand over its state cannot be kept: the next
-    /// start is on the old revision, with the old state and the messages since.
-    fn end_trial(&mut self, trial: Trial, wound: Wound) {
+    /// On trial the owner decides what a stop means, and the stop waits for it: an end in order, with
+    /// the state handed over, ends probation with the verdict so far, which is a good one; any other
+    /// is a failure. `Settle` or `Revert` follows, or the owner is gone.
+    fn stop_on_trial(&mut self, wound: Wound, reason: ExitReason, asked: Asked) {
         let stateless = !self.durable();
-        match wound.end {
-            // How it ended after it handed over its state does not matter to the next start.
-            _ if wound.state.is_some() => {
-                trial.tell(TrialEvent::Stopped { state: wound.state });
+        let end = wound.end.clone().unwrap_or(reason);
+        if let Some(trial) = &mut self.trial
+            && trial.failed.is_none()
+        {
+            // How it ended after it had handed over its state does not matter to the next start.
+            if wound.state.is_some() || (stateless && wound.end.is_none()) {
+                trial.tell(TrialEvent::Stopped { state: wound.state.clone() });
+            } else {
+                trial.failed = Some(end.clone());
+                trial.tell(TrialEvent::Failed(end.clone()));
             }
-            None if stateless => {
-                trial.tell(TrialEvent::Stopped { state: None });
+        }
+        self.pending_stop = Some(PendingStop { end, state: wound.state, asked });
+    }
+
+    pub async fn finish_stop(&mut self, end: ExitReason, asked: Asked) {
+        self.ended_for_others(&end);
+        let child = self.shared.name().clone();
+        match asked {
+            Asked::Yes => {
+                self.services.recorder.emit(Event::WorkerStopped { worker: child.clone() });
+                self.shared.stand(Standing::Down, self.services.clock.now());
+                self.report(Report::Stopped { child }).await;
             }
-            end => {
-                let end =
-                    end.unwrap_or_else(|| ExitReason::Failed(Failure::Own("it did not hand over its state".into())));
-                trial.tell(TrialEvent::Failed(end));
-                self.abandon(trial);
+            Asked::No => {
+                // The supervisor decides what follows; until then messages wait, as through any restart.
+                self.shared.stand(Standing::Restarting, self.services.clock.now());
+                self.report(Report::Exited { child, reason: end }).await;
             }
         }
     }
@@ -521,10 +580,8 @@ impl Driver {
             match saved {
                 Ok(snapshot) => {
                     state = Some(snapshot.clone());
-                    if self.trial.is_some() {
-                        // The owner makes it durable, together with its decision.
-                        self.saved = Some(snapshot);
-                    } else {
+                    // On trial the owner makes it durable, together with its decision.
+                    if self.trial.is_none() {
                         self.keep_durably(snapshot).await;
                     }
                 }
@@ -555,23 +612,19 @@ impl Driver {
     pub async fn ended(&mut self, reason: ExitReason) {
         self.drop_live();
         self.shared.desk().tape = SendTape::Off;
-        if let Some(trial) = &mut self.trial {
-            self.shared.stand(Standing::RollingBack, self.services.clock.now());
-            // A command may end well on trial, and its trial with it. Should the owner be gone, the
-            // loop sees that and reverts by itself.
-            if reason.is_orderly() {
-                trial.tell(TrialEvent::Stopped { state: None });
-            } else {
-                trial.failed = Some(reason.clone());
-                trial.tell(TrialEvent::Failed(reason.clone()));
-                return;
-            }
-            self.trial = None;
+        if self.trial.is_none() {
+            return self.finish_stop(reason, Asked::No).await;
         }
-        self.ended_for_others(&reason);
-        // The supervisor decides what follows; until then messages wait as through any restart.
-        self.shared.stand(Standing::Restarting, self.services.clock.now());
-        self.report(Report::Exited { child: self.shared.name().clone(), reason }).await;
+        self.shared.stand(Standing::RollingBack, self.services.clock.now());
+        if reason.is_orderly() {
+            // A command may end well on trial.
+            return self.stop_on_trial(Wound::default(), reason, Asked::No);
+        }
+        if let Some(trial) = &mut self.trial {
+            trial.failed = Some(reason.clone());
+            // Should the owner be gone, the loop sees that and reverts by itself.
+            trial.tell(TrialEvent::Failed(reason));
+        }
     }
 
     /// Tells everybody but the supervisor: callers whose call is open, monitors, the record.
@@ -580,16 +633,19 @@ impl Driver {
         let incarnation = self.incarnation;
         self.shared.update(|status| status.last_exit = Some(reason.clone()));
         self.services.recorder.emit(Event::WorkerExited { worker: name.clone(), incarnation, reason: reason.clone() });
-        // With its state the next instance knows its open calls and timers still; without, nobody
-        // ever answers them.
-        if !(self.durable() && self.saved.is_some()) {
-            let open = self.shared.desk().take_open();
-            for call in open {
-                call.reply.answer(Err(CallError::Down(reason.clone())));
-            }
+        // With its state the next instance knows the calls that were open in it, and its timers;
+        // nobody ever answers the others.
+        let continues = self.durable() && self.saved.is_some();
+        let open = self.shared.desk().take_open(continues);
+        for call in open {
+            call.reply.answer(Err(CallError::Down(reason.clone())));
+        }
+        if !continues {
             let change = self.shared.desk().clear();
             carry_out(change, &name, &self.services);
         }
+        // Counted first: whoever begins to watch now looks at the count again afterwards.
+        self.shared.counters.exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         for (watcher, monitor) in self.services.monitors.take(&name) {
             if let Some(watcher) = self.services.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), reason.clone());
@@ -604,7 +660,7 @@ impl Driver {
         self.trial = None;
         self.services.registry.remove(self.shared.name());
         let (_, messages) = self.shared.mailbox.close();
-        let open = self.shared.desk().take_open();
+        let open = self.shared.desk().take_open(false);
         let change = self.shared.desk().clear();
         carry_out(change, self.shared.name(), &self.services);
         for call in open {
@@ -619,6 +675,7 @@ impl Driver {
                 other => self.dead_letter(other.sort(), other.bytes(), "the worker was removed"),
             }
         }
+        self.services.monitors.take(self.shared.name());
         self.services.recorder.metrics().forget(self.shared.name());
     }
 
@@ -643,16 +700,24 @@ impl Driver {
         if let Some(Live::Worker(instance)) = &mut self.live {
             instance.set_limits(&settings.limits);
         }
+        if let Some(instance) = self.trial.as_mut().and_then(|trial| trial.before.instance.as_mut()) {
+            instance.set_limits(&settings.limits);
+        }
         self.settings = settings;
     }
 
-    fn adopt(&mut self, component: Component, revision: RevisionNumber, saved: Option<Snapshot>) -> Result<(), String> {
-        if self.live.is_some() || self.trial.is_some() {
+    /// Says what it was before.
+    fn adopt(&mut self, from: &Option<Snapshot>, to: Adopted) -> Result<Adopted, String> {
+        if self.live.is_some() || self.trial.is_some() || self.pending_stop.is_some() {
             return Err("it runs by now".to_string());
         }
-        self.saved = saved;
-        self.become_revision(component, revision);
-        Ok(())
+        if self.saved != *from {
+            return Err("its state changed meanwhile".to_string());
+        }
+        let before = Adopted { component: self.component.clone(), revision: self.revision, saved: self.saved.clone() };
+        self.saved = to.saved;
+        self.become_revision(to.component, to.revision);
+        Ok(before)
     }
 
     /// From now on this component is the worker's.
@@ -666,6 +731,11 @@ impl Driver {
         });
         self.component = component;
         self.revision = revision;
+    }
+
+    /// Whether something happened since the last snapshot that reached the disk.
+    fn is_dirty(&self) -> bool {
+        self.unsaved > 0 || self.unwritten.load(Relaxed)
     }
 
     /// Whether its state outlives an instance.
@@ -687,7 +757,7 @@ impl Driver {
             return;
         }
         match self.save_state().await {
-            Ok(snapshot) => self.keep(snapshot),
+            Ok(snapshot) => self.keep(snapshot, if by_time { Due::ByTime } else { Due::ByCount }).await,
             Err(NoState::Died(reason)) => self.ended(reason).await,
             Err(error) => self.snapshot_failed(error.to_string()),
         }
@@ -695,6 +765,10 @@ impl Driver {
 
     async fn save_now(&mut self) -> Result<Snapshot, NoState> {
         if !matches!(self.live, Some(Live::Worker(_))) {
+            if self.trial.is_some() {
+                // What was saved last is the old revision's; the new one left nothing.
+                return Err(NoState::Nothing);
+            }
             return self.saved.clone().ok_or(NoState::Nothing);
         }
         let result = self.save_state().await;
@@ -718,30 +792,35 @@ impl Driver {
         }
     }
 
-    /// Keeps a snapshot for the next instance, and hands it to the database without waiting. While
-    /// one is still on its way, the next due time brings the newest: what waits is bounded.
-    pub fn keep(&mut self, snapshot: Snapshot) {
+    /// Keeps a snapshot for the next instance, and hands it to the database without waiting for the
+    /// disk. One at a time is on its way: when the next is due by the count of messages, it waits for
+    /// the one before, so that a crash of the host loses no more than twice that many; when it is due
+    /// by time, the next due time brings the newest.
+    pub async fn keep(&mut self, snapshot: Snapshot, due: Due) {
         let change = self.snapshot_change(&snapshot);
         self.saved = Some(snapshot);
-        if self.saving.swap(true, Relaxed) {
+        self.shared.desk().saved();
+        if let Some(writing) = self.writing.take_if(|writing| due == Due::ByCount || writing.is_finished()) {
+            // It ends by itself: an error would be a panic in it.
+            let _ = writing.await;
+        }
+        if self.writing.is_some() {
             return;
         }
         match self.services.database.submit(vec![change]) {
             Ok(pending) => {
                 self.unsaved = 0;
                 let (recorder, worker) = (self.services.recorder.clone(), self.shared.name().clone());
-                let saving = self.saving.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = pending.await {
+                let unwritten = self.unwritten.clone();
+                self.writing = Some(tokio::spawn(async move {
+                    let written = pending.await;
+                    unwritten.store(written.is_err(), Relaxed);
+                    if let Err(error) = written {
                         recorder.emit(Event::SnapshotFailed { worker, error: error.to_string() });
                     }
-                    saving.store(false, Relaxed);
-                });
+                }));
             }
-            Err(error) => {
-                self.saving.store(false, Relaxed);
-                self.snapshot_failed(error.to_string());
-            }
+            Err(error) => self.snapshot_failed(error.to_string()),
         }
     }
 
@@ -749,6 +828,7 @@ impl Driver {
     pub async fn keep_durably(&mut self, snapshot: Snapshot) {
         let change = self.snapshot_change(&snapshot);
         self.saved = Some(snapshot);
+        self.shared.desk().saved();
         self.unsaved = 0;
         if let Err(error) = self.services.database.commit(vec![change]).await {
             self.snapshot_failed(error.to_string());
@@ -775,7 +855,7 @@ impl Driver {
         self.services.recorder.emit(Event::MessageFailed { worker: self.shared.name().clone(), sort, error });
     }
 
-    fn dead_letter(&self, sort: &'static str, bytes: usize, reason: &str) {
+    pub fn dead_letter(&self, sort: &'static str, bytes: usize, reason: &str) {
         let worker = self.shared.name().clone();
         self.services.recorder.emit(Event::DeadLetter { worker, sort, bytes, reason: reason.to_string() });
     }

@@ -33,7 +33,8 @@ pub use driver::{Launch, launch, restart_type};
 pub use shared::{AskError, Counters, Shared, Standing, Status};
 pub use swap::{take_over, too_slow};
 pub use system::{
-    CalledOff, Done, NoState, NoTrial, Replace, Reverted, Switched, System, TRIAL_EVENTS_MAX, TrialEvent, TrialTerms,
+    Adopted, Blame, CalledOff, Done, NoState, NoTrial, Replace, Reverted, Switched, System, TRIAL_EVENTS_MAX,
+    TrialEvent, TrialTerms,
 };
 
 use std::sync::Arc;

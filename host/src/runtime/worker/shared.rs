@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use super::desk::Desk;
 use super::system::{Done, System};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick, Timestamp};
-use crate::runtime::mailbox::Mailbox;
+use crate::runtime::mailbox::{Mailbox, Refused};
 use crate::runtime::spec::{Durability, WorkerSettings};
 use crate::sandbox::{CallError, Exports, Kind};
 
@@ -49,6 +49,8 @@ pub struct Counters {
     /// Not accepted: the mailbox was full.
     pub refused: AtomicU64,
     pub restarts: AtomicU64,
+    /// Instances that ended, for whatever reason.
+    pub exits: AtomicU64,
     pub log_lines_dropped: AtomicU64,
     /// Bytes of linear memory of the live instance.
     pub memory: AtomicU64,
@@ -146,7 +148,10 @@ impl Shared {
     /// Sends a system message and waits for its answer, which comes at a message boundary.
     pub async fn ask<T>(&self, message: impl FnOnce(Done<T>) -> System) -> Result<T, AskError> {
         let (done, answer) = oneshot::channel();
-        self.mailbox.push_system(message(done)).map_err(|_| AskError::Busy)?;
+        self.mailbox.push_system(message(done)).map_err(|refused| match refused {
+            Refused::Full => AskError::Busy,
+            Refused::Closed => AskError::Gone,
+        })?;
         answer.await.map_err(|_| AskError::Gone)
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures::FutureExt;
 
+use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::shared::Standing;
 use super::{door, log};
@@ -28,6 +29,7 @@ impl Driver {
         if incarnation > Incarnation::default() {
             self.shared.counters.restarts.fetch_add(1, Relaxed);
         }
+        let mark = self.shared.desk().mark();
         let from = if self.durable() { self.saved.clone() } else { None };
         let origin = if from.is_some() { Origin::Snapshot } else { Origin::Fresh };
         match self.bring_up(from).await {
@@ -36,6 +38,9 @@ impl Driver {
                 self.started(origin, begun).await;
             }
             Err(reason) => {
+                // Timers and groups of an instance that never was are nobody's.
+                let change = self.shared.desk().put_back(mark, &[]);
+                carry_out(change, self.shared.name(), &self.services);
                 let worker = self.shared.name().clone();
                 let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
                 self.services.recorder.emit(event);
@@ -103,7 +108,13 @@ impl Driver {
         if self.trial.is_some() {
             return Err("it is in probation; commit or roll back first".to_string());
         }
-        let live = self.bring_up(Some(snapshot.clone())).await.map_err(|reason| reason.to_string())?;
+        let mark = self.shared.desk().mark();
+        let live = self.bring_up(Some(snapshot.clone())).await;
+        if live.is_err() || self.live.is_none() {
+            let change = self.shared.desk().put_back(mark, &[]);
+            carry_out(change, self.shared.name(), &self.services);
+        }
+        let live = live.map_err(|reason| reason.to_string())?;
         if self.live.is_some() {
             self.live = Some(live);
         }

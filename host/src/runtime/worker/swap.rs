@@ -1,16 +1,13 @@
 //! The switch of an upgrade inside the worker: replace, then settle or revert. Each either happens
 //! whole or leaves the worker as it was.
 
-use std::collections::VecDeque;
-
 use super::desk::{Holdings, SendTape};
 use super::door::carry_out;
-use super::driver::{Driver, Live};
+use super::driver::{Asked, Driver, Due, Live, PendingStop};
 use super::shared::Standing;
-use super::system::{CalledOff, NoState, NoTrial, Replace, Reverted, Switched};
+use super::system::{Blame, CalledOff, NoState, NoTrial, Replace, Reverted, Switched};
 use super::trial::{Before, Trial};
 use crate::base::{ExitReason, Failure, Limit, Snapshot};
-use crate::record::Event;
 use crate::runtime::message::Message;
 use crate::runtime::spec::OnRollback;
 use crate::sandbox::{CallError, Component, Context, Fault, Instance};
@@ -24,12 +21,21 @@ impl Driver {
             // It took too long to come to this boundary: the upgrade was called off meanwhile.
             return;
         }
-        let begun = self.services.clock.now();
         if self.live.is_none() || self.trial.is_some() {
             let reason = "it does not run, or is in probation".to_string();
-            let _ = done.send(Err(CalledOff { phase: "quiesced", reason }));
+            let _ = done.send(Err(CalledOff { phase: "quiesced", reason, blame: Blame::Nobody }));
             return;
         }
+        // What a rollback handed back, or a batch left, came before.
+        while let Some(kept) = self.replay.pop_front() {
+            self.again(kept).await;
+            if self.live.is_none() {
+                let reason = "it ended over a message that came before".to_string();
+                let _ = done.send(Err(CalledOff { phase: "quiesced", reason, blame: Blame::Nobody }));
+                return;
+            }
+        }
+        let begun = self.services.clock.now();
         let mark = self.shared.desk().mark();
         let moved = match instance {
             Some(instance) => self.move_state(instance, &component, migrate).await,
@@ -38,7 +44,9 @@ impl Driver {
         let (live, before) = match moved {
             Ok(moved) => moved,
             Err(called_off) => {
-                self.put_back(mark, &[]);
+                if self.live.is_some() {
+                    self.put_back(mark, &[]);
+                }
                 let _ = done.send(Err(called_off));
                 return;
             }
@@ -53,7 +61,7 @@ impl Driver {
         };
         if let Some(state) = &before {
             // What a crash of the old revision would continue from, should it come back.
-            self.keep(state.clone());
+            self.keep(state.clone(), Due::ByTime).await;
         }
         let before_switch = Before {
             instance: old,
@@ -67,7 +75,10 @@ impl Driver {
         let now = self.services.clock.now();
         self.shared.stand(Standing::Probation, now);
         self.count_instances();
-        let _ = done.send(Ok(Switched { pause: now.since(begun), before }));
+        if done.send(Ok(Switched { pause: now.since(begun), before })).is_err() {
+            // It took too long after all, and was called off: as if it had never been.
+            self.revert(OnRollback::Replay).await;
+        }
     }
 
     /// The new instance takes over the old one's state; where the old one has none it starts afresh.
@@ -81,7 +92,8 @@ impl Driver {
             match self.save_state().await {
                 Ok(snapshot) => Some(snapshot),
                 Err(error) => {
-                    let called_off = CalledOff { phase: "quiesced", reason: error.to_string() };
+                    let called_off =
+                        CalledOff { phase: "quiesced", reason: error.to_string(), blame: Blame::Component };
                     if let NoState::Died(reason) = error {
                         self.ended(reason).await;
                     }
@@ -95,7 +107,11 @@ impl Driver {
         let work = take_over(&mut new, before.as_ref(), &context, migrate);
         let taken = tokio::time::timeout(migrate, work).await;
         let taken = taken.unwrap_or_else(|_| Err(too_slow(migrate)));
-        taken.map_err(|failure| CalledOff { phase: "migrated", reason: failure.to_string() })?;
+        taken.map_err(|failure| CalledOff {
+            phase: "migrated",
+            reason: failure.to_string(),
+            blame: Blame::Component,
+        })?;
         Ok((Live::Worker(Box::new(new)), before))
     }
 
@@ -104,7 +120,11 @@ impl Driver {
         let old = std::mem::replace(&mut self.component, component.clone());
         let live = self.bring_up(None).await;
         self.component = old;
-        live.map(|live| (live, None)).map_err(|reason| CalledOff { phase: "migrated", reason: reason.to_string() })
+        live.map(|live| (live, None)).map_err(|reason| CalledOff {
+            phase: "migrated",
+            reason: reason.to_string(),
+            blame: Blame::Component,
+        })
     }
 
     /// The trial ended well, and that is written down: the old instance goes.
@@ -116,64 +136,90 @@ impl Driver {
             self.count_instances();
             return Ok(());
         }
-        // It failed between the decision and this: a crash like any other. Whoever waits for an
-        // answer that the next instance knows nothing of is told.
-        let reason = trial.failed.clone().unwrap_or(ExitReason::Killed);
-        let (_, kept) = trial.into_parts();
-        for kept in kept {
-            if let Message::Call(call) = kept.message
-                && !self.shared.desk().is_open(call.id)
-            {
-                call.reply.answer(Err(CallError::Down(reason.clone())));
-            }
+        // It ended between the decision and this. The decision stands.
+        if let Some(reason) = trial.failed.clone() {
+            self.let_go(trial, &reason);
         }
-        self.ended(reason).await;
+        let pending = self.pending_stop.take();
+        let Some(stop) = pending else {
+            self.ended(ExitReason::Killed).await;
+            return Ok(());
+        };
+        // It may have handed over a newer state when it stopped than the one that was decided upon.
+        if let Some(newer) = stop.state
+            && self.saved.as_ref() != Some(&newer)
+        {
+            self.keep_durably(newer).await;
+        }
+        self.finish_stop(stop.end, stop.asked).await;
         Ok(())
     }
 
-    /// The trial ends in a stop that left no state: the next start is on the old revision, with the
-    /// old state and the messages since.
-    pub fn abandon(&mut self, trial: Trial) {
-        let spent = trial.spent();
-        let (before, kept) = trial.into_parts();
-        self.become_revision(before.component, before.revision);
-        if before.state.is_some() {
-            self.saved = before.state;
+    /// What the new instance took and did not come to answer, in a trial that was decided for it:
+    /// whoever waits is told, the rest is in the record.
+    fn let_go(&mut self, trial: Trial, reason: &ExitReason) {
+        let (_, kept) = trial.into_parts();
+        let last = kept.len();
+        for (at, kept) in kept.into_iter().enumerate() {
+            match kept.message {
+                Message::Call(call) if self.shared.desk().is_open(call.id) => {}
+                Message::Call(call) => drop(call.reply.answer(Err(CallError::Down(reason.clone())))),
+                other if at + 1 == last => {
+                    self.dead_letter(other.sort(), other.bytes(), &format!("it ended the worker: {reason}"));
+                }
+                _ => {}
+            }
         }
-        self.put_back(before.desk, &spent);
-        self.replay = kept;
+        if self.pending_stop.is_none() {
+            self.pending_stop = Some(PendingStop { end: reason.clone(), state: None, asked: Asked::No });
+        }
     }
 
     /// The old instance comes back with its state from before the switch, and gets every message
-    /// the new one took.
+    /// the new one took. If the worker was stopped meanwhile, that is so at its next start.
     pub async fn revert(&mut self, how: OnRollback) -> Reverted {
         let Some(trial) = self.trial.take() else { return Reverted { replayed: 0 } };
-        let newer = if how == OnRollback::Downgrade { self.save_state().await.ok() } else { None };
+        let downgrades = how == OnRollback::Downgrade && self.pending_stop.is_none();
+        let newer = if downgrades { self.save_state().await.ok() } else { None };
         self.drop_live();
         let spent = trial.spent();
-        let (before, kept) = trial.into_parts();
-        let migrate = self.settings.upgrade.migrate;
+        let (before, mut kept) = trial.into_parts();
         self.become_revision(before.component, before.revision);
         self.shared.desk().tape = SendTape::Off;
-
+        let migrate = self.settings.upgrade.migrate;
         let downgraded = match newer {
             Some(newer) => self.downgrade(newer, migrate).await,
             None => None,
         };
-        let (live, replay) = match (downgraded, how) {
-            (Some(live), _) => (Ok(live), VecDeque::new()),
-            (None, OnRollback::Drop) => {
-                self.put_back(before.desk, &spent);
-                self.let_go(kept.len());
-                (self.old_instance(before.instance, before.state).await, VecDeque::new())
+        if before.state.is_some() {
+            self.saved = before.state.clone();
+        }
+        if downgraded.is_some() {
+            // The newer state has them all.
+            kept.clear();
+        } else {
+            // Facts of what the new revision set are not the old one's.
+            kept.retain(|kept| before.desk.knows(&kept.message));
+            self.shared.mailbox.retain(|message| before.desk.knows(message));
+            self.put_back(before.desk, &spent);
+        }
+        if how == OnRollback::Drop {
+            for dropped in kept.drain(..) {
+                self.drop_message(&dropped.message);
             }
-            (None, OnRollback::Replay | OnRollback::Downgrade) => {
-                self.put_back(before.desk, &spent);
-                (self.old_instance(before.instance, before.state).await, kept)
-            }
+        }
+        let replayed = kept.len();
+        // What an earlier rollback or a batch left comes after it.
+        kept.append(&mut self.replay);
+        self.replay = kept;
+        if let Some(stop) = self.pending_stop.take() {
+            self.finish_stop(stop.end, stop.asked).await;
+            return Reverted { replayed };
+        }
+        let live = match downgraded {
+            Some(live) => Ok(live),
+            None => self.old_instance(before.instance, before.state).await,
         };
-        let replayed = replay.len();
-        self.replay = replay;
         match live {
             Ok(live) => {
                 self.live = Some(live);
@@ -185,6 +231,17 @@ impl Driver {
             Err(reason) => self.ended(reason).await,
         }
         Reverted { replayed }
+    }
+
+    /// By the worker's settings, a message since the switch is let go.
+    fn drop_message(&self, message: &Message) {
+        let reason = "its revision was rolled back, and the settings say to drop what it took";
+        match message {
+            Message::Call(call) => {
+                call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
+            }
+            other => self.dead_letter(other.sort(), other.bytes(), reason),
+        }
     }
 
     async fn old_instance(&mut self, kept: Option<Instance>, state: Option<Snapshot>) -> Result<Live, ExitReason> {
@@ -209,15 +266,6 @@ impl Driver {
     fn put_back(&mut self, mark: Holdings, spent: &[super::desk::Spent]) {
         let change = self.shared.desk().put_back(mark, spent);
         carry_out(change, self.shared.name(), &self.services);
-    }
-
-    fn let_go(&self, messages: usize) {
-        let worker = self.shared.name().clone();
-        self.services.recorder.emit(Event::BoundReached {
-            worker,
-            bound: "dropped-by-rollback",
-            value: messages as u64,
-        });
     }
 }
 

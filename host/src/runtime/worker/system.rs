@@ -53,10 +53,10 @@ pub enum System {
     },
     /// For a worker that does not run: what its next start is to run, and from which state.
     Adopt {
-        component: Component,
-        revision: RevisionNumber,
-        saved: Option<Snapshot>,
-        done: Done<Result<(), String>>,
+        /// The state that it must still have, or nothing changes.
+        from: Option<Snapshot>,
+        to: Adopted,
+        done: Done<Result<Adopted, String>>,
     },
     /// The worker is removed from the tree.
     Quit {
@@ -75,6 +75,13 @@ pub enum NoState {
     Refused(String),
     #[error("it ended while its state was saved: {0}")]
     Died(ExitReason),
+}
+
+/// What a worker that does not run is to run next.
+pub struct Adopted {
+    pub component: Component,
+    pub revision: RevisionNumber,
+    pub saved: Option<Snapshot>,
 }
 
 /// There is no trial under way.
@@ -133,6 +140,16 @@ pub struct CalledOff {
     /// Which step failed: `quiesced`, `migrated`.
     pub phase: &'static str,
     pub reason: String,
+    pub blame: Blame,
+}
+
+/// Whether another try with the same component could go better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// It could not: the component is not tried again by itself.
+    Component,
+    /// It could: the worker, the host or the disk was in the way.
+    Nobody,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

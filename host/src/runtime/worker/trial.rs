@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::desk::{Holdings, Recording, Sent, Spent};
 use super::system::{TrialEvent, TrialTerms};
-use crate::base::{ExitReason, RevisionNumber, Snapshot};
+use crate::base::{ExitReason, RevisionNumber, Snapshot, TimerId};
 use crate::runtime::message::Message;
 use crate::sandbox::{Component, Fact, Instance};
 
@@ -21,6 +21,7 @@ pub struct Trial {
     said_full: bool,
     /// How the new instance ended, when it has.
     pub failed: Option<ExitReason>,
+    fired: Vec<Spent>,
 }
 
 /// The worker as it was at the switch.
@@ -56,6 +57,7 @@ impl Trial {
             owner: terms.owner,
             said_full: false,
             failed: None,
+            fired: Vec::new(),
         }
     }
 
@@ -77,6 +79,11 @@ impl Trial {
             last.sent = recording.sent;
         }
         self.check();
+    }
+
+    /// A timer fired: a rollback does not set it again, its fact is kept or in the mailbox.
+    pub fn fired(&mut self, timer: TimerId) {
+        self.fired.push(Spent::Timer(timer));
     }
 
     /// The last kept message was handled.
@@ -101,6 +108,11 @@ impl Trial {
         self.owner.try_send(event).is_ok()
     }
 
+    /// The owner has gone without a verdict.
+    pub fn is_orphan(&self) -> bool {
+        self.owner.is_closed()
+    }
+
     pub fn owner(&self) -> mpsc::Sender<TrialEvent> {
         self.owner.clone()
     }
@@ -112,7 +124,7 @@ impl Trial {
             Message::Fact(Fact::Down(monitor, ..)) => Some(Spent::Monitor(*monitor)),
             _ => None,
         });
-        facts.collect()
+        facts.chain(self.fired.iter().copied()).collect()
     }
 
     pub fn into_parts(self) -> (Before, VecDeque<Kept>) {
