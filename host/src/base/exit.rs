@@ -98,10 +98,25 @@ impl fmt::Display for ExitReason {
     }
 }
 
+/// Whether a function belongs to a language's runtime: what it does when a guest gives up.
+fn is_runtime(frame: &str) -> bool {
+    const RUNTIMES: [&str; 10] =
+        ["std::", "core::", "alloc::", "<core::", "<std::", "<alloc::", "rust_", "__rust", "abort", "function "];
+    let frame = frame.split_once("wasm!").map_or(frame, |(_, name)| name);
+    RUNTIMES.iter().any(|prefix| frame.starts_with(prefix)) || frame.contains("panic")
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Trap { message, .. } => write!(f, "trap: {message}"),
+            Failure::Trap { message, backtrace } => {
+                write!(f, "trap: {message}")?;
+                // The first frame that is the author's own says more than the runtime's above it.
+                match backtrace.iter().find(|frame| !is_runtime(frame)) {
+                    Some(frame) => write!(f, ", in {frame}"),
+                    None => Ok(()),
+                }
+            }
             Failure::Limit(limit) => limit.fmt(f),
             Failure::Refused { export, message } => write!(f, "`{export}` said: {message}"),
             Failure::ExitCode(code) => write!(f, "exited with code {code}"),

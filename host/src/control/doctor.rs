@@ -36,6 +36,10 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         0 => ok("database", "every write succeeded since the start".to_string()),
         n => warn("database", format!("{n} writes failed since the start"), "`paguro events` says which and why"),
     });
+    for (path, why) in host.problems() {
+        found.push(warn("directory", format!("{path}: {why}"), "mend or remove the file; what ran before goes on"));
+    }
+    found.push(directory(&host.directory));
     for worker in host.workers() {
         let status = worker.status();
         let name = worker.name();
@@ -62,6 +66,21 @@ fn disk(path: &Path) -> DoctorInfo {
             }
         }
         Err(failed) => error("disk", format!("{}: {failed}", path.display()), "is the state directory still there?"),
+    }
+}
+
+/// Whoever can write there can give a worker whatever this user may do.
+fn directory(path: &Path) -> DoctorInfo {
+    use std::os::unix::fs::MetadataExt;
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Ok(found) if found.mode() & 0o022 != 0 => warn(
+            "directory",
+            format!("{shown} can be written by others (mode {:o})", found.mode() & 0o777),
+            "whoever puts a worker there chooses its grants: `chmod go-w` it",
+        ),
+        Ok(_) => ok("directory", format!("{shown} can be written by its owner alone")),
+        Err(failed) => error("directory", format!("{shown}: {failed}"), "what runs goes on; nothing new is taken"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::host::RequestError;
 use super::wire::ErrorInfo;
+use crate::base::ExitReason;
 use crate::base::units::show_size;
 use crate::change::ChangeError;
 use crate::record::DatabaseError;
@@ -12,6 +13,9 @@ impl From<&RequestError> for ErrorInfo {
     fn from(error: &RequestError) -> ErrorInfo {
         let message = error.to_string();
         match error {
+            RequestError::NoWorker { problem: Some(problem), .. } => {
+                info("not-found", message, problem.clone(), "mend the file; `paguro doctor` lists all that is wrong")
+            }
             RequestError::NoWorker { nearest, .. } => {
                 let cause = match nearest.as_slice() {
                     [] => String::new(),
@@ -74,6 +78,12 @@ fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
         CallError::Cycle(names) => {
             info("cycle", said("would wait for itself"), names.join(" -> "), "use a cast, or answer later")
         }
+        CallError::Down(ExitReason::Shutdown | ExitReason::Normal) => info(
+            "down",
+            said("does not run"),
+            "it was stopped, or ended as it should".to_string(),
+            &format!("`paguro start {worker}` starts it again"),
+        ),
         CallError::Down(reason) => info(
             "down",
             said("ended before it answered"),
@@ -157,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_wrong_name_gets_the_nearest() {
-        let error = RequestError::NoWorker { name: "greter".into(), nearest: vec!["greeter".into()] };
+        let error = RequestError::NoWorker { name: "greter".into(), nearest: vec!["greeter".into()], problem: None };
         let info = ErrorInfo::from(&error);
         assert_eq!((info.code.as_str(), info.cause.as_str()), ("not-found", "did you mean `greeter`?"));
     }

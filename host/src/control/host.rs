@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Problems};
 use crate::base::{Clock, ComponentHash, Name, Payload, RevisionNumber, Snapshot, Timestamp};
 use crate::change::{ChangeError, Changes, Outcome, Rehearsal, Switched, UpgradeRequest};
 use crate::record::{
@@ -63,7 +63,7 @@ pub enum HostError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RequestError {
     #[error("there is no worker `{name}`")]
-    NoWorker { name: String, nearest: Vec<String> },
+    NoWorker { name: String, nearest: Vec<String>, problem: Option<String> },
     #[error("{worker:?} did not answer")]
     Call { worker: Name, error: CallError },
     #[error(transparent)]
@@ -97,6 +97,7 @@ pub struct Host {
     pub(super) started_at: Timestamp,
     stopping: watch::Sender<bool>,
     keeper: Mutex<Option<JoinHandle<()>>>,
+    problems: Problems,
 }
 
 /// What a component is, and whether it would fit.
@@ -134,6 +135,7 @@ impl Host {
         let mut keeper = Keeper::new(&directory, state.path(), &services, &tree, &changes);
         keeper.first_look().await;
         tree.start().await?;
+        let problems = keeper.problems();
         let keeper = tokio::spawn(keeper.keep(stop));
         Ok(Arc::new(Host {
             services,
@@ -146,6 +148,7 @@ impl Host {
             started_at,
             stopping,
             keeper: Mutex::new(Some(keeper)),
+            problems,
         }))
     }
 
@@ -195,6 +198,11 @@ impl Host {
         &self.directory
     }
 
+    /// What in the directory cannot be used now: path and message.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// All workers by name.
     pub fn workers(&self) -> Vec<Arc<Shared>> {
         self.services.registry.all()
@@ -205,7 +213,18 @@ impl Host {
         self.services.registry.find(name).ok_or_else(|| RequestError::NoWorker {
             name: name.escape_debug().to_string(),
             nearest: self.services.registry.nearest(name),
+            problem: self.problem_of(name),
         })
+    }
+
+    /// Why the directory's file of this name does not run, if that is so.
+    fn problem_of(&self, name: &str) -> Option<String> {
+        let problems = self.problems();
+        let file = |path: &str| {
+            let stem = path.strip_suffix(".wasm").or_else(|| path.strip_suffix(".toml"));
+            stem.is_some_and(|stem| stem == name || stem.ends_with(&format!("/{name}")))
+        };
+        problems.into_iter().find(|(path, _)| file(path)).map(|(path, why)| format!("{path}: {why}"))
     }
 
     /// Sends a request and waits for the answer, for `time` at the most.
@@ -345,6 +364,7 @@ impl Host {
         found.ok_or_else(|| RequestError::NoWorker {
             name: name.escape_debug().to_string(),
             nearest: self.services.registry.nearest(name),
+            problem: self.problem_of(name),
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -32,17 +32,23 @@ pub(super) struct Keeper {
     tree: Arc<Tree>,
     changes: Changes,
     policies: BTreeMap<Name, SupervisorSettings>,
+    problems: Problems,
     /// Problems that were reported and still hold.
     reported: BTreeSet<Problem>,
     /// Grants that were refused, and why.
     bad_grants: BTreeMap<Name, String>,
     /// Files that could not be deployed, until they change.
-    refused: BTreeMap<Name, (ComponentHash, WorkerSettings)>,
+    refused: BTreeMap<Name, (ComponentHash, WorkerSettings, String)>,
     /// Tries of one file, and when the next one may be.
     tries: BTreeMap<Name, Tries>,
 }
 
 impl Keeper {
+    /// What in the directory cannot be used now, as path and message.
+    pub fn problems(&self) -> Problems {
+        self.problems.clone()
+    }
+
     pub fn new(root: &Path, state: &Path, services: &Arc<Services>, tree: &Arc<Tree>, changes: &Changes) -> Keeper {
         Keeper {
             root: root.to_path_buf(),
@@ -53,6 +59,7 @@ impl Keeper {
             tree: tree.clone(),
             changes: changes.clone(),
             policies: BTreeMap::from([(Name::root(), SupervisorSettings::default())]),
+            problems: Problems::default(),
             reported: BTreeSet::new(),
             bad_grants: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -141,6 +148,17 @@ impl Keeper {
             self.emit_problem(problem);
         }
         self.reported = problems;
+        self.publish();
+    }
+
+    /// Shows what holds now to whoever asks: `paguro doctor`, and who asks for a worker in vain.
+    fn publish(&self) {
+        let looked =
+            self.reported.iter().map(|problem| (one_line(&problem.path.to_string_lossy()), problem.message.clone()));
+        let refused = self.refused.iter().map(|(name, (.., why))| (format!("{name}.wasm"), why.clone()));
+        let grants = self.bad_grants.iter().map(|(name, why)| (format!("{name}.toml"), why.clone()));
+        let all = looked.chain(refused).chain(grants).collect();
+        *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     fn emit_problem(&self, problem: &Problem) {
@@ -181,8 +199,11 @@ impl Keeper {
     }
 
     async fn add(&mut self, name: Name, path: &Path, hash: ComponentHash, settings: WorkerSettings) {
-        let asked = (hash, settings.clone());
-        if self.refused.get(&name) == Some(&asked) || self.refuses_grants(&name, &settings) {
+        let asked = settings.clone();
+        let refused = self.refused.get(&name);
+        if refused.is_some_and(|(file, settings, _)| *file == hash && *settings == asked)
+            || self.refuses_grants(&name, &settings)
+        {
             return;
         }
         let known = match self.services.database.worker(&name) {
@@ -208,7 +229,8 @@ impl Keeper {
             Err(error) => {
                 // What a full disk or the like is to blame for is tried again.
                 if matches!(error, ChangeError::Component(_)) {
-                    self.refused.insert(name, asked);
+                    self.refused.insert(name, (hash, asked, change_message(&error)));
+                    self.publish();
                 } else if self.is_too_soon(&name, hash) {
                     return;
                 }
@@ -339,10 +361,7 @@ impl Keeper {
     }
 
     fn problem(&self, path: &Path, error: &ChangeError) {
-        let message = match error {
-            ChangeError::Component(error) => error.to_string(),
-            other => other.to_string(),
-        };
+        let message = change_message(error);
         let event = Event::DirectoryProblem { path: path.display().to_string(), message, help: String::new() };
         self.services.recorder.emit(event);
     }
@@ -368,6 +387,16 @@ impl Keeper {
 
     fn database_failed(&self, what: &'static str, error: String) {
         self.services.recorder.emit(Event::DatabaseFailed { what, error });
+    }
+}
+
+/// What holds now, as path and message.
+pub(super) type Problems = Arc<Mutex<Vec<(String, String)>>>;
+
+fn change_message(error: &ChangeError) -> String {
+    match error {
+        ChangeError::Component(error) => error.to_string(),
+        other => other.to_string(),
     }
 }
 

@@ -313,7 +313,8 @@ async fn ledger(State(app): State<App>, Query(query): Query<LedgerQuery>) -> Ans
         None => database.ledger(query.after, bounds::PAGE_ROWS_MAX)?,
         Some(name) => {
             // A worker that was removed has its story still: only a text that is no name has none.
-            let name = Name::parse(&name).map_err(|_| RequestError::NoWorker { name, nearest: Vec::new() })?;
+            let name =
+                Name::parse(&name).map_err(|_| RequestError::NoWorker { name, nearest: Vec::new(), problem: None })?;
             let mut entries = database.ledger_for(&name, bounds::PAGE_ROWS_MAX)?;
             entries.retain(|entry| entry.seq > query.after);
             entries

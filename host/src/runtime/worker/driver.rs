@@ -191,6 +191,10 @@ impl Driver {
     pub async fn again(&mut self, kept: Kept) {
         self.shared.desk().tape = SendTape::Replay(kept.sent.into());
         self.message(kept.message, Turn::Again).await;
+        // What was handed back is in the state again: a crash must not lose it once more.
+        if self.replay.is_empty() && self.saves() {
+            self.save_if_due(true).await;
+        }
     }
 
     /// The next thing to do. System messages first, then what a rollback handed back, then the
@@ -869,6 +873,9 @@ impl Driver {
     }
 
     pub fn count_instances(&self) {
+        if let Some(Live::Worker(instance)) = &self.live {
+            self.shared.counters.memory.store(instance.memory(), Relaxed);
+        }
         let old = self.trial.as_ref().is_some_and(|trial| trial.before.instance.is_some());
         self.shared.counters.instances.store(usize::from(self.live.is_some()) + usize::from(old), Relaxed);
     }
