@@ -422,3 +422,37 @@ async fn one_that_traps_on_its_third_message_is_rolled_back_with_all_three() {
     assert_eq!(call(&host, "counter", "get").await.as_deref(), Ok("118"));
     world.down().await;
 }
+
+/// On one thread: a guest that never gives way would stop everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn one_that_does_nothing_but_host_calls_or_talks_to_itself_holds_no_thread() {
+    let (mut world, host) = beside("fault-host-calls", "[limits]\ndeadline = \"500ms\"\n").await;
+    assert_eq!(call(&host, "fault", "myself").await.as_deref(), Ok("\"pong\""), "and goes on talking to itself");
+    let handled = || host.worker("fault").unwrap().counters.handled.load(std::sync::atomic::Ordering::Relaxed);
+    let before = handled();
+    let all = latencies(&host, 200).await;
+    assert!(handled() > before, "it talks to itself all the while");
+    assert!(all[100] < Duration::from_millis(20) && all[199] < Duration::from_millis(300), "{:?}", &all[190..]);
+
+    host.cast("fault", "spin".into()).unwrap();
+    let all = latencies(&host, 20).await;
+    assert!(all[19] < Duration::from_millis(300), "{all:?}");
+    assert_eq!(reason_of_exit(&host).await, ExitReason::Failed(Failure::Limit(Limit::Deadline(500))));
+    runs_again(&host).await;
+    neighbours_are_well(&host).await;
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_makes_the_host_keep_more_and_more_ends_at_a_bound() {
+    for (request, limit) in [("timers", "timers"), ("monitors", "facts")] {
+        let (mut world, host) = beside("fault-host-calls", "[limits]\ndeadline = \"20s\"\n").await;
+        let error = call(&host, "fault", request).await;
+        // Monitors beyond their own bound are let go, so that the deadline or the fuel ends the loop.
+        let reason = reason_of_exit(&host).await.to_string();
+        let bounded = reason.contains(limit) || reason.contains("deadline") || reason.contains("fuel");
+        assert!(bounded && error.is_err(), "{request}: {reason}");
+        neighbours_are_well(&host).await;
+        world.down().await;
+    }
+}

@@ -62,12 +62,13 @@ const COUNTERS: [&str; 3] = ["counter-v1", "counter-v2", "counter-v3"];
 const SHOP: [&str; 2] = ["orders", "inventory"];
 const PROBES: [&str; 3] = ["probe", "echo", "batcher"];
 const COMMANDS: [&str; 2] = ["command-ok", "command-fail"];
-const FAULTS: [&str; 20] = [
+const FAULTS: [&str; 21] = [
     "fault-spin",
     "fault-memory",
     "fault-trap",
     "fault-mute",
     "fault-flood",
+    "fault-host-calls",
     "fault-stubborn",
     "fault-init",
     "fault-init-slow",

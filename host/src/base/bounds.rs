@@ -77,7 +77,7 @@ pub const PROBATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a guest may run host calls one after another before it gives way: fuel counts only
 /// its own instructions.
-pub const EPOCH: Duration = Duration::from_millis(10);
+pub const EPOCH: Duration = Duration::from_millis(5);
 
 /// Resources (streams, pollables, descriptors) that one guest may hold in the host.
 pub const RESOURCES_MAX: usize = 512;

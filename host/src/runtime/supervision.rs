@@ -226,6 +226,7 @@ impl Supervision {
         self.budget.clear();
         for child in &mut self.children {
             child.restarts = 0;
+            child.budget.clear();
             child.asked = false;
             child.state = match child.state {
                 // An operator stopped it while the supervisor was down, and its answer is on its way.

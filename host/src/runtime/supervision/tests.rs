@@ -348,7 +348,7 @@ fn an_operators_start_waits_too_while_the_supervisor_starts() {
         0     operator stops a -> stop a
         0     a stopped
         0     operator starts a
-        0     b started -> start a#0
+        0     b started -> start a#1
         0     a started -> UP
     "#]]);
 }
@@ -444,6 +444,51 @@ fn one_for_one_restarts_the_child_alone() {
     "#]]);
 }
 
+#[test]
+fn every_start_after_the_first_is_another_incarnation() {
+    let mut world = World::new("", intensity(1), &["a"]);
+    world.tell(Input::Start);
+    world.stop_child("a");
+    world.start_child("a");
+    world.restart_child("a");
+    world.exited("a", trap());
+    world.exited("a", trap());
+    world.start_child("a");
+    world.broken("a");
+    world.restart_child("a");
+    world.mended("a");
+    world.tell(Input::Stop);
+    world.tell(Input::Start);
+    world.remove("a");
+    world.add("a", Restart::Permanent);
+    world.saw(expect![[r#"
+        0     start -> start a#0
+        0     a started -> UP
+        0     operator stops a -> stop a
+        0     a stopped
+        0     operator starts a -> start a#1
+        0     a started
+        0     operator restarts a -> stop a
+        0     a stopped -> start a#2
+        0     a started
+        0     a exited: trap -> restart a in 0 ms (1 used), start a#3
+        0     a started
+        0     a exited: trap -> isolate a: 2 restarts within 5.00s, the last after: trap: oops
+        0     operator starts a -> start a#4
+        0     a started
+        0     operator restarts a -> stop a
+        0     a stopped -> start a#5
+        0     a failed to start
+        0     stop -> DOWN
+        0     start -> start a#6
+        0     a started -> UP
+        0     remove a -> stop a
+        0     a stopped -> forget a
+        0     add a Permanent -> start a#0
+        0     a started
+    "#]]);
+}
+
 // Intensity.
 
 #[test]
@@ -528,7 +573,7 @@ fn an_operators_start_that_fails_is_not_retried() {
     world.saw(expect![[r#"
         0     operator stops a -> stop a
         0     a stopped
-        0     operator starts a -> start a#0
+        0     operator starts a -> start a#1
         0     a failed to start
         0     operator restarts b -> stop b
         0     b stopped -> start b#1
@@ -586,7 +631,7 @@ fn a_failed_restart_counts_again_and_the_supervisor_answers_between_tries() {
         0     a failed to start -> restart a in 100 ms (2 used), wake at 100
         0     operator stops c -> stop c
         0     c stopped
-        0     operator starts c -> start c#0
+        0     operator starts c -> start c#1
         0     c started
         100   due -> start a#2
         100   a failed to start -> restart a in 200 ms (3 used), wake at 300
@@ -801,9 +846,9 @@ fn a_nested_supervisor_that_gives_up_stops_in_reverse_and_ends_with_shutdown() {
     world.tell(Input::Start);
     assert_eq!(world.policy.restarts_used(world.now), 0);
     world.saw(expect![[r#"
-        0     start -> start a#0
-        0     a started -> start b#0
-        0     b started -> start c#0
+        0     start -> start a#1
+        0     a started -> start b#1
+        0     b started -> start c#1
     "#]]);
 }
 
@@ -863,10 +908,84 @@ fn the_root_isolates_the_child_and_its_neighbours_go_on() {
     assert_eq!(world.states(), "a Isolated, b Running");
     world.start_child("a");
     world.exited("a", trap());
+    world.exited("a", trap());
     world.saw(expect![[r#"
-        0     operator starts a -> start a#1
+        0     operator starts a -> start a#2
+        0     a started
+        0     a exited: trap -> restart a in 0 ms (1 used), start a#3
         0     a started
         0     a exited: trap -> isolate a: 2 restarts within 5.00s, the last after: trap: oops
+    "#]]);
+}
+
+/// Who fails, in order and at once, and what becomes of all: under the root each child has the
+/// whole intensity, in a nested supervisor all share it.
+#[test]
+fn at_the_root_one_childs_failures_do_not_isolate_another() {
+    let mut table = String::new();
+    for (sup, allowed, failures) in [
+        ("", 0, "a"),
+        ("", 1, "abc"),
+        ("", 1, "abb"),
+        ("", 2, "aabbcc"),
+        ("", 2, "aabbcca"),
+        ("", 2, "aaabbccc"),
+        ("sup", 2, "ab"),
+        ("sup", 2, "abc"),
+    ] {
+        let mut world = World::new(sup, intensity(allowed), &["a", "b", "c"]);
+        world.tell(Input::Start);
+        world.trace.clear();
+        for leaf in failures.chars() {
+            world.exited(&leaf.to_string(), trap());
+            // Past the delay before a restart, and all within the period.
+            world.after_ms(300);
+        }
+        let of = if sup.is_empty() { "root" } else { sup };
+        writeln!(table, "{of:<4} {allowed} {failures:<8} {}", world.states()).unwrap();
+    }
+    expect![[r#"
+        root 0 a        a Isolated, b Running, c Running
+        root 1 abc      a Running, b Running, c Running
+        root 1 abb      a Running, b Isolated, c Running
+        root 2 aabbcc   a Running, b Running, c Running
+        root 2 aabbcca  a Isolated, b Running, c Running
+        root 2 aaabbccc a Isolated, b Running, c Isolated
+        sup  2 ab       a Running, b Running, c Running
+        sup  2 abc      a Down, b Down, c Down
+    "#]]
+    .assert_eq(&table);
+}
+
+#[test]
+fn the_restarts_of_a_child_of_the_root_leave_its_window_and_its_next_start_forgets_them() {
+    let mut world = World::new("", intensity(1), &["a", "b"]);
+    world.tell(Input::Start);
+    world.trace.clear();
+    world.exited("a", trap());
+    world.exited("b", trap());
+    world.after_ms(5_001);
+    world.exited("a", trap());
+    world.after_ms(100);
+    world.tell(Input::Stop);
+    world.tell(Input::Start);
+    world.exited("a", trap());
+    world.saw(expect![[r#"
+        0     a exited: trap -> restart a in 0 ms (1 used), start a#1
+        0     a started
+        0     b exited: trap -> restart b in 0 ms (1 used), start b#1
+        0     b started
+        5001  a exited: trap -> restart a in 100 ms (1 used), wake at 5101
+        5101  due -> start a#2
+        5101  a started
+        5101  stop -> stop b
+        5101  b stopped -> stop a
+        5101  a stopped -> DOWN
+        5101  start -> start a#3
+        5101  a started -> start b#2
+        5101  b started -> UP
+        5101  a exited: trap -> restart a in 0 ms (1 used), start a#4
+        5101  a started
     "#]]);
 }
 
@@ -921,9 +1040,9 @@ fn a_new_order_is_that_of_the_next_start() {
     world.trace.clear();
     world.tell(Input::Start);
     world.saw(expect![[r#"
-        0     start -> start c#0
-        0     c started -> start b#0
-        0     b started -> start a#0
+        0     start -> start c#1
+        0     c started -> start b#1
+        0     b started -> start a#1
         0     a started -> UP
     "#]]);
 }
@@ -1066,7 +1185,7 @@ fn a_removal_before_the_start_is_not_undone_by_it() {
         0     start -> start c#0
         0     c started -> UP
         0     a stopped -> forget a
-        0     b stopped -> start b#1
+        0     b stopped -> start b#0
         0     b started
     "#]]);
 }
@@ -1163,6 +1282,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Actual {
     up: bool,
     told: VecDeque<Told>,
+    /// How often it was told to start.
+    starts: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -1182,8 +1303,8 @@ struct Asynchronous {
     owes_end: bool,
     ends: u32,
     starts: u32,
-    /// Restarts since the window was last emptied.
-    restarts: Vec<Tick>,
+    /// Failures that were to be followed by a restart, since the window was last emptied.
+    failures: Vec<(Name, Tick)>,
 }
 
 impl Asynchronous {
@@ -1197,7 +1318,7 @@ impl Asynchronous {
             owes_end: false,
             ends: 0,
             starts: 0,
-            restarts: Vec::new(),
+            failures: Vec::new(),
         };
         (0..CHILDREN - 1).for_each(|child| world.step(Step::Add { child, restart: Restart::Permanent }));
         world
@@ -1269,7 +1390,7 @@ impl Asynchronous {
     fn tell(&mut self, input: Input) {
         let was_down = self.policy.phase == Phase::Down;
         match &input {
-            Input::Start if was_down => self.restarts.clear(),
+            Input::Start if was_down => self.failures.clear(),
             Input::Stop => self.owes_end = true,
             _ => {}
         }
@@ -1288,31 +1409,46 @@ impl Asynchronous {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::StartChild { name, .. } => {
+            Action::StartChild { name, incarnation } => {
                 assert!(self.policy.is_running(), "{name} was started by a supervisor that does not run");
                 let unheard = self.reports.iter().filter(|report| concerns(report, &name)).count();
                 let actual = self.actual.get_mut(&name).expect("a child that is started is known");
                 let quiet = !actual.up && actual.told.is_empty() && unheard == 0;
                 assert!(quiet, "{name} was started, and is {actual:?} with {unheard} reports on the way");
                 actual.told.push_back(Told::Start);
+                assert_eq!(incarnation, Incarnation(actual.starts), "{name} has another incarnation at each start");
+                actual.starts += 1;
             }
             Action::StopChild { name, .. } => {
                 let actual = self.actual.get_mut(&name).expect("a child that is stopped is known");
                 assert!(!actual.told.contains(&Told::Stop), "{name} was told to stop twice");
                 actual.told.push_back(Told::Stop);
             }
-            Action::Restarting { name, .. } => self.restarting(&name),
-            Action::Isolate { .. } => {
-                assert!(self.policy.name.is_root());
-                self.restarts.clear();
+            Action::Restarting { name, restarts, .. } => {
+                let (within, intensity) = self.failed(&name);
+                assert!(within <= intensity, "{within} restarts of {name} within the period, {intensity} are allowed");
+                assert_eq!(restarts, within, "restarts of {name}");
+            }
+            Action::Isolate { name, .. } => {
+                assert!(self.policy.name.is_root(), "{name} was isolated, and not by the root");
+                let (within, intensity) = self.failed(&name);
+                assert!(within > intensity, "{name} was isolated after {within}, {intensity} are allowed");
+                self.failures.retain(|(of, _)| *of != name);
             }
             Action::Forget(name) => {
+                // What a nested supervisor has counted stays, whoever it was.
+                let is_root = self.policy.name.is_root();
+                self.failures.retain(|(of, _)| !is_root || *of != name);
                 let actual = self.actual.remove(&name).expect("a child is forgotten once");
                 assert!(!actual.up && actual.told.is_empty(), "{name} was forgotten and is {actual:?}");
             }
             Action::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at))),
-            Action::GaveUp { .. } => {
+            Action::GaveUp { restarts, last } => {
                 assert!(!self.policy.name.is_root() && !self.owes_end, "it gave up while it stopped");
+                let (within, intensity) = self.failed(&last);
+                assert!(within > intensity, "it gave up after {within}, {intensity} are allowed");
+                // More than one too many are not counted: the intensity was lowered.
+                assert_eq!(restarts, intensity + 1);
                 self.owes_end = true;
             }
             Action::SelfStarted => self.starts += 1,
@@ -1325,13 +1461,17 @@ impl Asynchronous {
         }
     }
 
-    fn restarting(&mut self, name: &Name) {
+    /// A child failed that is to be restarted. How many failures of the same budget are within the
+    /// period, and how many may be: the root has a budget per child, any other one for all.
+    fn failed(&mut self, name: &Name) -> (u32, u32) {
         let SupervisorSettings { intensity, period, .. } = *self.policy.settings();
-        self.restarts.push(self.now);
-        let within = self.restarts.iter().filter(|then| self.now.since(**then) <= period).count();
-        assert!(within <= intensity as usize, "{within} restarts within the period, {intensity} are allowed");
+        self.failures.push((name.clone(), self.now));
+        let is_root = self.policy.name.is_root();
+        let budget = self.failures.iter().filter(|(of, _)| !is_root || of == name);
+        let within = budget.filter(|(_, then)| self.now.since(*then) <= period).count();
         let child = self.policy.child(name).expect("a child that is restarted is known");
         assert_ne!(child.restart, Restart::Temporary, "{name} is temporary and is restarted");
+        (u32::try_from(within).unwrap(), intensity)
     }
 
     fn check(&self) {
