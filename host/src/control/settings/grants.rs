@@ -15,7 +15,7 @@ pub(super) const SCHEMA: Schema = Schema {
         Key {
             name: "directories",
             default: "[]",
-            meaning: "directories: { host = \"data\", guest = \"/data\", access = \"read\" or \"read-write\" }",
+            meaning: "directories: { host = \"../data\", guest = \"/data\", access = \"read\" or \"read-write\" }",
         },
         Key { name: "environment", default: "{}", meaning: "environment variables: { NAME = \"value\" }" },
         Key { name: "arguments", default: "[]", meaning: "command line arguments after the first" },
@@ -69,7 +69,7 @@ fn directory(path: &Path, item: &Field<'_>) -> Result<DirectoryGrant, SettingsEr
         section.field(key).ok_or_else(|| {
             item.error(
                 format!("a granted directory has no `{key}`"),
-                "write { host = \"data\", guest = \"/data\", access = \"read\" }",
+                "write { host = \"../data\", guest = \"/data\", access = \"read\" }",
             )
         })
     };

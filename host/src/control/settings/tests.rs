@@ -243,7 +243,7 @@ fn mistakes_of_workers() {
         workers/a.toml:1:10: `config` must be a table
         workers/a.toml:2:6: `config.a` has no form in JSON; write it as a text
         workers/a.toml:2:13: `config.a.b\u{1b}` has no form in JSON; write it as a text
-        workers/a.toml:2:16: a granted directory has no `guest`; write { host = "data", guest = "/data", access = "read" }
+        workers/a.toml:2:16: a granted directory has no `guest`; write { host = "../data", guest = "/data", access = "read" }
         workers/a.toml:2:18: `hots` is not a key of a granted directory; did you mean `host`?
         workers/a.toml:2:38: `x` is not a directory a guest can have; write an absolute path without `.` and `..`, like "/data"
         workers/a.toml:2:38: `/x/..` is not a directory a guest can have; write an absolute path without `.` and `..`, like "/data"
