@@ -22,6 +22,9 @@
 mod desk;
 mod door;
 mod driver;
+mod ending;
+mod handle;
+mod saving;
 mod shared;
 mod start;
 mod swap;

@@ -3,7 +3,9 @@
 
 use super::desk::{Holdings, SendTape};
 use super::door::carry_out;
-use super::driver::{Asked, Driver, Due, Live, PendingStop};
+use super::driver::{Driver, Live};
+use super::ending::{Asked, PendingStop};
+use super::saving::Due;
 use super::shared::Standing;
 use super::system::{Blame, CalledOff, NoState, NoTrial, Replace, Reverted, Switched};
 use super::trial::{Before, Trial};

@@ -1,0 +1,234 @@
+//! How a worker's instance ends: stopped in order, by itself, in a fault, or for good.
+
+use std::time::Duration;
+
+use super::desk::SendTape;
+use super::door::carry_out;
+use super::driver::{Driver, Live};
+use super::handle::exit_reason;
+use super::shared::Standing;
+use super::system::{NoState, TrialEvent};
+use crate::base::{ExitReason, Failure, Limit, Snapshot, bounds};
+use crate::record::Event;
+use crate::runtime::message::Message;
+use crate::runtime::spec::Shutdown;
+use crate::runtime::supervisor::Report;
+use crate::sandbox::{CallError, Fact, Fault};
+
+/// A stop that waits for the verdict of a trial.
+pub(super) struct PendingStop {
+    pub end: ExitReason,
+    /// What the instance handed over when it stopped.
+    pub state: Option<Snapshot>,
+    pub asked: Asked,
+}
+
+/// Whether the supervisor asked for a stop, or the worker stopped itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Yes,
+    No,
+}
+
+/// How an instance that was asked to stop did so.
+#[derive(Default)]
+pub(super) struct Wound {
+    /// If not as it was asked.
+    end: Option<ExitReason>,
+    /// What it handed over.
+    state: Option<Snapshot>,
+}
+
+impl Driver {
+    /// `control.stop`: in order where the reason is, else like a fault.
+    pub(super) async fn stopped_itself(&mut self, reason: ExitReason) {
+        if reason.is_orderly() {
+            let wound = self.wind_down(&reason, bounds::TERMINATE_TIME).await;
+            self.drop_live();
+            if self.trial.is_some() {
+                return self.stop_on_trial(wound, reason, Asked::No);
+            }
+            return self.finish_stop(wound.end.unwrap_or(reason), Asked::No).await;
+        } else if let Some(Live::Worker(instance)) = &mut self.live {
+            let _ = instance.terminate(&reason, bounds::TERMINATE_TIME).await;
+        }
+        self.ended(reason).await;
+    }
+
+    pub(super) async fn stop(&mut self, reason: ExitReason, shutdown: Shutdown) {
+        if self.live.is_none() && self.trial.is_none() {
+            self.shared.stand(Standing::Down, self.services.clock.now());
+            return self.report(Report::Stopped { child: self.shared.name().clone() }).await;
+        }
+        self.shared.stand(Standing::Stopping, self.services.clock.now());
+        if let Some(pending) = &mut self.pending_stop {
+            pending.asked = Asked::Yes;
+            return;
+        }
+        let wound = match shutdown {
+            Shutdown::Kill => Wound { end: Some(ExitReason::Killed), state: None },
+            Shutdown::Time(time) => self.wind_down(&reason, time).await,
+            Shutdown::Infinity => self.wind_down(&reason, Duration::MAX).await,
+        };
+        self.drop_live();
+        if self.trial.is_some() {
+            return self.stop_on_trial(wound, reason, Asked::Yes);
+        }
+        self.finish_stop(wound.end.unwrap_or(reason), Asked::Yes).await;
+    }
+
+    /// On trial the owner decides what a stop means, and the stop waits for it: an end in order, with
+    /// the state handed over, ends probation with the verdict so far, which is a good one; any other
+    /// is a failure. `Settle` or `Revert` follows, or the owner is gone.
+    pub(super) fn stop_on_trial(&mut self, wound: Wound, reason: ExitReason, asked: Asked) {
+        let stateless = !self.durable();
+        let end = wound.end.clone().unwrap_or(reason);
+        if let Some(trial) = &mut self.trial
+            && trial.failed.is_none()
+        {
+            // How it ended after it had handed over its state does not matter to the next start.
+            if wound.state.is_some() || (stateless && wound.end.is_none()) {
+                trial.tell(TrialEvent::Stopped { state: wound.state.clone() });
+            } else {
+                trial.failed = Some(end.clone());
+                trial.tell(TrialEvent::Failed(end.clone()));
+            }
+        }
+        self.pending_stop = Some(PendingStop { end, state: wound.state, asked });
+    }
+
+    pub(super) async fn finish_stop(&mut self, end: ExitReason, asked: Asked) {
+        self.ended_for_others(&end);
+        let child = self.shared.name().clone();
+        match asked {
+            Asked::Yes => {
+                self.services.recorder.emit(Event::WorkerStopped { worker: child.clone() });
+                self.shared.stand(Standing::Down, self.services.clock.now());
+                self.report(Report::Stopped { child }).await;
+            }
+            Asked::No => {
+                // The supervisor decides what follows; until then messages wait, as through any restart.
+                self.shared.stand(Standing::Restarting, self.services.clock.now());
+                self.report(Report::Exited { child, reason: end }).await;
+            }
+        }
+    }
+
+    /// Saves the state and calls `terminate`.
+    pub(super) async fn wind_down(&mut self, reason: &ExitReason, time: Duration) -> Wound {
+        match &mut self.live {
+            Some(Live::Worker(_)) => {}
+            Some(Live::Command(running)) => {
+                running.abort();
+                return Wound::default();
+            }
+            None => return Wound::default(),
+        }
+        let mut state = None;
+        if self.durable() {
+            let shared = self.shared.clone();
+            let saved = tokio::select! {
+                biased;
+                saved = self.save_state() => saved,
+                () = shared.kill.notified() => return Wound { end: Some(ExitReason::Killed), state: None },
+            };
+            match saved {
+                Ok(snapshot) => {
+                    state = Some(snapshot.clone());
+                    // On trial the owner makes it durable, together with its decision.
+                    if self.trial.is_none() {
+                        self.keep_durably(snapshot).await;
+                    }
+                }
+                Err(NoState::Died(reason)) => {
+                    self.snapshot_failed(reason.to_string());
+                    return Wound { end: Some(reason), state: None };
+                }
+                Err(error) => self.snapshot_failed(error.to_string()),
+            }
+        }
+        let Some(Live::Worker(instance)) = &mut self.live else { return Wound::default() };
+        let ended = tokio::select! {
+            biased;
+            ended = instance.terminate(reason, time) => ended.map_err(Some),
+            () = self.shared.kill.notified() => Err(None),
+        };
+        let end = match ended {
+            Ok(()) | Err(Some(Fault::Refused(_))) => None,
+            Err(Some(Fault::Dead(Failure::Limit(Limit::Deadline(_))))) | Err(None) => Some(ExitReason::Killed),
+            Err(dead) => Some(exit_reason(dead)),
+        };
+        Wound { end, state }
+    }
+
+    /// The instance is no more. On trial the owner decides; else the supervisor does.
+    pub(super) async fn ended(&mut self, reason: ExitReason) {
+        self.drop_live();
+        self.shared.desk().tape = SendTape::Off;
+        if self.trial.is_none() {
+            return self.finish_stop(reason, Asked::No).await;
+        }
+        self.shared.stand(Standing::RollingBack, self.services.clock.now());
+        if reason.is_orderly() {
+            // A command may end well on trial.
+            return self.stop_on_trial(Wound::default(), reason, Asked::No);
+        }
+        if let Some(trial) = &mut self.trial {
+            trial.failed = Some(reason.clone());
+            // Should the owner be gone, the loop sees that and reverts by itself.
+            trial.tell(TrialEvent::Failed(reason));
+        }
+    }
+
+    /// Tells everybody but the supervisor: callers whose call is open, monitors, the record.
+    pub(super) fn ended_for_others(&mut self, reason: &ExitReason) {
+        let name = self.shared.name().clone();
+        let incarnation = self.incarnation;
+        self.shared.update(|status| status.last_exit = Some(reason.clone()));
+        self.services.recorder.emit(Event::WorkerExited { worker: name.clone(), incarnation, reason: reason.clone() });
+        // With its state the next instance knows the calls that were open in it, and its timers;
+        // nobody ever answers the others.
+        let continues = self.durable() && self.saved.is_some();
+        let open = self.shared.desk().take_open(continues);
+        for call in open {
+            call.reply.answer(Err(CallError::Down(reason.clone())));
+        }
+        if !continues {
+            let change = self.shared.desk().clear();
+            carry_out(change, &name, &self.services);
+        }
+        // Counted first: whoever begins to watch now looks at the count again afterwards.
+        self.shared.counters.exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        for (watcher, monitor) in self.services.monitors.take(&name) {
+            if let Some(watcher) = self.services.registry.get(&watcher) {
+                let fact = Fact::Down(monitor, name.to_string(), reason.clone());
+                watcher.mailbox.push_fact(Message::Fact(fact));
+            }
+        }
+    }
+
+    /// Leaves the tree: what waited is answered or becomes a dead letter.
+    pub(super) async fn quit(&mut self) {
+        self.drop_live();
+        self.trial = None;
+        self.services.registry.remove(self.shared.name());
+        let (_, messages) = self.shared.mailbox.close();
+        let open = self.shared.desk().take_open(false);
+        let change = self.shared.desk().clear();
+        carry_out(change, self.shared.name(), &self.services);
+        for call in open {
+            call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
+        }
+        let replay = std::mem::take(&mut self.replay).into_iter().map(|kept| kept.message);
+        for message in replay.chain(messages) {
+            match message {
+                Message::Call(call) => {
+                    call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
+                }
+                other => self.dead_letter(other.sort(), other.bytes(), "the worker was removed"),
+            }
+        }
+        self.services.monitors.take(self.shared.name());
+        self.services.recorder.metrics().forget(self.shared.name());
+    }
+}

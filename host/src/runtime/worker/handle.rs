@@ -1,0 +1,240 @@
+//! How the worker's task handles one message, and what follows.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::desk::{Recording, SendTape};
+use super::driver::{Driver, Live};
+use super::trial::Kept;
+use crate::base::{ExitReason, Failure, Payload};
+use crate::record::Event;
+use crate::runtime::message::{Call, Message};
+use crate::sandbox::{Answer, CallError, Fact, Fault};
+
+/// Casts that are handed over in one call, where the guest can take them.
+///
+/// A batch has the deadline and the fuel of as many messages as it holds, so this also bounds how
+/// long a guest may be away from its message boundary.
+const BATCH_MAX: usize = 16;
+
+/// Whether a message is taken for the first time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    First,
+    /// A rollback handed it back. It is handled whether or not somebody still waits: what counts is
+    /// what it does to the state, and an answer to one who was answered finds nobody.
+    Again,
+}
+
+impl Driver {
+    pub(super) async fn message(&mut self, message: Message, turn: Turn) {
+        if turn == Turn::First
+            && let Message::Call(call) = &message
+            && (!call.reply.is_waiting() || call.deadline <= self.services.clock.now())
+        {
+            self.shared.counters.expired.fetch_add(1, Relaxed);
+            call.reply.answer(Err(CallError::Timeout));
+            return;
+        }
+        if let Some(trial) = &mut self.trial {
+            trial.keep(&message);
+            self.shared.desk().tape = SendTape::Record(Recording::default());
+        }
+        let fault = match message {
+            Message::Call(call) => self.call(call, turn).await,
+            Message::Cast { message } => self.cast(message).await,
+            Message::Fact(fact) => self.fact(fact).await,
+        };
+        self.after_message(fault).await;
+    }
+
+    pub(super) async fn call(&mut self, call: Call, turn: Turn) -> Option<ExitReason> {
+        let Some(Live::Worker(instance)) = &mut self.live else {
+            call.reply.answer(Err(CallError::Rejected("it is a command: it takes no messages".to_string())));
+            return None;
+        };
+        {
+            let mut desk = self.shared.desk();
+            if !desk.room_for_call() {
+                drop(desk);
+                call.reply.answer(Err(CallError::Overloaded));
+                return None;
+            }
+            // One that is handled again may call others as long as any message may.
+            desk.deadline = (turn == Turn::First).then_some(call.deadline);
+            desk.open_call(&call);
+        }
+        let result = tokio::select! {
+            biased;
+            result = instance.handle_call(call.id, &call.request) => result.map_err(Some),
+            () = self.shared.kill.notified() => Err(None),
+        };
+        let close = || self.shared.desk().close_call(call.id);
+        match result {
+            Ok(Answer::Later) => None,
+            Ok(Answer::Now(reply)) => {
+                close();
+                call.reply.answer(Ok(reply));
+                None
+            }
+            Err(Some(Fault::Refused(why))) => {
+                close();
+                self.shared.counters.rejected.fetch_add(1, Relaxed);
+                call.reply.answer(Err(CallError::Rejected(why)));
+                None
+            }
+            Err(dead) => {
+                close();
+                let reason = exit_reason(dead);
+                // On trial the message is kept: the old revision will answer it.
+                if self.trial.is_none() {
+                    call.reply.answer(Err(CallError::Down(reason.clone())));
+                }
+                Some(reason)
+            }
+        }
+    }
+
+    pub(super) async fn cast(&mut self, message: Payload) -> Option<ExitReason> {
+        let mut batch = vec![message];
+        if self.batches() {
+            let room = std::cell::Cell::new(self.settings.limits.payload.saturating_sub(batch[0].len() as u64));
+            let more = self.shared.mailbox.take_while(BATCH_MAX - 1, |next| {
+                let fits = matches!(next, Message::Cast { .. }) && next.bytes() as u64 <= room.get();
+                room.set(room.get().saturating_sub(next.bytes() as u64));
+                fits
+            });
+            for next in more {
+                if let Message::Cast { message } = next {
+                    batch.push(message);
+                }
+            }
+        }
+        self.one_by_one = self.one_by_one.saturating_sub(1);
+        let Some(Live::Worker(instance)) = &mut self.live else {
+            self.dead_letter("cast", batch[0].len(), "it is a command: it takes no messages");
+            return None;
+        };
+        let single = batch.len() == 1;
+        let handled = async {
+            if single {
+                instance.handle_cast(&batch[0]).await.map(|()| Vec::new())
+            } else {
+                instance.handle_casts(&batch).await
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            result = handled => result.map_err(Some),
+            () = self.shared.kill.notified() => Err(None),
+        };
+        self.shared.counters.handled.fetch_add(batch.len() as u64 - 1, Relaxed);
+        match result {
+            Ok(failed) => {
+                for (_, error) in failed {
+                    self.failed("cast", error);
+                }
+                None
+            }
+            Err(Some(Fault::Refused(error))) => {
+                self.failed("cast", error);
+                None
+            }
+            Err(dead) => {
+                let reason = exit_reason(dead);
+                if self.trial.is_none() {
+                    if single {
+                        self.dead_letter("cast", batch[0].len(), &format!("it ended the worker: {reason}"));
+                    } else {
+                        // Only the one at fault is to be charged: the next incarnation gets them singly.
+                        self.one_by_one = batch.len();
+                        let again = batch.into_iter().map(|message| Message::Cast { message });
+                        self.replay.extend(again.map(|message| Kept { message, sent: Vec::new() }));
+                    }
+                }
+                Some(reason)
+            }
+        }
+    }
+
+    /// Whether casts may be handed over together. Not on trial, where each message is kept with
+    /// what was sent for it.
+    pub(super) fn batches(&self) -> bool {
+        self.component.exports().batch && self.trial.is_none() && self.one_by_one == 0 && self.replay.is_empty()
+    }
+
+    pub(super) async fn fact(&mut self, fact: Fact) -> Option<ExitReason> {
+        let sort = if matches!(fact, Fact::Timer(..)) { "timer" } else { "down" };
+        if let Fact::Down(monitor, ..) = &fact {
+            self.shared.desk().demonitor(*monitor);
+        }
+        let Some(Live::Worker(instance)) = &mut self.live else { return None };
+        let result = tokio::select! {
+            biased;
+            result = instance.handle_info(&fact) => result.map_err(Some),
+            () = self.shared.kill.notified() => Err(None),
+        };
+        match result {
+            Ok(()) => None,
+            Err(Some(Fault::Refused(error))) => {
+                self.failed(sort, error);
+                None
+            }
+            Err(dead) => {
+                let reason = exit_reason(dead);
+                if self.trial.is_none() {
+                    self.dead_letter(sort, 0, &format!("it ended the worker: {reason}"));
+                }
+                Some(reason)
+            }
+        }
+    }
+
+    /// What follows every message: count, keep what was sent, look whether the instance ended, asked
+    /// to stop, or is due for a snapshot.
+    pub(super) async fn after_message(&mut self, fault: Option<ExitReason>) {
+        self.shared.counters.handled.fetch_add(1, Relaxed);
+        self.unsaved += 1;
+        let (tape, stop) = {
+            let mut desk = self.shared.desk();
+            desk.deadline = None;
+            (std::mem::take(&mut desk.tape), desk.stop.take())
+        };
+        if let Some(trial) = &mut self.trial {
+            if let SendTape::Record(sent) = tape {
+                trial.sent(sent);
+            }
+            if fault.is_none() {
+                trial.handled();
+            }
+        }
+        if let Some(reason) = fault {
+            return self.ended(reason).await;
+        }
+        if let Some(Live::Worker(instance)) = &self.live {
+            self.shared.counters.memory.store(instance.memory(), Relaxed);
+        }
+        if let Some(reason) = stop {
+            return self.stopped_itself(reason).await;
+        }
+        self.save_if_due(false).await;
+    }
+
+    pub(super) fn failed(&self, sort: &'static str, error: String) {
+        self.shared.counters.rejected.fetch_add(1, Relaxed);
+        self.services.recorder.emit(Event::MessageFailed { worker: self.shared.name().clone(), sort, error });
+    }
+
+    pub(super) fn dead_letter(&self, sort: &'static str, bytes: usize, reason: &str) {
+        let worker = self.shared.name().clone();
+        self.services.recorder.emit(Event::DeadLetter { worker, sort, bytes, reason: reason.to_string() });
+    }
+}
+
+/// `None` stands for a kill.
+pub(super) fn exit_reason(dead: Option<Fault>) -> ExitReason {
+    match dead {
+        None => ExitReason::Killed,
+        Some(Fault::Dead(failure)) => ExitReason::Failed(failure),
+        Some(Fault::Refused(why)) => ExitReason::Failed(Failure::Own(why)),
+    }
+}
