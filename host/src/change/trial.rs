@@ -11,7 +11,7 @@ use crate::base::{ComponentHash, ExitReason, Snapshot, Tick};
 use crate::record::{Action, By, Change, Event, RevisionRecord};
 use crate::runtime::Shared;
 use crate::runtime::spec::WorkerSettings;
-use crate::runtime::worker::{NoState, System, TrialEvent};
+use crate::runtime::worker::{Blame, NoState, System, TrialEvent};
 use crate::sandbox::Health;
 
 /// How a probation ended.
@@ -50,17 +50,25 @@ impl Trial {
             return;
         }
         let mut health_at = self.changes.services.clock.now().after(self.settings.upgrade.health_interval);
+        // Whoever gave an order hears what came of it, even where something else came first.
+        let mut asked = Vec::new();
         loop {
             let Some(sign) = self.next(&mut health_at).await else { continue };
+            asked.extend(sign.asked);
             let outcome = match verdict(&sign.seen) {
                 Verdict::GoOn => continue,
                 Verdict::Commit { why } => self.commit(why, sign.stopped).await,
-                Verdict::RollBack { why } => self.roll_back(why).await,
+                Verdict::RollBack { why } => {
+                    // A guest's own faults are failures; it is only ever killed by others.
+                    let killed = sign.seen == Seen::Failed(ExitReason::Killed);
+                    let blame = if killed { Blame::Nobody } else { Blame::Component };
+                    self.roll_back(why, blame).await
+                }
             };
             let Some(outcome) = outcome else { continue };
             // The claim goes first: whoever hears of the outcome may begin the next change.
             drop(self.claim);
-            for tell in [sign.asked, self.tell.take()].into_iter().flatten() {
+            for tell in asked.into_iter().chain(self.tell.take()) {
                 let _ = tell.send(outcome.clone());
             }
             return;
@@ -75,7 +83,7 @@ impl Trial {
             self.changes.entry(&name, Action::UpgradeSwitched, Some(self.record.component), self.record.by, detail);
         let changes = vec![Change::PutRevision(name, self.record.clone()), entry];
         let Err(error) = self.changes.services.database.commit(changes).await else { return true };
-        let outcome = self.roll_back(format!("the switch could not be written down: {error}")).await;
+        let outcome = self.roll_back(format!("the switch could not be written down: {error}"), Blame::Nobody).await;
         if let (Some(outcome), Some(tell)) = (outcome, self.tell.take()) {
             let _ = tell.send(outcome);
         }
@@ -112,7 +120,7 @@ impl Trial {
 
     async fn health(&mut self) -> Option<Sign> {
         // `None`, or an error: the instance ended over it, and its event follows.
-        let health = self.worker.ask(|done| System::Health { done }).await.ok().flatten()?;
+        let health = self.worker.ask_as_owner(|done| System::Health { done }).await.ok().flatten()?;
         let changed = self.health.replace(health.clone()).as_ref() != Some(&health);
         if let Health::Degraded(why) = &health
             && changed
@@ -129,17 +137,21 @@ impl Trial {
     async fn commit(&mut self, why: String, stopped: Option<Option<Snapshot>>) -> Option<Outcome> {
         let state = match &stopped {
             Some(state) => state.clone(),
-            None if self.worker.is_durable() => match self.worker.ask(|done| System::Save { done }).await {
+            None if self.worker.is_durable() => match self.worker.ask_as_owner(|done| System::Save { done }).await {
                 Ok(Ok(snapshot)) => Some(snapshot),
                 // It ended over it, and its event follows.
                 Ok(Err(NoState::Died(_) | NoState::Nothing)) => return None,
                 // Without its state it cannot be kept.
-                Ok(Err(error)) => return self.roll_back(format!("it could not be committed: {error}")).await,
-                Err(error) => return self.roll_back(format!("it could not be committed: {error}")).await,
+                Ok(Err(error)) => {
+                    return self.roll_back(format!("it could not be committed: {error}"), Blame::Component).await;
+                }
+                Err(error) => {
+                    return self.roll_back(format!("it could not be committed: {error}"), Blame::Nobody).await;
+                }
             },
             None => {
                 // A message boundary: what has failed by then is known.
-                let _ = self.worker.ask(|done| System::Health { done }).await;
+                let _ = self.worker.ask_as_owner(|done| System::Health { done }).await;
                 None
             }
         };
@@ -151,17 +163,19 @@ impl Trial {
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = written {
-            return self.roll_back(format!("the decision to commit could not be written down: {error}")).await;
+            return self
+                .roll_back(format!("the decision to commit could not be written down: {error}"), Blame::Nobody)
+                .await;
         }
         // If it stopped or failed this moment, the decision stands all the same: the worker sees to
         // it. An error means that its task is gone.
-        let _ = self.worker.ask(|done| System::Settle { state, done }).await;
+        let _ = self.worker.ask_as_owner(|done| System::Settle { state, done }).await;
         let (worker, revision) = (self.claim.worker.clone(), self.record.number);
         self.changes.services.recorder.emit(Event::UpgradeCommitted { worker, revision, why: why.clone() });
         Some(Outcome::Committed { why })
     }
 
-    async fn roll_back(&mut self, why: String) -> Option<Outcome> {
+    async fn roll_back(&mut self, why: String, blame: Blame) -> Option<Outcome> {
         let name = self.claim.worker.clone();
         let database = &self.changes.services.database;
         let (hash, number) = (self.record.component, self.record.number);
@@ -169,13 +183,16 @@ impl Trial {
         let detail = format!("revision {number}: {why}");
         let intent = self.changes.entry(&name, Action::RollbackStarted, Some(hash), by, detail.clone());
         // Remembered with the intent: should this revision take the host down, it is not tried again.
-        let rejection = self.changes.rejection(&name, hash, format!("rolled back: {why}"));
-        if let Err(error) = database.commit(vec![intent, rejection]).await {
+        let mut changes = vec![intent];
+        if blame == Blame::Component {
+            changes.push(self.changes.rejection(&name, hash, format!("rolled back: {why}")));
+        }
+        if let Err(error) = database.commit(changes).await {
             self.database_failed("write that a rollback began", error.to_string());
         }
         let how = self.settings.upgrade.on_rollback;
         // An error means that the worker has left the tree: there is nothing to put back.
-        let reverted = self.worker.ask(|done| System::Revert { how, done }).await;
+        let reverted = self.worker.ask_as_owner(|done| System::Revert { how, done }).await;
         let replayed = reverted.ok().and_then(Result::ok).map_or(0, |reverted| reverted.replayed);
         let record =
             RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };

@@ -1,7 +1,6 @@
 //! Which workers have a change under way: at most one each.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ pub struct Changes {
     under_way: Arc<Mutex<HashMap<Name, UnderWay>>>,
     count: watch::Sender<usize>,
     pub(super) compiling: Arc<Semaphore>,
-    stopping: Arc<AtomicBool>,
+    stopping: watch::Sender<bool>,
 }
 
 struct UnderWay {
@@ -67,7 +66,7 @@ impl Changes {
             under_way: Arc::default(),
             count: watch::Sender::new(0),
             compiling: Arc::new(Semaphore::new(1)),
-            stopping: Arc::default(),
+            stopping: watch::Sender::new(false),
         }
     }
 
@@ -84,11 +83,17 @@ impl Changes {
 
     /// From now on no change begins, and one that has not switched yet is called off.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stopping.send_replace(true);
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        *self.stopping.borrow()
+    }
+
+    /// Resolves when the host stops.
+    pub(super) async fn stopped(&self) {
+        // An error would mean that `self.stopping` is gone, which `self` keeps.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
     /// Ends this worker's probation now, one way or the other.

@@ -135,7 +135,10 @@ impl Changes {
         if hash == status.component {
             return Err(ChangeError::SameComponent { worker: name, component: hash });
         }
-        let (component, bytes) = self.load(bytes).await?;
+        let (component, bytes) = tokio::select! {
+            loaded = self.load(bytes) => loaded?,
+            () = self.stopped() => return Err(ChangeError::Stopping),
+        };
         let settings = worker.settings();
         fits(&component, &settings).await?;
         let missing = status.exports.missing_in(component.exports());
@@ -308,7 +311,7 @@ impl Changes {
         };
         if let Err(error) = written {
             // It has not started since: what it was is put back.
-            let _ = verified.worker.ask(|done| System::Adopt { from: state, to: old, done }).await;
+            let _ = verified.worker.ask_as_owner(|done| System::Adopt { from: state, to: old, done }).await;
             return Err(self.call_off(&verified, revision, "quiesced", error.to_string(), Blame::Nobody).await);
         }
         let why = "it did not run".to_string();

@@ -167,13 +167,18 @@ impl Host {
                 keeper.abort();
             }
         }
-        self.changes.stop();
-        self.tree.ask_to_stop().await;
         self.finish().await;
     }
 
-    /// The rest of a stop that has begun.
+    /// The rest of a stop, from wherever one that was dropped had come to.
     pub async fn finish(&self) {
+        self.stopping.send_replace(true);
+        if let Some(keeper) = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            keeper.abort();
+        }
+        self.changes.stop();
+        // A root that has stopped already says so again.
+        self.tree.ask_to_stop().await;
         self.tree.stopped().await;
         self.changes.all_ended().await;
         // What still waits is answered, or becomes a dead letter in the record.

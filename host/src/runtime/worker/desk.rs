@@ -47,6 +47,11 @@ struct Open {
 }
 
 impl Holdings {
+    /// A snapshot was taken: the state knows of the calls that are open.
+    pub fn saved(&mut self) {
+        self.open.values_mut().for_each(|open| open.saved = true);
+    }
+
     /// Whether a fact is about something that was held at the mark. One of a later timer or monitor
     /// belongs to what is rolled back: the old revision sets its own when it handles the cause again.
     pub fn knows(&self, message: &Message) -> bool {
@@ -145,7 +150,15 @@ impl SendTape {
         recording.bytes -= last.bytes();
         if !matches!(outcome, Err(error) if was_not_sent(error)) {
             let result = SentResult::Call(outcome.clone());
+            let before = last.clone();
             self.record(|| Sent { result, ..last });
+            // Too large to keep with its reply: that it was sent is kept all the same.
+            if let SendTape::Record(recording) = self
+                && recording.overflowed
+            {
+                recording.bytes += before.bytes();
+                recording.sent.push(before);
+            }
         }
     }
 
@@ -243,7 +256,7 @@ impl Desk {
 
     /// A snapshot was taken: the state knows of the calls that are open now.
     pub fn saved(&mut self) {
-        self.holdings.open.values_mut().for_each(|open| open.saved = true);
+        self.holdings.saved();
     }
 
     /// Ids begin where no earlier run of the host can have been: a worker may keep them in its state.

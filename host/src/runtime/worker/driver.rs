@@ -141,6 +141,14 @@ impl Driver {
 
     /// Handles a message that was handed back.
     pub async fn again(&mut self, kept: Kept) {
+        // The last one may be what ended the new revision: what came before it is saved first.
+        if self.replay.is_empty() && self.is_dirty() && self.saves() {
+            self.save_if_due(true).await;
+            if self.live.is_none() {
+                self.replay.push_front(kept);
+                return;
+            }
+        }
         self.shared.desk().tape = SendTape::Replay(kept.sent.into());
         self.message(kept.message, Turn::Again).await;
         // What was handed back is in the state again: a crash must not lose it once more.

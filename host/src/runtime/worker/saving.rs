@@ -113,7 +113,13 @@ impl Driver {
         self.saved = Some(snapshot);
         self.shared.desk().saved();
         self.unsaved = 0;
-        if let Err(error) = self.services.database.commit(vec![change]).await {
+        if let Some(writing) = self.writing.take() {
+            // Its verdict must not come after ours.
+            let _ = writing.await;
+        }
+        let written = self.services.database.commit(vec![change]).await;
+        self.unwritten.store(written.is_err(), Relaxed);
+        if let Err(error) = written {
             self.snapshot_failed(error.to_string());
         }
     }

@@ -155,6 +155,14 @@ impl Shared {
         answer.await.map_err(|_| AskError::Gone)
     }
 
+    /// Asks as the one owner of a change under way, which must not be refused by what operators sent:
+    /// it has one message under way at a time.
+    pub async fn ask_as_owner<T>(&self, message: impl FnOnce(Done<T>) -> System) -> Result<T, AskError> {
+        let (done, answer) = oneshot::channel();
+        self.mailbox.push_supervision(message(done));
+        answer.await.map_err(|_| AskError::Gone)
+    }
+
     /// Whether it runs, or is about to.
     pub fn lives(&self) -> bool {
         !matches!(self.lock_status().standing, Standing::Down | Standing::Isolated(_))

@@ -53,6 +53,10 @@ impl Driver {
                 return;
             }
         };
+        let mut mark = mark;
+        if before.is_some() {
+            mark.saved();
+        }
         let old = match self.live.replace(live) {
             Some(Live::Worker(instance)) => Some(*instance),
             Some(Live::Command(running)) => {
@@ -153,6 +157,10 @@ impl Driver {
         {
             self.keep_durably(newer).await;
         }
+        if self.saved.is_some() {
+            // The state knows of the calls that are open.
+            self.shared.desk().saved();
+        }
         self.finish_stop(stop.end, stop.asked).await;
         Ok(())
     }
@@ -214,7 +222,8 @@ impl Driver {
         // What an earlier rollback or a batch left comes after it.
         kept.append(&mut self.replay);
         self.replay = kept;
-        if let Some(stop) = self.pending_stop.take() {
+        // The old revision never asked to stop: only what the supervisor asked for still holds.
+        if let Some(stop) = self.pending_stop.take().filter(|stop| stop.asked == Asked::Yes) {
             self.finish_stop(stop.end, stop.asked).await;
             return Reverted { replayed };
         }
