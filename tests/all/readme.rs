@@ -13,7 +13,8 @@ use paguro_tests::{World, call, guest, root, standing, until};
 const LANGUAGES: [&str; 4] = ["c", "js", "py", "rs"];
 
 /// What a block of shell commands in the README may start with.
-const PROGRAMS: [&str; 10] = ["cargo", "cd", "cp", "curl", "export", "mkdir", "node", "npm", "paguro", "python3"];
+const PROGRAMS: [&str; 11] =
+    ["cargo", "cd", "cp", "curl", "export", "mkdir", "node", "npm", "paguro", "sleep", "python3"];
 
 fn readme() -> String {
     fs::read_to_string(root().join("README.md")).expect("the README is text")

@@ -28,7 +28,9 @@ impl Worker for HostCalls {
     type Cast = Request;
 
     fn init(context: &Context) -> Result<Self, String> {
-        Ok(HostCalls { name: context.name.clone() })
+        Ok(HostCalls {
+            name: context.name.clone(),
+        })
     }
 
     fn call(&mut self, _: CallId, request: Request) -> Result<Answer<String>, String> {
@@ -40,7 +42,9 @@ impl Worker for HostCalls {
         let large = vec![b'x'; 1_000_000];
         match request {
             Request::Ping => Ok(()),
-            Request::Myself => cast_raw(&self.name, b"myself").map_err(|error| format!("{error:?}")),
+            Request::Myself => {
+                cast_raw(&self.name, b"myself").map_err(|error| format!("{error:?}"))
+            }
             Request::Spin => loop {
                 let _ = cast_raw("nobody", &large);
             },

@@ -26,8 +26,11 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     let word = match (misfit.classify(), serde_json::from_slice::<Value>(body)) {
         (_, Ok(Value::String(word))) => word,
         (Category::Data, Ok(_)) => return Err(format!("the message does not fit: {misfit}")),
+        // `echo get | paguro call NAME -` ends in a line feed that is not meant.
         _ => String::from_utf8(body.to_vec())
-            .map_err(|_| "the message is neither JSON nor text".to_owned())?,
+            .map_err(|_| "the message is neither JSON nor text".to_owned())?
+            .trim()
+            .to_owned(),
     };
     read_word(word)
 }
@@ -65,6 +68,7 @@ mod tests {
             ("get", Ok(Request::Get)),
             ("\"get\"", Ok(Request::Get)),
             ("add", Ok(Request::Add(None))),
+            ("add\n", Ok(Request::Add(None))),
             ("\"add\"", Ok(Request::Add(None))),
             ("{\"add\":3}", Ok(Request::Add(Some(3)))),
         ] {

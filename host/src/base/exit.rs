@@ -100,10 +100,9 @@ impl fmt::Display for ExitReason {
 
 /// Whether a function belongs to a language's runtime: what it does when a guest gives up.
 fn is_runtime(frame: &str) -> bool {
-    const RUNTIMES: [&str; 10] =
-        ["std::", "core::", "alloc::", "<core::", "<std::", "<alloc::", "rust_", "__rust", "abort", "function "];
-    let frame = frame.split_once("wasm!").map_or(frame, |(_, name)| name);
-    RUNTIMES.iter().any(|prefix| frame.starts_with(prefix)) || frame.contains("panic")
+    const RUNTIMES: [&str; 6] = ["std::", "core::", "alloc::", "rust_", "__rust", "abort"];
+    let frame = frame.trim_start_matches(['<', '&', '_']);
+    RUNTIMES.iter().any(|prefix| frame.starts_with(prefix)) || frame.contains("panic") || frame.starts_with("function ")
 }
 
 impl fmt::Display for Failure {

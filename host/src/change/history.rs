@@ -22,7 +22,10 @@ pub fn rollback_target(
         return Ok(found);
     }
     let served = |verdict: &Verdict| matches!(verdict, Verdict::Committed | Verdict::Superseded);
-    let mut before = revisions.iter().rev();
+    // Before the first time that the current component was there: what was rolled away from is not
+    // what one rolls back to.
+    let first = revisions.iter().find(|revision| revision.component == current).map(|revision| revision.number);
+    let mut before = revisions.iter().rev().filter(|revision| first.is_none_or(|first| revision.number < first));
     before
         .find(|revision| served(&revision.verdict) && revision.component != current)
         .cloned()
@@ -66,6 +69,18 @@ mod tests {
         assert_eq!(target(&revisions, "d", Some(2)), Ok(2));
         assert!(target(&revisions, "d", Some(4)).is_err());
         assert!(target(&revisions, "d", Some(9)).unwrap_err().contains("no revision 9"));
+    }
+
+    #[test]
+    fn rolling_back_twice_goes_further_back_and_not_forth() {
+        let mut revisions = vec![
+            revision(1, "a", Verdict::Superseded),
+            revision(2, "b", Verdict::Superseded),
+            revision(3, "c", Verdict::Superseded),
+        ];
+        assert_eq!(target(&revisions, "c", None), Ok(2));
+        revisions.push(revision(4, "b", Verdict::Committed));
+        assert_eq!(target(&revisions, "b", None), Ok(1));
     }
 
     #[test]

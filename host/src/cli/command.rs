@@ -27,8 +27,8 @@ called off or rolled back. Data goes to standard output, everything else to stan
 Examples:
   paguro up                                 run the host on ./workers
   cp counter.wasm workers/                  a worker starts
-  paguro call counter increment             ask it
-  paguro upgrade counter counter_v2.wasm    change it while it runs
+  paguro call counter add                   ask it
+  paguro upgrade counter counter-v2.wasm    change it while it runs
   paguro rollback counter                   and back"
 )]
 pub struct Cli {

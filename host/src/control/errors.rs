@@ -27,6 +27,12 @@ impl From<&RequestError> for ErrorInfo {
                 info("not-found", message, cause, "`paguro ps` lists what there is")
             }
             RequestError::Call { worker, error } => call_error(worker.as_str(), error),
+            RequestError::Isolated { worker, why } => info(
+                "down",
+                message,
+                why.clone(),
+                &format!("`paguro logs {worker}` tells more; `paguro start {worker}` or a new file starts it"),
+            ),
             RequestError::Change(error) => change_error(error),
             RequestError::NoState { worker, why } => info(
                 "no-state",
@@ -128,7 +134,7 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             "called-off",
             message,
             cause,
-            &format!("`paguro upgrade {worker} FILE --dry-run` tries again with nothing at stake"),
+            &format!("`paguro logs {worker}` and `paguro history {worker}` tell more"),
         ),
         ChangeError::Stopping => info("stopping", message, cause, "start the host again: `paguro up`"),
         ChangeError::NotInProbation(worker) => {

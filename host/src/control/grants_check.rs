@@ -13,6 +13,9 @@ pub(super) fn refused(grants: &Grants, tree: &Path, state: &Path) -> Option<(Str
 fn refusal(grant: &DirectoryGrant, tree: &Path, state: &Path) -> Option<(String, &'static str)> {
     let host = real(&grant.host);
     let shown = grant.host.display();
+    if !grant.host.is_dir() {
+        return Some((format!("there is no directory {shown} to grant"), "make it, or name another"));
+    }
     if meet(&host, &real(state)) {
         let why = format!("the directory {shown} cannot be granted: the host keeps its own state there");
         return Some((why, "grant a directory outside the tree of workers"));
@@ -86,6 +89,7 @@ mod tests {
             ("workers/data", Access::Read, false),
             ("workers/data", Access::ReadWrite, true),
             ("workers/not-there-yet", Access::ReadWrite, true),
+            ("not-there", Access::Read, true),
             ("outside/../workers/data", Access::ReadWrite, true),
             ("workers/.paguro/cache", Access::Read, true),
             ("link", Access::Read, true),

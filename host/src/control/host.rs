@@ -66,6 +66,8 @@ pub enum RequestError {
     NoWorker { name: String, nearest: Vec<String>, problem: Option<String> },
     #[error("{worker:?} did not answer")]
     Call { worker: Name, error: CallError },
+    #[error("{worker:?} is isolated: it failed too often")]
+    Isolated { worker: Name, why: String },
     #[error(transparent)]
     Change(#[from] ChangeError),
     #[error("{worker:?} has no state to show")]
@@ -236,14 +238,14 @@ impl Host {
     pub async fn call(&self, name: &str, request: Payload, time: Duration) -> Result<Payload, RequestError> {
         let worker = self.worker(name)?;
         let reply: Reply = self.services.call(&worker, request, time).await;
-        reply.map_err(|error| RequestError::Call { worker: worker.name().clone(), error })
+        reply.map_err(|error| call_error(&worker, error))
     }
 
     /// `Ok` means that the message is in the mailbox.
     pub fn cast(&self, name: &str, message: Payload) -> Result<(), RequestError> {
         let worker = self.worker(name)?;
         let cast = self.services.cast(&worker, message);
-        cast.map_err(|error| RequestError::Call { worker: worker.name().clone(), error })
+        cast.map_err(|error| call_error(&worker, error))
     }
 
     /// Returns when the new revision serves.
@@ -399,6 +401,15 @@ impl Host {
                 Err(RequestError::NotStarted { worker: child.clone(), why })
             }
         }
+    }
+}
+
+/// A worker that does not run at all is told apart from one that ended over this call.
+fn call_error(worker: &Shared, error: CallError) -> RequestError {
+    let name = worker.name().clone();
+    match (&error, worker.status().standing) {
+        (CallError::Down(_), Standing::Isolated(why)) => RequestError::Isolated { worker: name, why },
+        _ => RequestError::Call { worker: name, error },
     }
 }
 

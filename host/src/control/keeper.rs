@@ -13,7 +13,7 @@ use super::directory::{
 };
 use super::grants_check;
 use super::settings::one_line;
-use crate::base::{ComponentHash, Name, Tick};
+use crate::base::{ComponentHash, ExitReason, Name, Tick};
 use crate::change::{self, ChangeError, Changes, UpgradeRequest};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry, RejectedRecord, Why, WorkerRecord};
 use crate::runtime::spec::{SettingsChange, SupervisorSettings, WorkerSettings};
@@ -37,6 +37,8 @@ pub(super) struct Keeper {
     reported: BTreeSet<Problem>,
     /// Grants that were refused, and why.
     bad_grants: BTreeMap<Name, String>,
+    /// Whose component is being compiled.
+    loading: Option<Name>,
     /// Files that could not be deployed, until they change.
     refused: BTreeMap<Name, (ComponentHash, WorkerSettings, String)>,
     /// Tries of one file, and when the next one may be.
@@ -62,6 +64,7 @@ impl Keeper {
             problems: Problems::default(),
             reported: BTreeSet::new(),
             bad_grants: BTreeMap::new(),
+            loading: None,
             refused: BTreeMap::new(),
             tries: BTreeMap::new(),
         }
@@ -157,7 +160,10 @@ impl Keeper {
             self.reported.iter().map(|problem| (one_line(&problem.path.to_string_lossy()), problem.message.clone()));
         let refused = self.refused.iter().map(|(name, (.., why))| (format!("{name}.wasm"), why.clone()));
         let grants = self.bad_grants.iter().map(|(name, why)| (format!("{name}.toml"), why.clone()));
-        let all = looked.chain(refused).chain(grants).collect();
+        let loading = self.loading.iter().map(|name| {
+            (format!("{name}.wasm"), "it is being read, checked and compiled; try again in a moment".to_string())
+        });
+        let all = loading.chain(looked).chain(refused).chain(grants).collect();
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
@@ -212,6 +218,8 @@ impl Keeper {
         };
         let bytes = std::fs::metadata(path).map(|file| file.len()).unwrap_or_default();
         self.services.recorder.emit(Event::WorkerLoading { worker: name.clone(), bytes });
+        self.loading = Some(name.clone());
+        self.publish();
         let launch = match known {
             Some(record) => change::resume(&self.changes, &record, settings).await,
             None => match read_component(path) {
@@ -220,6 +228,8 @@ impl Keeper {
                 Err(problem) => return self.emit_problem(&problem),
             },
         };
+        self.loading = None;
+        self.publish();
         match launch {
             Ok(launch) => {
                 self.refused.remove(&name);
@@ -273,7 +283,11 @@ impl Keeper {
         if let Err(error) = self.services.database.commit(vec![entry]).await {
             self.database_failed("write that settings changed", error.to_string());
         }
-        let restart = !change.restart.is_empty() && worker.lives();
+        let status = worker.status();
+        // One that failed may be well with its new settings; one that was stopped stays so.
+        let failed = matches!(status.standing, Standing::Down | Standing::Isolated(_))
+            && matches!(status.last_exit, Some(ExitReason::Failed(_)));
+        let restart = (!change.restart.is_empty() && worker.lives()) || failed;
         let (in_place, restarted) = (change.in_place, change.restart);
         self.services.recorder.emit(Event::SettingsChanged { name: name.clone(), in_place, restarted });
         if restart {

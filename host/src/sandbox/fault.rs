@@ -77,15 +77,18 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
             let symbol = frame.symbols().iter().find_map(|symbol| symbol.name());
             let name = symbol.or(frame.func_name()).map(str::to_string);
             let name = name.unwrap_or_else(|| format!("function {}", frame.func_index()));
-            without_hash(cut(&name))
+            cut(&readable(&name)).to_string()
         })
         .collect()
 }
 
-/// Rust's names end in a hash that says nothing to a reader.
-fn without_hash(name: &str) -> String {
+/// A name as its author wrote it: without mangling, and without the hash, which tells a reader
+/// nothing.
+fn readable(name: &str) -> String {
+    let name = name.strip_prefix("wasm!").unwrap_or(name);
+    let name = format!("{:#}", rustc_demangle::demangle(name));
     match name.rsplit_once("::h") {
         Some((rest, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => rest.to_string(),
-        _ => name.to_string(),
+        _ => name,
     }
 }

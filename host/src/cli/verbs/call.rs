@@ -16,7 +16,7 @@ The reply's bytes go to standard output as they are. Text without a newline at i
 A body that starts with `@` or `-` goes through standard input.
 
 Examples:
-  paguro call counter increment
+  paguro call counter add
   paguro call orders @order.json --timeout 2s
   echo '{\"id\": 7}' | paguro call orders -")]
 pub struct CallArgs {

@@ -21,7 +21,7 @@ does not fit.
 
 Examples:
   paguro check counter.wasm
-  paguro check counter_v2.wasm --against counter")]
+  paguro check counter-v2.wasm --against counter")]
 pub struct CheckArgs {
     /// The component, or `-` for standard input
     file: PathBuf,

@@ -20,9 +20,9 @@ the new revision serves; with --wait it returns with probation's verdict. It end
 upgrade was called off or rolled back.
 
 Examples:
-  paguro upgrade counter counter_v2.wasm --dry-run
-  paguro upgrade counter counter_v2.wasm --probation 2m
-  paguro upgrade counter counter_v2.wasm --wait && echo kept")]
+  paguro upgrade counter counter-v2.wasm --dry-run
+  paguro upgrade counter counter-v2.wasm --probation 2m
+  paguro upgrade counter counter-v2.wasm --wait && echo kept")]
 pub struct UpgradeArgs {
     /// The worker, such as `billing/invoices`
     name: Name,
