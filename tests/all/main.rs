@@ -10,3 +10,4 @@ mod messages;
 mod program;
 mod readme;
 mod upgrades;
+mod workers;
