@@ -100,7 +100,7 @@ impl fmt::Display for ExitReason {
 
 /// Whether a function belongs to a language's runtime: what it does when a guest gives up.
 fn is_runtime(frame: &str) -> bool {
-    const RUNTIMES: [&str; 6] = ["std::", "core::", "alloc::", "rust_", "__rust", "abort"];
+    const RUNTIMES: [&str; 6] = ["std::", "core::", "alloc::", "rust_", "rustc::", "abort"];
     let frame = frame.trim_start_matches(['<', '&', '_']);
     RUNTIMES.iter().any(|prefix| frame.starts_with(prefix)) || frame.contains("panic") || frame.starts_with("function ")
 }
@@ -141,5 +141,21 @@ impl fmt::Display for Limit {
             Limit::Facts(count) => write!(f, "limit: facts, {count} wait in the mailbox"),
             Limit::HostCopies(bytes) => write!(f, "limit: {} copied out of the guest in one call", size(bytes)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trap_names_the_first_function_that_is_the_authors() {
+        let frames =
+            ["abort", "__rustc::__rust_abort", "std::process::abort", "core::panicking::panic_fmt", "shop::pay"];
+        let backtrace = frames.map(str::to_string).to_vec();
+        let failure = Failure::Trap { message: "unreachable".to_string(), backtrace };
+        assert_eq!(failure.to_string(), "trap: unreachable, in shop::pay");
+        let bare = Failure::Trap { message: "unreachable".to_string(), backtrace: vec!["function 7".to_string()] };
+        assert_eq!(bare.to_string(), "trap: unreachable");
     }
 }
