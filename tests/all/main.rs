@@ -6,6 +6,7 @@ mod disk;
 mod faults;
 mod first_light;
 mod layers;
+mod listener;
 mod messages;
 mod program;
 mod readme;

@@ -82,7 +82,7 @@ async fn every_tenth_upgrade_going_bad_loses_nothing_either() {
     let mut world = World::new();
     world.put("counter", "counter-v2");
     let host = world.up().await;
-    let (v2, v3, bad) = (guest("counter-v2"), guest("counter-v1"), guest("fault-third"));
+    let (v2, v1, bad) = (guest("counter-v2"), guest("counter-v1"), guest("fault-third"));
     let load = Load::on(&host);
     let mut rolled_back = 0;
     for n in 1..=UPGRADES {
@@ -98,7 +98,7 @@ async fn every_tenth_upgrade_going_bad_loses_nothing_either() {
         } else {
             // Two kinds of component in turn, whatever the last one was.
             let current = host.worker("counter").unwrap().status().component;
-            let next = if paguro::base::ComponentHash::of(&v2) == current { &v3 } else { &v2 };
+            let next = if paguro::base::ComponentHash::of(&v2) == current { &v1 } else { &v2 };
             host.upgrade("counter", next.clone(), LONG).await.unwrap();
             host.commit("counter").await.unwrap();
         }

@@ -116,8 +116,8 @@ pub const FIBER_STACK_BYTES: usize = 1 << 20;
 /// Frames of a guest's backtrace that are kept.
 pub const BACKTRACE_FRAMES_MAX: usize = 32;
 
-/// How long `terminate` may take when the child's shutdown is `infinity`, and the time that is
-/// given to it when an instance is replaced.
+/// How long `terminate` may take in a worker that stops itself; one that is stopped has its
+/// shutdown time.
 pub const TERMINATE_TIME: Duration = Duration::from_secs(5);
 
 /// How long a worker may take to reach a message boundary for an upgrade, on top of the deadline
