@@ -123,6 +123,9 @@ impl Host {
         let Some(view) = view else { return Ok(info) };
         info.strategy = match view.settings.strategy {
             Strategy::OneForOne => "one-for-one".to_string(),
+            Strategy::OneForAll => "one-for-all".to_string(),
+            Strategy::RestForOne => "rest-for-one".to_string(),
+            Strategy::SimpleOneForOne => "simple-one-for-one".to_string(),
         };
         info.running = view.running;
         info.intensity = view.settings.intensity;

@@ -27,12 +27,99 @@ pub enum Shutdown {
     Infinity,
 }
 
-/// Which children are restarted when one fails (OTP.md, *Strategies*). The others of OTP's
-/// strategies join this list when `supervision` carries them out; until then settings that name
-/// them are refused.
+/// Which children are restarted when one fails (OTP.md, *Strategies*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
+    /// The one that failed.
     OneForOne,
+    /// All: the others are stopped in reverse order, then all start in order.
+    OneForAll,
+    /// The one that failed and those that start after it.
+    RestForOne,
+    /// One for one, for children by key of one template; none at first. On stop all are told at once.
+    SimpleOneForOne,
+}
+
+/// Whether a supervisor ends when significant children end by themselves (OTP.md, *Significant
+/// children*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoShutdown {
+    /// Refuses significant children.
+    Never,
+    /// With the first.
+    AnySignificant,
+    /// With the last.
+    AllSignificant,
+}
+
+/// How much depends on a child: a preset for what is not written (`Tier::presets` in
+/// `control::settings`), and who waits first in a restart storm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Everything else stands on it. Its restarts never wait for others'.
+    ErrorKernel,
+    Critical,
+    #[default]
+    Normal,
+    /// Nice to have. Its restarts wait first.
+    Peripheral,
+}
+
+/// When callers of a worker that fails are turned away at once, with `circuit-open`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// It opens at this many failed messages within `window`. At least 1.
+    pub failures: u32,
+    pub window: Duration,
+    /// How long it stays open before trial calls are let through.
+    pub recovery: Duration,
+    /// Calls let through at one time on trial; as many have to go well, one after another, before it
+    /// closes. At least 1.
+    pub trials: u32,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> BreakerSettings {
+        BreakerSettings { failures: 5, window: Duration::from_secs(10), recovery: Duration::from_secs(10), trials: 1 }
+    }
+}
+
+/// What follows when *one* child restarts more often than this within the supervisor's `period`, in
+/// place of one more restart. `None`: that step is left out. Where several are reached, the last in
+/// this order holds. The supervisor's own `intensity` stands beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Escalation {
+    /// The child is restarted, and its circuit breaker opens.
+    pub circuit_break: Option<u32>,
+    /// The child is let go of; the others go on.
+    pub isolate: Option<u32>,
+    /// The supervisor gives up, and its parent decides.
+    pub escalate: Option<u32>,
+}
+
+/// What all workers below a supervisor may use together. `None`: no bound of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubtreeBudget {
+    /// Bytes: the sum of the workers' `limits.memory`.
+    pub memory: Option<u64>,
+    /// Fuel per second: the sum of the workers' `limits.cpu`; those that have none share what there is.
+    pub cpu: Option<u64>,
+}
+
+/// A token bucket: `per_second` on average, `burst` at once. Both at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: u32,
+    pub burst: u32,
+}
+
+/// How many messages a worker takes. Beyond: refused with `overloaded`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// From all callers together.
+    pub messages: Option<Rate>,
+    /// From each caller: a worker by its name; all clients outside the tree count as one.
+    pub per_caller: Option<Rate>,
 }
 
 /// What of a worker's state survives a crash and a host restart.
@@ -105,6 +192,16 @@ pub struct WorkerSettings {
     /// Default: permanent; transient for a command, whose aim it is to end.
     pub restart: Option<Restart>,
     pub shutdown: Shutdown,
+    /// Its own end can end its supervisor (`auto-shutdown`). Not for permanent children.
+    pub significant: bool,
+    /// Siblings that are started before it.
+    pub after: Vec<String>,
+    pub tier: Tier,
+    /// `None`: its supervisor's, if that has one, or its tier's.
+    pub circuit_breaker: Option<BreakerSettings>,
+    pub rate: RateLimits,
+    /// How often `health.check` is asked outside of probation, where it is exported.
+    pub health_interval: Duration,
     /// Default: snapshot where the component exports `state`, else none.
     pub durability: Option<Durability>,
     pub snapshot: SnapshotEvery,
@@ -120,6 +217,12 @@ impl Default for WorkerSettings {
         WorkerSettings {
             restart: None,
             shutdown: Shutdown::Time(Duration::from_secs(5)),
+            significant: false,
+            after: Vec::new(),
+            tier: Tier::default(),
+            circuit_breaker: None,
+            rate: RateLimits::default(),
+            health_interval: Duration::from_secs(30),
             durability: None,
             snapshot: SnapshotEvery { messages: 1_000, interval: Duration::from_secs(1) },
             limits: Limits::default(),
@@ -164,9 +267,40 @@ pub struct SupervisorSettings {
     /// It gives up when more than this many restarts happen within `period`.
     pub intensity: u32,
     pub period: Duration,
-    /// Children that start first, in this order; the others follow by name.
+    /// Children that start first, one after another in this order; the others follow.
     pub order: Vec<String>,
+    pub auto_shutdown: AutoShutdown,
+    /// Under simple-one-for-one: the first message to a key starts its child.
+    pub on_demand: bool,
     pub backoff: Backoff,
+    pub escalation: Escalation,
+    /// For children that have none of their own.
+    pub circuit_breaker: Option<BreakerSettings>,
+    pub budget: SubtreeBudget,
+    pub tier: Tier,
+    /// What its parent does about this supervisor.
+    pub child: SupervisorAsChild,
+}
+
+/// A supervisor's own child spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SupervisorAsChild {
+    pub restart: Restart,
+    /// `Infinity`, or a time after which all below it is killed; never `Kill` or zero.
+    pub shutdown: Shutdown,
+    pub significant: bool,
+    pub after: Vec<String>,
+}
+
+impl Default for SupervisorAsChild {
+    fn default() -> SupervisorAsChild {
+        SupervisorAsChild {
+            restart: Restart::Permanent,
+            shutdown: Shutdown::Infinity,
+            significant: false,
+            after: Vec::new(),
+        }
+    }
 }
 
 impl Default for SupervisorSettings {
@@ -176,7 +310,14 @@ impl Default for SupervisorSettings {
             intensity: 1,
             period: Duration::from_secs(5),
             order: Vec::new(),
+            auto_shutdown: AutoShutdown::Never,
+            on_demand: false,
             backoff: Backoff::default(),
+            escalation: Escalation::default(),
+            circuit_breaker: None,
+            budget: SubtreeBudget::default(),
+            tier: Tier::default(),
+            child: SupervisorAsChild::default(),
         }
     }
 }
@@ -200,6 +341,12 @@ impl SettingsChange {
         };
         note("restart", old.restart != new.restart);
         note("shutdown", old.shutdown != new.shutdown);
+        note("significant", old.significant != new.significant);
+        note("after", old.after != new.after);
+        note("tier", old.tier != new.tier);
+        note("circuit-breaker", old.circuit_breaker != new.circuit_breaker);
+        note("rate", old.rate != new.rate);
+        note("health-interval", old.health_interval != new.health_interval);
         note("durability", old.durability != new.durability);
         note("snapshot", old.snapshot != new.snapshot);
         note("limits", old.limits != new.limits);

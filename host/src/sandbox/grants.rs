@@ -14,6 +14,9 @@ pub struct Grants {
     pub arguments: Vec<String>,
     /// Socket addresses (`ip:port`) that the guest may connect to. Names are never resolved.
     pub connect: Vec<std::net::SocketAddr>,
+    /// Whether it may start and stop children of templates that are its siblings or below them
+    /// (`children.start`).
+    pub children: bool,
 }
 
 impl Grants {
@@ -21,7 +24,12 @@ impl Grants {
     /// changed or reached.
     pub fn for_rehearsal(&self) -> Grants {
         let read_only = |grant: &DirectoryGrant| DirectoryGrant { access: Access::Read, ..grant.clone() };
-        Grants { directories: self.directories.iter().map(read_only).collect(), connect: Vec::new(), ..self.clone() }
+        Grants {
+            directories: self.directories.iter().map(read_only).collect(),
+            connect: Vec::new(),
+            children: false,
+            ..self.clone()
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Limits {
     pub table_elements: u64,
     /// Fuel for one message: about one unit for each WebAssembly instruction.
     pub fuel: u64,
+    /// Fuel per second, over all messages: one that has used more waits. `None`: no bound of its own.
+    pub cpu: Option<u64>,
     /// Wall-clock time for one message, the calls it makes to other workers included.
     pub deadline: Duration,
     /// Wall-clock time from instantiation to the end of `init` or `resume`. Fuel is not counted
@@ -36,6 +38,7 @@ impl Default for Limits {
             memory: 128 << 20,
             table_elements: 100_000,
             fuel: 10_000_000_000,
+            cpu: None,
             deadline: Duration::from_secs(5),
             start: Duration::from_secs(10),
             payload: 4 << 20,
