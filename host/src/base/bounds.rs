@@ -42,6 +42,10 @@ pub const DATABASE_GROUP_MAX: usize = 256;
 /// operators' requests; a full queue makes the sender wait.
 pub const SUPERVISOR_QUEUE_MAX: usize = 1_024;
 
+/// Children of one supervisor that start at one time. The others wait for their turn: a start has its
+/// time, and too many side by side would take each other's.
+pub const STARTS_AT_ONCE: usize = 256;
+
 /// System messages (stop, upgrade, health, ...) that wait for one worker. A full queue refuses the
 /// operator's request; stop and kill have places of their own.
 pub const SYSTEM_QUEUE_MAX: usize = 64;

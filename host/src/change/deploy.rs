@@ -32,6 +32,7 @@ pub async fn deploy(
         overridden: false,
         removed: false,
         incarnation: Incarnation::default(),
+        config: None,
     };
     let record = RevisionRecord {
         number: revision,

@@ -9,6 +9,7 @@ use crate::runtime::spec::WorkerSettings;
 use crate::runtime::worker::too_slow;
 use crate::sandbox::{
     CallError, Component, Context, Health, Instance, InstanceError, LogLevel, LogSink, Outside, StartChildError,
+    Waiting,
 };
 
 /// What a rehearsal learnt.
@@ -138,12 +139,17 @@ impl Outside for Nobody {
 
     fn demonitor(&mut self, _: MonitorId) {}
 
-    fn start_child(&mut self, _: &str, _: &str, _: &str) -> Result<String, StartChildError> {
-        Err(StartChildError::NotPermitted)
+    fn start_child<'a>(
+        &'a mut self,
+        _: &'a str,
+        _: &'a str,
+        _: &'a str,
+    ) -> Waiting<'a, Result<String, StartChildError>> {
+        Box::pin(std::future::ready(Err(StartChildError::NotPermitted)))
     }
 
-    fn stop_child(&mut self, _: &str) -> bool {
-        false
+    fn stop_child<'a>(&'a mut self, _: &'a str) -> Waiting<'a, bool> {
+        Box::pin(std::future::ready(false))
     }
 
     fn count(&mut self, _: &str, _: u64) {}

@@ -399,6 +399,7 @@ impl Changes {
             overridden: revision.by == By::Operator && file != Some(revision.component),
             removed: false,
             incarnation,
+            config: before.and_then(|record| record.config),
         }));
         changes.push(Change::PutRevision(
             name.clone(),

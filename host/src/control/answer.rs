@@ -14,7 +14,7 @@ use crate::base::{ComponentHash, Name, RevisionNumber, Snapshot};
 use crate::change::{Outcome, Rehearsal, Switched};
 use crate::record::{DatabaseError, Event, LedgerEntry, Level, LogLine, Recorded, RevisionRecord};
 use crate::runtime::spec::Strategy;
-use crate::runtime::{Shared, Standing};
+use crate::runtime::{Page, Shared, Standing};
 use crate::sandbox::{Health, Kind};
 
 fn ms(time: Duration) -> u64 {
@@ -109,7 +109,8 @@ impl Host {
     }
 
     async fn supervisor_info(&self, name: Name, supervisors: &BTreeSet<Name>) -> Result<SupervisorInfo, DatabaseError> {
-        let view = self.tree.look(&name).await;
+        let page = Page { after: None, limit: usize::MAX };
+        let view = self.tree.look(&name, page).await;
         let mut info = SupervisorInfo {
             name: name.to_string(),
             strategy: String::new(),
@@ -130,8 +131,8 @@ impl Host {
         info.running = view.running;
         info.intensity = view.settings.intensity;
         info.period_ms = ms(view.settings.period);
-        info.restarts = view.restarts;
-        for child in view.children {
+        info.restarts = u32::try_from(view.restarts.len()).unwrap_or(u32::MAX);
+        for child in view.children.into_iter().map(|child| child.spec.name) {
             if supervisors.contains(&child) {
                 let below = Box::pin(self.supervisor_info(child, supervisors)).await?;
                 info.children.push(ChildInfo::Supervisor(below));

@@ -153,12 +153,34 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
 }
 
 fn tree_error(error: &TreeError) -> ErrorInfo {
-    let code = match error {
-        TreeError::NotFound(_) | TreeError::NoSupervisor(_) => "not-found",
-        TreeError::AlreadyThere(_) | TreeError::Running(_) => "already-running",
-        TreeError::Stopping => "stopping",
+    // OTP's answers, by their own names.
+    let (code, help) = match error {
+        TreeError::NotFound(_) | TreeError::NoSupervisor(_) => {
+            ("not-found", "`paguro tree` lists what there is".to_string())
+        }
+        TreeError::AlreadyThere(name) | TreeError::Running(name) => {
+            ("already-started", format!("`paguro restart {name}` stops it in order and starts it again"))
+        }
+        TreeError::AlreadyPresent(name) => ("already-present", format!("`paguro restart {name}` starts it")),
+        TreeError::Restarting(name) => {
+            ("restarting", format!("`paguro restart {name}` starts it now, `paguro stop {name}` ends the loop"))
+        }
+        TreeError::SupervisorDown(name) => {
+            let above = name.parent().filter(|above| !above.is_root()).map(|above| above.to_string());
+            let help = above.map_or_else(
+                || "start the host again: `paguro up`".to_string(),
+                |above| format!("`paguro start {above}` starts it"),
+            );
+            ("supervisor-down", help)
+        }
+        TreeError::NotStarted { name, .. } => ("not-started", format!("`paguro logs {name}` tells more")),
+        TreeError::NotMade { .. } => ("not-started", "`paguro doctor` looks for what is wrong".to_string()),
+        TreeError::NoRoom { no_room, .. } => {
+            ("no-room", format!("`paguro sup {:?}` shows who uses it; raise `[budget]` there", no_room.supervisor))
+        }
+        TreeError::Stopping => ("stopping", "start the host again: `paguro up`".to_string()),
     };
-    info(code, error.to_string(), String::new(), "`paguro ps` shows how everything stands")
+    info(code, error.to_string(), String::new(), &help)
 }
 
 fn database_error(error: &DatabaseError) -> ErrorInfo {

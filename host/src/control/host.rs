@@ -15,7 +15,7 @@ use crate::record::{
     StateDirError, Why,
 };
 use crate::runtime::worker::{AskError, NoState, System};
-use crate::runtime::{Outcome as Reply, Services, Shared, Standing, Tree, TreeError};
+use crate::runtime::{Outcome as Reply, Services, Shared, Standing, Started, Tree, TreeError};
 use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
 
 /// How to start a host.
@@ -210,6 +210,15 @@ impl Host {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The worker a message is for: as [`Host::worker`], and a key of a template that starts its children
+    /// on demand.
+    pub fn receiver(&self, name: &str) -> Result<Arc<Shared>, RequestError> {
+        match crate::runtime::find(&self.services, name) {
+            Some(worker) => Ok(worker),
+            None => self.worker(name),
+        }
+    }
+
     /// All workers by name.
     pub fn workers(&self) -> Vec<Arc<Shared>> {
         self.services.registry.all()
@@ -236,14 +245,14 @@ impl Host {
 
     /// Sends a request and waits for the answer, for `time` at the most.
     pub async fn call(&self, name: &str, request: Payload, time: Duration) -> Result<Payload, RequestError> {
-        let worker = self.worker(name)?;
+        let worker = self.receiver(name)?;
         let reply: Reply = self.services.call(&worker, request, time).await;
         reply.map_err(|error| call_error(&worker, error))
     }
 
     /// `Ok` means that the message is in the mailbox.
     pub fn cast(&self, name: &str, message: Payload) -> Result<(), RequestError> {
-        let worker = self.worker(name)?;
+        let worker = self.receiver(name)?;
         let cast = self.services.cast(&worker, message);
         cast.map_err(|error| call_error(&worker, error))
     }
@@ -288,34 +297,50 @@ impl Host {
         Ok(self.changes.commit(worker.name()).await?)
     }
 
-    /// Returns when it runs, or failed to.
-    pub async fn start_worker(&self, name: &str) -> Result<(), RequestError> {
-        let child = self.child(name)?;
-        let before = self.services.registry.get(&child).map(|worker| worker.status().since);
-        self.tree.start_child(&child).await?;
-        // The order is on its way: how the worker stood before is no answer yet.
-        if let (Some(before), Some(worker)) = (before, self.services.registry.get(&child)) {
-            wait_until(|| worker.status().since != before, RESTART_TIME).await;
-        }
-        self.settled(&child).await
+    /// Starts a child that is known, or a new key of a template; returns when it runs, or failed to.
+    pub async fn start_worker(&self, name: &str) -> Result<Started, RequestError> {
+        self.start_with(name, None).await
     }
 
-    /// Returns when it has stopped. It stays down until it is started.
+    /// The same; `config` is a JSON object for a new key, in the place of its template's.
+    pub async fn start_with(&self, name: &str, config: Option<&str>) -> Result<Started, RequestError> {
+        let child = self.child_or_key(name)?;
+        self.in_time(&child, self.tree.start_child(&child, config)).await
+    }
+
+    /// Returns when it has stopped. It stays down until it is started; a child of a template is
+    /// forgotten, with its state kept under its name.
     pub async fn stop_worker(&self, name: &str) -> Result<(), RequestError> {
         Ok(self.tree.stop_child(&self.child(name)?).await?)
     }
 
     /// In order, states saved. Not counted against the supervisor's restarts.
-    pub async fn restart_worker(&self, name: &str) -> Result<(), RequestError> {
+    pub async fn restart_worker(&self, name: &str) -> Result<Started, RequestError> {
         let child = self.child(name)?;
-        let before = self.services.registry.get(&child).map(|worker| worker.status().started_at);
-        self.tree.restart_child(&child).await?;
-        // The stop comes first: wait until the old start is no more what is seen.
-        if let (Some(before), Some(worker)) = (before, self.services.registry.get(&child)) {
-            let changed = || worker.status().started_at != before || !worker.lives();
-            wait_until(changed, RESTART_TIME).await;
+        self.in_time(&child, self.tree.restart_child(&child)).await
+    }
+
+    /// Stops it in order; it stays isolated until it is started.
+    pub async fn isolate_worker(&self, name: &str) -> Result<(), RequestError> {
+        Ok(self.tree.isolate_child(&self.child(name)?).await?)
+    }
+
+    /// A start that neither succeeds nor fails in its time (a dependency that does not come up) goes on,
+    /// and is answered so.
+    async fn in_time(
+        &self,
+        child: &Name,
+        start: impl Future<Output = Result<Started, TreeError>>,
+    ) -> Result<Started, RequestError> {
+        let limit = self.services.registry.get(child).map(|worker| worker.settings().limits.start);
+        let time = limit.unwrap_or(RESTART_TIME).saturating_mul(3);
+        match tokio::time::timeout(time, start).await {
+            Ok(started) => Ok(started?),
+            Err(_) => {
+                let why = "it is still waiting for its turn, or starting".to_string();
+                Err(RequestError::NotStarted { worker: child.clone(), why })
+            }
         }
-        self.settled(&child).await
     }
 
     /// The live state, or the last that was saved.
@@ -375,31 +400,20 @@ impl Host {
         })
     }
 
+    /// The same, or a key of a template that has no child yet.
+    fn child_or_key(&self, name: &str) -> Result<Name, RequestError> {
+        let parsed = Name::parse(name).ok();
+        match parsed.filter(|name| self.services.is_new_key(name)) {
+            Some(key) => Ok(key),
+            None => self.child(name),
+        }
+    }
+
     async fn start_if_down(&self, worker: &Arc<Shared>) {
         // One that an operator stopped, or that ended as it should, stays so.
         if matches!(worker.status().standing, Standing::Isolated(_) | Standing::Restarting) {
             // That it runs already is no error here.
-            let _ = self.tree.start_child(worker.name()).await;
-        }
-    }
-
-    /// Waits until a child that was started runs or has failed to.
-    async fn settled(&self, child: &Name) -> Result<(), RequestError> {
-        let Some(worker) = self.services.registry.get(child) else { return Ok(()) };
-        let time = worker.settings().limits.start.saturating_mul(3);
-        let settled =
-            || matches!(worker.status().standing, Standing::Running | Standing::Isolated(_) | Standing::Restarting);
-        let failed = || worker.status().standing == Standing::Down;
-        // The supervisor's order is on its way to the worker: a moment of `down` is not a failure.
-        wait_until(|| settled() || worker.status().standing == Standing::Starting, Duration::from_millis(200)).await;
-        wait_until(|| settled() || failed(), time).await;
-        match worker.status() {
-            status if status.standing == Standing::Running => Ok(()),
-            status => {
-                let why =
-                    status.last_exit.map_or_else(|| "it is still starting".to_string(), |reason| reason.to_string());
-                Err(RequestError::NotStarted { worker: child.clone(), why })
-            }
+            let _ = self.tree.start_child(worker.name(), None).await;
         }
     }
 }
@@ -423,19 +437,8 @@ fn not_a_worker(error: ChangeError) -> RequestError {
 /// How long the directory's keeper may finish what it is doing when the host stops.
 const KEEPER_TIME: Duration = Duration::from_secs(1);
 
-/// How long a restart may take to begin.
+/// How long a start of a supervisor, with all below it, is waited for; three times that at the most.
 const RESTART_TIME: Duration = Duration::from_secs(60);
-
-/// Looks every few milliseconds: for operators' requests, not for anything on the message path.
-async fn wait_until(condition: impl Fn() -> bool, time: Duration) {
-    let looking = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    // Running out of time is an answer too: whoever asked looks again.
-    let _ = tokio::time::timeout(time, looking).await;
-}
 
 fn checked_directory(path: &Path) -> Result<PathBuf, HostError> {
     let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {

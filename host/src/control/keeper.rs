@@ -292,7 +292,7 @@ impl Keeper {
         self.services.recorder.emit(Event::SettingsChanged { name: name.clone(), in_place, restarted });
         if restart {
             let restarted = self.tree.restart_child(name).await;
-            self.tell(name, restarted);
+            self.tell(name, restarted.map(drop));
         }
     }
 
@@ -450,7 +450,7 @@ impl Upgrading {
                 // One that an operator stopped, or that ended as it should, stays so.
                 if matches!(self.worker.status().standing, Standing::Isolated(_) | Standing::Restarting) {
                     // That it runs already is no error here.
-                    let _ = self.tree.start_child(self.worker.name()).await;
+                    let _ = self.tree.start_child(self.worker.name(), None).await;
                 }
             }
             // Its turn comes when the other has ended.

@@ -155,6 +155,11 @@ impl Database {
         self.shared.reader.workers()
     }
 
+    /// The workers below a supervisor that were not removed, by name.
+    pub fn workers_below(&self, supervisor: &Name) -> Result<Vec<WorkerRecord>, DatabaseError> {
+        self.shared.reader.workers_below(supervisor)
+    }
+
     pub fn worker(&self, name: &Name) -> Result<Option<WorkerRecord>, DatabaseError> {
         self.shared.reader.worker(name)
     }

@@ -43,6 +43,17 @@ pub enum Event {
         period: Duration,
         last: Name,
     },
+    /// One-for-all or rest-for-one: `others` are stopped and start again with the one that failed.
+    RestartTogether {
+        supervisor: Name,
+        failed: Name,
+        others: usize,
+    },
+    /// A significant child ended by itself, and the supervisor ends with it.
+    AutoShutdown {
+        supervisor: Name,
+        by: Name,
+    },
 
     /// A component is read, checked and compiled, which takes seconds for a large one.
     WorkerLoading {
@@ -60,6 +71,15 @@ pub enum Event {
         worker: Name,
         component: ComponentHash,
         reason: ExitReason,
+    },
+    /// It answered its start with "ignore": no error, and it does not run.
+    StartIgnored {
+        worker: Name,
+    },
+    /// A message to a key of a template could not start its child.
+    NotStartedOnDemand {
+        name: Name,
+        why: String,
     },
     WorkerExited {
         worker: Name,
@@ -189,6 +209,10 @@ impl Event {
             Event::SupervisorStarted { .. } => "supervisor-started",
             Event::SupervisorStopped { .. } => "supervisor-stopped",
             Event::SupervisorGaveUp { .. } => "supervisor-gave-up",
+            Event::RestartTogether { .. } => "restart-together",
+            Event::AutoShutdown { .. } => "auto-shutdown",
+            Event::StartIgnored { .. } => "start-ignored",
+            Event::NotStartedOnDemand { .. } => "not-started-on-demand",
             Event::WorkerLoading { .. } => "worker-loading",
             Event::WorkerStarted { .. } => "worker-started",
             Event::WorkerStartFailed { .. } => "worker-start-failed",
@@ -223,6 +247,7 @@ impl Event {
             | Event::WorkerLoading { worker, .. }
             | Event::WorkerStarted { worker, .. }
             | Event::WorkerStartFailed { worker, .. }
+            | Event::StartIgnored { worker }
             | Event::WorkerExited { worker, .. }
             | Event::WorkerStopped { worker }
             | Event::RestartScheduled { worker, .. }
@@ -241,10 +266,13 @@ impl Event {
             Event::SupervisorStarted { supervisor }
             | Event::SupervisorStopped { supervisor }
             | Event::SupervisorGaveUp { supervisor, .. }
+            | Event::RestartTogether { supervisor, .. }
+            | Event::AutoShutdown { supervisor, .. }
             | Event::PolicyChanged { supervisor } => Some(supervisor),
-            Event::SettingsChanged { name, .. } | Event::ChildAdded { name } | Event::ChildRemoved { name } => {
-                Some(name)
-            }
+            Event::SettingsChanged { name, .. }
+            | Event::NotStartedOnDemand { name, .. }
+            | Event::ChildAdded { name }
+            | Event::ChildRemoved { name } => Some(name),
             Event::HostStarted { .. }
             | Event::HostStopping
             | Event::DirectoryProblem { .. }
@@ -264,6 +292,8 @@ impl Event {
             | Event::RolledBack { .. }
             | Event::DirectoryProblem { .. }
             | Event::HealthChanged { .. }
+            | Event::NotStartedOnDemand { .. }
+            | Event::RestartTogether { .. }
             | Event::RestartScheduled { .. } => Level::Warn,
             Event::SupervisorGaveUp { .. }
             | Event::WorkerIsolated { .. }
@@ -286,6 +316,12 @@ impl fmt::Display for Event {
             Event::SupervisorGaveUp { restarts, period, last, .. } => {
                 write!(f, "gave up: {restarts} restarts within {}, the last of {last:?}", show_duration(*period))
             }
+            Event::RestartTogether { failed, others, .. } => {
+                write!(f, "{others} more are stopped and start again with {failed:?}")
+            }
+            Event::AutoShutdown { by, .. } => write!(f, "shuts down: its significant child {by:?} has ended"),
+            Event::StartIgnored { .. } => f.write_str("does not want to run: it stopped itself in its start"),
+            Event::NotStartedOnDemand { why, .. } => write!(f, "a message could not start it: {why}"),
             Event::WorkerLoading { bytes, .. } => write!(f, "loading a component of {}", show_size(*bytes)),
             Event::WorkerStarted { incarnation, component, from, took, .. } => {
                 let from = match from {

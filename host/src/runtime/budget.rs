@@ -1,50 +1,57 @@
-//! How many restarts a supervisor allows (OTP.md, *Intensity*). Pure.
+//! How many restarts there were within a period (OTP.md, *Intensity*). Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::base::Tick;
+use crate::base::{Name, Tick};
 
-/// A true sliding window: the moments of the restarts within the last `period`, bounds inclusive.
+/// A true sliding window: who was restarted when within the last period, bounds inclusive.
 #[derive(Clone, Debug, Default)]
-pub struct RestartBudget {
-    restarts: VecDeque<Tick>,
+pub struct Restarts {
+    window: VecDeque<(Tick, Name)>,
 }
 
-/// Whether one more restart is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Restart,
-    /// More than `intensity` restarts within `period`.
-    GiveUp,
-}
-
-impl RestartBudget {
-    /// Counts one event at `now`, however many children it restarts.
-    pub fn restart(&mut self, now: Tick, intensity: u32, period: Duration) -> Verdict {
-        self.restarts.push_back(now);
+impl Restarts {
+    /// Counts one event at `now`, however many children it restarts. How many there are within
+    /// `period`, at most one more than `limit`: beyond that nothing is decided anew.
+    pub fn add(&mut self, now: Tick, name: &Name, limit: u32, period: Duration) -> u32 {
+        self.window.push_back((now, name.clone()));
         self.forget(now, period);
-        // The window holds at most one more than `intensity`: beyond that nothing is decided anew.
-        while self.restarts.len() > intensity as usize + 1 {
-            self.restarts.pop_front();
+        while self.window.len() > limit as usize + 1 {
+            self.window.pop_front();
         }
-        if self.restarts.len() > intensity as usize { Verdict::GiveUp } else { Verdict::Restart }
+        self.len()
     }
 
     /// Restarts within the period.
-    pub fn used(&mut self, now: Tick, period: Duration) -> u32 {
+    pub fn count(&mut self, now: Tick, period: Duration) -> u32 {
         self.forget(now, period);
-        u32::try_from(self.restarts.len()).unwrap_or(u32::MAX)
+        self.len()
+    }
+
+    /// The same, one by one, oldest first.
+    pub fn within(&mut self, now: Tick, period: Duration) -> Vec<(Tick, Name)> {
+        self.forget(now, period);
+        self.window.iter().cloned().collect()
+    }
+
+    /// A child that is let go of does not use up the budget of the others.
+    pub fn forget_child(&mut self, name: &Name) {
+        self.window.retain(|(_, other)| other != name);
     }
 
     /// After an escalation, or when an operator starts anew.
     pub fn clear(&mut self) {
-        self.restarts.clear();
+        self.window = VecDeque::new();
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.window.len()).unwrap_or(u32::MAX)
     }
 
     fn forget(&mut self, now: Tick, period: Duration) {
-        while self.restarts.front().is_some_and(|&then| now.since(then) > period) {
-            self.restarts.pop_front();
+        while self.window.front().is_some_and(|(then, _)| now.since(*then) > period) {
+            self.window.pop_front();
         }
     }
 }
@@ -59,44 +66,56 @@ mod tests {
         Tick(Duration::from_millis(ms))
     }
 
-    /// Moments of restarts, the intensity, and what is said to each.
-    fn verdicts(intensity: u32, moments: &[u64]) -> Vec<bool> {
-        let mut budget = RestartBudget::default();
-        moments.iter().map(|ms| budget.restart(at(*ms), intensity, PERIOD) == Verdict::Restart).collect()
+    /// Moments of restarts, the limit, and whether each is within it.
+    fn within(limit: u32, moments: &[u64]) -> Vec<bool> {
+        let mut restarts = Restarts::default();
+        let child = Name::parse("a").unwrap();
+        moments.iter().map(|ms| restarts.add(at(*ms), &child, limit, PERIOD) <= limit).collect()
     }
 
     #[test]
     fn gives_up_when_more_than_intensity_restarts_happen_within_the_period() {
-        assert_eq!(verdicts(1, &[0, 10]), [true, false]);
-        assert_eq!(verdicts(3, &[0, 1, 2, 3]), [true, true, true, false]);
+        assert_eq!(within(1, &[0, 10]), [true, false]);
+        assert_eq!(within(3, &[0, 1, 2, 3]), [true, true, true, false]);
     }
 
     #[test]
     fn an_intensity_of_zero_gives_up_at_the_first() {
-        assert_eq!(verdicts(0, &[0]), [false]);
+        assert_eq!(within(0, &[0]), [false]);
     }
 
     #[test]
     fn the_window_slides_and_its_bounds_are_inclusive() {
-        assert_eq!(verdicts(1, &[0, 5_000]), [true, false]);
-        assert_eq!(verdicts(1, &[0, 5_001]), [true, true]);
-        assert_eq!(verdicts(2, &[0, 4_000, 6_000, 8_000]), [true, true, true, false]);
+        assert_eq!(within(1, &[0, 5_000]), [true, false]);
+        assert_eq!(within(1, &[0, 5_001]), [true, true]);
+        assert_eq!(within(2, &[0, 4_000, 6_000, 8_000]), [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_child_that_is_let_go_of_is_not_counted() {
+        let (a, b) = (Name::parse("a").unwrap(), Name::parse("b").unwrap());
+        let mut restarts = Restarts::default();
+        for (ms, name) in [(0, &a), (1, &b), (2, &a)] {
+            restarts.add(at(ms), name, 10, PERIOD);
+        }
+        restarts.forget_child(&a);
+        assert_eq!(restarts.within(at(3), PERIOD), [(at(1), b)]);
     }
 
     proptest::proptest! {
         /// Against the definition: count the moments within the period before each.
         #[test]
-        fn agrees_with_counting(intensity in 0_u32..5, gaps in proptest::collection::vec(0_u64..4_000, 1..40)) {
-            let mut budget = RestartBudget::default();
+        fn agrees_with_counting(limit in 0_u32..5, gaps in proptest::collection::vec(0_u64..4_000, 1..40)) {
+            let mut restarts = Restarts::default();
+            let child = Name::parse("a").unwrap();
             let mut moments: Vec<u64> = Vec::new();
             let mut now = 0;
             for gap in gaps {
                 now += gap;
                 moments.push(now);
-                let within = moments.iter().filter(|then| now - **then <= 5_000).count();
-                let expected = if within > intensity as usize { Verdict::GiveUp } else { Verdict::Restart };
-                let said = budget.restart(at(now), intensity, PERIOD);
-                proptest::prop_assert_eq!(said, expected);
+                let counted = moments.iter().filter(|then| now - **then <= 5_000).count() as u32;
+                let said = restarts.add(at(now), &child, limit, PERIOD);
+                proptest::prop_assert_eq!(said, counted.min(limit + 1));
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Mailboxes, workers, names, timers, and the supervisors above them.
 //!
-//! Pure: `spec`, `budget`, `backoff`, `supervision`. Drivers: `worker` (one task for each worker) and
+//! Pure: `spec`, `budget`, `budgets`, `backoff`, `supervision`. Drivers: `worker` (one task for each worker) and
 //! `supervisor` (one for each supervisor). Others send.
 
 mod backoff;
 mod budget;
+mod budgets;
+mod keyed;
 mod mailbox;
 mod message;
 mod registry;
@@ -12,12 +14,15 @@ mod services;
 pub mod spec;
 pub mod supervision;
 mod supervisor;
+mod templates;
 mod tree;
 pub mod worker;
 
+pub use keyed::find;
 pub use message::Outcome;
 pub use registry::Registry;
 pub use services::{CALL_DEADLINE, CALL_DEADLINE_MAX, Services};
-pub use supervisor::View;
-pub use tree::{Tree, TreeError};
+pub use supervisor::{ChildView, Page, View};
+pub use templates::Template;
+pub use tree::{Started, Tree, TreeError};
 pub use worker::{Launch, Shared, Standing, Status};

@@ -27,8 +27,12 @@ impl Registry {
         self.workers.write().unwrap_or_else(PoisonError::into_inner).insert(worker.name().clone(), worker);
     }
 
-    pub fn remove(&self, name: &Name) {
-        self.workers.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// Frees the name of this worker; another that has taken it meanwhile keeps it.
+    pub fn remove(&self, worker: &Shared) {
+        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        if workers.get(worker.name()).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), worker)) {
+            workers.remove(worker.name());
+        }
     }
 
     /// All workers by name.

@@ -1,14 +1,18 @@
 //! What all workers of a host share.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::budgets::Budgets;
 use super::mailbox::Refused;
 use super::message::{Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry, Waits};
+use super::supervisor::SupervisorHandle;
+use super::templates::Templates;
 use super::worker::Shared;
 use crate::base::{CallId, Clock, Name, Payload, Tick};
 use crate::record::{Database, Recorder};
@@ -29,6 +33,11 @@ pub struct Services {
     pub groups: Groups,
     pub monitors: Monitors,
     pub waits: Waits,
+    pub templates: Templates,
+    supervisors: Mutex<BTreeMap<Name, SupervisorHandle>>,
+    budgets: Mutex<Budgets>,
+    /// Held while a child of a template is made.
+    pub(super) making: Mutex<()>,
     first_id: u64,
     next_call: AtomicU64,
 }
@@ -48,10 +57,40 @@ impl Services {
             groups: Groups::default(),
             monitors: Monitors::default(),
             waits: Waits::default(),
+            templates: Templates::default(),
+            supervisors: Mutex::default(),
+            budgets: Mutex::default(),
+            making: Mutex::default(),
             first_id,
             next_call: AtomicU64::new(first_id),
         })
     }
+
+    /// Whether a name is a key of a template that has no child yet.
+    pub fn is_new_key(&self, name: &Name) -> bool {
+        super::keyed::is_new(self, name)
+    }
+
+    /// All supervisors of the tree by name.
+    pub(super) fn supervisors(&self) -> MutexGuard<'_, BTreeMap<Name, SupervisorHandle>> {
+        self.supervisors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn budgets(&self) -> MutexGuard<'_, Budgets> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of memory and fuel per second that are taken from a supervisor's budget, if it has one.
+    pub fn budget_used(&self, supervisor: &Name) -> Option<(u64, u64)> {
+        self.budgets().used(supervisor)
+    }
+
+    /// How long a restart waits because too many are under way in the tree.
+    pub(super) fn restart_delay(&self, _tier: super::spec::Tier) -> Duration {
+        Duration::ZERO
+    }
+
+    pub(super) fn open_breaker(&self, _worker: &Shared, _restarts: u32) {}
 
     /// Where ids of this run of the host begin.
     pub fn first_id(&self) -> u64 {

@@ -1,23 +1,26 @@
 //! The supervisor's task: waits, hands what happened to the pure policy, carries out what it says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use super::services::Services;
-use super::spec::{Restart, Shutdown, SupervisorSettings};
-use super::supervision::{Action, Answer, ChildState, Input, Supervision};
+use super::spec::{Shutdown, SupervisorSettings};
+use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Counts, Ended, Input, Moment, Supervision};
 use super::worker::{Shared, Standing, System};
 use crate::base::{ExitReason, Incarnation, Name, Tick, bounds};
-use crate::record::Event;
+use crate::record::{Change, Event};
 
 /// What a child tells its supervisor.
 #[derive(Debug)]
 pub enum Report {
     Started {
+        child: Name,
+    },
+    /// It answered its start with "ignore": no error, and it does not run.
+    Ignored {
         child: Name,
     },
     StartFailed {
@@ -37,19 +40,13 @@ pub enum Report {
 
 /// What others ask of a supervisor.
 pub enum Ask {
-    Start,
-    Stop,
     Add {
-        name: Name,
-        restart: Restart,
-        shutdown: Shutdown,
+        spec: Box<ChildSpec>,
         handle: ChildHandle,
-        done: oneshot::Sender<Answer>,
+        done: oneshot::Sender<Reply>,
     },
     Change {
-        name: Name,
-        restart: Restart,
-        shutdown: Shutdown,
+        spec: Box<ChildSpec>,
     },
     Configure {
         settings: Box<SupervisorSettings>,
@@ -57,26 +54,56 @@ pub enum Ask {
     /// Answered when the child is out of the tree.
     Remove {
         name: Name,
-        done: oneshot::Sender<Answer>,
+        done: oneshot::Sender<Reply>,
     },
+    /// Answered when the child runs, or failed to.
     StartChild {
         name: Name,
-        done: oneshot::Sender<Answer>,
+        done: oneshot::Sender<Reply>,
     },
     /// Answered when the child has stopped.
     StopChild {
         name: Name,
-        done: oneshot::Sender<Answer>,
+        done: oneshot::Sender<Reply>,
     },
+    /// Answered when the child runs again, or failed to.
     RestartChild {
         name: Name,
-        done: oneshot::Sender<Answer>,
+        done: oneshot::Sender<Reply>,
+    },
+    /// Answered when the child has stopped.
+    IsolateChild {
+        name: Name,
+        done: oneshot::Sender<Reply>,
+    },
+    DeleteChild {
+        name: Name,
+        done: oneshot::Sender<Reply>,
     },
     Look {
+        page: Page,
         done: oneshot::Sender<View>,
     },
-    /// The supervisor leaves the tree; it must have stopped.
+    /// The supervisor leaves the tree, with all below it; it must have stopped.
     Quit,
+}
+
+/// How a request to a supervisor ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Done,
+    /// It answered its start with "ignore": it is known, and does not run.
+    Ignored,
+    Failed(ExitReason),
+    /// Nothing was done, because of how the child or the supervisor stands.
+    Refused(Answer),
+}
+
+/// Children to look at: those after a name in the order of the tree, so many at the most.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub after: Option<Name>,
+    pub limit: usize,
 }
 
 /// How a supervisor reaches a child.
@@ -91,17 +118,43 @@ pub enum ChildHandle {
 pub struct View {
     pub settings: SupervisorSettings,
     pub running: bool,
-    /// Restarts within the period.
-    pub restarts: u32,
+    /// Restarts within the period, oldest first: how long ago, and of whom.
+    pub restarts: Vec<(Duration, Name)>,
+    pub counts: Counts,
+    /// Whose failure stops and starts others just now.
+    pub round: Option<Name>,
     /// In start order.
-    pub children: Vec<Name>,
+    pub children: Vec<ChildView>,
+    /// There are more after these.
+    pub more: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ChildView {
+    pub spec: ChildSpec,
+    pub state: ChildState,
+    /// Restarts of this child alone within the period.
+    pub restarts: u32,
 }
 
 #[derive(Clone)]
 pub struct SupervisorHandle {
     asks: mpsc::Sender<Ask>,
+    orders: mpsc::Sender<Order>,
     reports: mpsc::Sender<Report>,
 }
+
+/// What only the parent says. It waits for the answer before it says the next, but for a stop that
+/// overtakes a start, and a kill that overtakes a stop: the queue never fills, and a parent and a child
+/// never wait for room in each other's.
+enum Order {
+    Start,
+    Stop,
+    /// The time to stop is over.
+    Kill,
+}
+
+const ORDERS_MAX: usize = 8;
 
 impl SupervisorHandle {
     /// An error means that the supervisor has left the tree.
@@ -116,9 +169,28 @@ impl SupervisorHandle {
         answer.await.map_err(|_| Gone)
     }
 
+    /// Asks without waiting, not even for room.
+    pub fn try_ask(&self, ask: Ask) -> Result<(), Gone> {
+        self.asks.try_send(ask).map_err(|_| Gone)
+    }
+
     /// Where this supervisor's children report.
     pub fn reports(&self) -> mpsc::Sender<Report> {
         self.reports.clone()
+    }
+
+    /// For the parent, or the host at the root.
+    pub fn start(&self) {
+        // A supervisor that is gone was removed: its parent is about to hear of it.
+        let _ = self.orders.try_send(Order::Start);
+    }
+
+    pub fn stop(&self) {
+        let _ = self.orders.try_send(Order::Stop);
+    }
+
+    fn kill(&self) {
+        let _ = self.orders.try_send(Order::Kill);
     }
 }
 
@@ -137,6 +209,7 @@ pub fn launch(
 ) -> SupervisorHandle {
     let (asks, asked) = mpsc::channel(bounds::SUPERVISOR_QUEUE_MAX);
     let (reports, reported) = mpsc::channel(bounds::SUPERVISOR_QUEUE_MAX);
+    let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let driver = Driver {
         policy: Supervision::new(name.clone(), settings),
         name,
@@ -144,9 +217,10 @@ pub fn launch(
         parent,
         children: HashMap::new(),
         wake_at: None,
+        kill_at: BTreeSet::new(),
     };
-    tokio::spawn(driver.run(asked, reported));
-    SupervisorHandle { asks, reports }
+    tokio::spawn(driver.run(asked, ordered, reported));
+    SupervisorHandle { asks, orders, reports }
 }
 
 struct Driver {
@@ -156,198 +230,359 @@ struct Driver {
     parent: mpsc::Sender<Report>,
     children: HashMap<Name, Entry>,
     wake_at: Option<Tick>,
+    /// Children whose shutdown time runs: when each is killed.
+    kill_at: BTreeSet<(Tick, Name)>,
 }
 
 struct Entry {
     handle: ChildHandle,
-    /// Kills the child when its shutdown time is over.
-    killer: Option<JoinHandle<()>>,
-    /// Who waits until it has stopped or left.
-    waiting: Vec<oneshot::Sender<Answer>>,
+    killed_at: Option<Tick>,
+    /// Who waits until it has started, stopped or left.
+    waiting: Vec<(Until, oneshot::Sender<Reply>)>,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    Started,
+    Stopped,
 }
 
 impl Driver {
-    async fn run(mut self, mut asked: mpsc::Receiver<Ask>, mut reported: mpsc::Receiver<Report>) {
+    async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<Ask>,
+        mut ordered: mpsc::Receiver<Order>,
+        mut reported: mpsc::Receiver<Report>,
+    ) {
         loop {
-            let sleep = self.wake_at.map(|at| at.since(self.services.clock.now()));
+            let next = self.wake_at.into_iter().chain(self.kill_at.first().map(|(at, _)| *at)).min();
+            let sleep = next.map(|at| at.since(self.services.clock.now()));
             tokio::select! {
                 biased;
+                Some(order) = ordered.recv() => self.order(order).await,
                 Some(report) = reported.recv() => self.report(report).await,
                 ask = asked.recv() => match ask {
-                    None | Some(Ask::Quit) => return,
+                    None | Some(Ask::Quit) => return self.quit(),
                     Some(ask) => self.ask(ask).await,
                 },
-                () = sleep_or_never(sleep) => {
-                    self.wake_at = None;
-                    self.feed(Input::Due).await;
-                }
+                () = sleep_or_never(sleep) => self.clock().await,
             }
         }
     }
 
-    async fn report(&mut self, report: Report) {
-        match report {
-            Report::Started { child } => self.feed(Input::Started(child)).await,
-            Report::StartFailed { child, reason } => self.feed(Input::StartFailed(child, reason)).await,
-            Report::Exited { child, reason } => self.feed(Input::Exited(child, reason)).await,
-            Report::Stopped { child } => {
-                if let Some(entry) = self.children.get_mut(&child) {
-                    entry.killer.take().iter().for_each(JoinHandle::abort);
-                    for done in entry.waiting.drain(..) {
-                        let _ = done.send(Answer::Ok);
-                    }
-                }
-                self.feed(Input::Stopped(child)).await
+    async fn clock(&mut self) {
+        let now = self.services.clock.now();
+        while let Some((at, name)) = self.kill_at.first().cloned()
+            && at <= now
+        {
+            self.kill_at.remove(&(at, name.clone()));
+            self.kill(&name);
+        }
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+            self.feed(Input::Due).await;
+        }
+    }
+
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::Start => self.feed(Input::Start).await,
+            Order::Stop => self.feed(Input::Stop).await,
+            Order::Kill => {
+                let names: Vec<Name> = self.children.keys().cloned().collect();
+                names.iter().for_each(|name| self.kill(name));
+                self.feed(Input::Stop).await
             }
         };
     }
 
+    async fn report(&mut self, report: Report) {
+        match report {
+            Report::Started { child } => {
+                self.feed(Input::Started(child.clone())).await;
+                self.answer(&child, Until::Started, &Reply::Done);
+            }
+            Report::Ignored { child } => {
+                let waiting = self.take_waiting(&child);
+                self.feed(Input::Ignored(child)).await;
+                tell(waiting, |_| Reply::Ignored);
+            }
+            Report::StartFailed { child, reason } => {
+                let waiting = self.take_waiting(&child);
+                self.feed(Input::StartFailed(child, reason.clone())).await;
+                tell(waiting, |_| Reply::Failed(reason.clone()));
+            }
+            Report::Exited { child, reason } => {
+                let waiting = self.take_waiting(&child);
+                self.feed(Input::Exited(child, reason.clone())).await;
+                tell(waiting, |_| Reply::Failed(reason.clone()));
+            }
+            Report::Stopped { child } => {
+                self.spare(&child);
+                let waiting = self.take_waiting(&child);
+                self.feed(Input::Stopped(child.clone())).await;
+                // Who restarts it waits on.
+                let starts = self.policy.child(&child).is_some_and(|child| child.state != ChildState::Down);
+                let (on, done): (Vec<_>, Vec<_>) =
+                    waiting.into_iter().partition(|(until, _)| *until == Until::Started && starts);
+                if let Some(entry) = self.children.get_mut(&child) {
+                    entry.waiting.extend(on);
+                }
+                tell(done, |until| match until {
+                    Until::Started => Reply::Failed(ExitReason::Shutdown),
+                    Until::Stopped => Reply::Done,
+                });
+            }
+        }
+    }
+
+    fn take_waiting(&mut self, child: &Name) -> Vec<(Until, oneshot::Sender<Reply>)> {
+        self.children.get_mut(child).map(|entry| std::mem::take(&mut entry.waiting)).unwrap_or_default()
+    }
+
+    fn answer(&mut self, child: &Name, until: Until, reply: &Reply) {
+        let Some(entry) = self.children.get_mut(child) else { return };
+        let (now, later) = std::mem::take(&mut entry.waiting).into_iter().partition(|(what, _)| *what == until);
+        entry.waiting = later;
+        tell(now, |_| reply.clone());
+    }
+
     async fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Start => {
-                self.feed(Input::Start).await;
-            }
-            Ask::Stop => {
-                self.feed(Input::Stop).await;
-            }
-            Ask::Add { name, restart, shutdown, handle, done } => {
-                if self.children.contains_key(&name) {
-                    let _ = done.send(Answer::AlreadyStarted);
-                    return;
-                }
-                self.children.insert(name.clone(), Entry { handle, killer: None, waiting: Vec::new() });
-                let answer = self.feed(Input::Add { name, restart, shutdown }).await;
-                let _ = done.send(answer);
-            }
-            Ask::Change { name, restart, shutdown } => {
-                self.feed(Input::Change { name, restart, shutdown }).await;
+            Ask::Add { spec, handle, done } => self.add(*spec, handle, done).await,
+            Ask::Change { spec } => {
+                self.feed(Input::Change(spec)).await;
             }
             Ask::Configure { settings } => {
                 self.feed(Input::Configure(settings)).await;
                 self.services.recorder.emit(Event::PolicyChanged { supervisor: self.name.clone() });
             }
-            Ask::Remove { name, done } => self.stop_and_wait(name.clone(), Input::Remove(name), done).await,
-            Ask::StopChild { name, done } => self.stop_and_wait(name.clone(), Input::StopChild(name), done).await,
+            Ask::Remove { name, done } => self.request(&name, Input::Remove(name.clone()), Until::Stopped, done).await,
+            Ask::StopChild { name, done } => {
+                self.request(&name, Input::StopChild(name.clone()), Until::Stopped, done).await
+            }
+            Ask::IsolateChild { name, done } => {
+                self.request(&name, Input::IsolateChild(name.clone()), Until::Stopped, done).await
+            }
             Ask::StartChild { name, done } => {
-                let _ = done.send(self.feed(Input::StartChild(name)).await);
+                self.request(&name, Input::StartChild(name.clone()), Until::Started, done).await
             }
             Ask::RestartChild { name, done } => {
-                let _ = done.send(self.feed(Input::RestartChild(name)).await);
+                self.request(&name, Input::RestartChild(name.clone()), Until::Started, done).await
             }
-            Ask::Look { done } => {
-                let now = self.services.clock.now();
-                let view = View {
-                    restarts: self.policy.restarts_used(now),
-                    settings: self.policy.settings().clone(),
-                    running: self.policy.is_running(),
-                    children: self.policy.children().iter().map(|child| child.name.clone()).collect(),
-                };
-                let _ = done.send(view);
+            Ask::DeleteChild { name, done } => {
+                let answer = self.feed(Input::DeleteChild(name)).await;
+                let _ = done.send(if answer == Answer::Ok { Reply::Done } else { Reply::Refused(answer) });
+            }
+            Ask::Look { page, done } => {
+                let _ = done.send(self.view(&page));
             }
             Ask::Quit => {}
         }
     }
 
-    async fn stop_and_wait(&mut self, name: Name, input: Input, done: oneshot::Sender<Answer>) {
-        match self.children.get_mut(&name) {
-            Some(entry) => entry.waiting.push(done),
-            None => return drop(done.send(Answer::NotFound)),
+    async fn add(&mut self, spec: ChildSpec, handle: ChildHandle, done: oneshot::Sender<Reply>) {
+        let name = spec.name.clone();
+        let declared = spec.declared;
+        // Before the policy knows of it: the action that follows needs it.
+        let known = self.children.contains_key(&name);
+        if !known {
+            self.children.insert(name.clone(), Entry { handle, killed_at: None, waiting: Vec::new() });
         }
-        self.feed(input).await;
+        let answer = self.feed(Input::Add(Box::new(spec))).await;
+        match answer {
+            Answer::Ok if declared => drop(done.send(Reply::Done)),
+            Answer::Ok => {
+                if let Some(entry) = self.children.get_mut(&name) {
+                    entry.waiting.push((Until::Started, done));
+                }
+            }
+            refused => {
+                if !known && let Some(entry) = self.children.remove(&name) {
+                    dismiss(&entry.handle, &name, &self.services);
+                }
+                let _ = done.send(Reply::Refused(refused));
+            }
+        }
+    }
+
+    /// Feeds an operator's request; it is answered when the child has got there.
+    async fn request(&mut self, name: &Name, input: Input, until: Until, done: oneshot::Sender<Reply>) {
+        // Who waited for the opposite is told that it will not come.
+        let overtaken = if until == Until::Stopped { Until::Started } else { Until::Stopped };
+        let before = self.children.get_mut(name).map(|entry| std::mem::take(&mut entry.waiting)).unwrap_or_default();
+        match self.feed(input).await {
+            Answer::Ok => {
+                let (gone, mut stay): (Vec<_>, Vec<_>) =
+                    before.into_iter().partition(|(what, _)| *what == overtaken && until == Until::Stopped);
+                tell(gone, |_| Reply::Failed(ExitReason::Shutdown));
+                stay.push((until, done));
+                match self.children.get_mut(name) {
+                    Some(entry) => entry.waiting.append(&mut stay),
+                    None => tell(stay, |_| Reply::Done),
+                }
+            }
+            refused => {
+                if let Some(entry) = self.children.get_mut(name) {
+                    entry.waiting.extend(before);
+                }
+                let _ = done.send(Reply::Refused(refused));
+            }
+        }
+    }
+
+    fn view(&mut self, page: &Page) -> View {
+        let now = self.services.clock.now();
+        let restarts = self.policy.recent_restarts(now);
+        let begin =
+            page.after.as_ref().and_then(|name| self.policy.children().position(|child| child.spec.name == *name));
+        let skip = begin.map_or(0, |at| at + 1);
+        let shown: Vec<(ChildSpec, ChildState)> =
+            self.policy.children().skip(skip).take(page.limit).map(|child| (child.spec.clone(), child.state)).collect();
+        let counts = self.policy.counts();
+        View {
+            settings: self.policy.settings().clone(),
+            running: self.policy.is_running(),
+            restarts: restarts.into_iter().map(|(at, name)| (now.since(at), name)).collect(),
+            round: self.policy.round_of().cloned(),
+            more: skip + shown.len() < counts.specs,
+            counts,
+            children: shown
+                .into_iter()
+                .map(|(spec, state)| ChildView { restarts: self.policy.restarts_of(&spec.name, now), spec, state })
+                .collect(),
+        }
     }
 
     /// Hands an input to the policy and does what it says.
     async fn feed(&mut self, input: Input) -> Answer {
-        let now = self.services.clock.now();
-        let ended = match &input {
-            Input::Exited(name, _) | Input::StartFailed(name, _) => Some(name.clone()),
-            _ => None,
+        let services = self.services.clone();
+        let now = services.clock.now();
+        let (answer, actions) = {
+            let mut storm = |tier| services.restart_delay(tier);
+            let mut moment = Moment { now, jitter: fastrand::u32(0..100), storm: &mut storm };
+            self.policy.at(&mut moment, input)
         };
-        let random = fastrand::u32(0..100);
-        let (answer, actions) = self.policy.on(now, random, input);
         for action in actions {
             self.act(now, action).await;
         }
-        self.show_decided(ended.as_ref(), now);
         answer
     }
 
     async fn act(&mut self, now: Tick, action: Action) {
         match action {
-            Action::StartChild { name, incarnation } => self.start_child(&name, incarnation).await,
-            Action::StopChild { name, reason, shutdown } => self.stop_child(&name, reason, shutdown).await,
+            Action::StartChild { name, incarnation } => self.start_child(&name, incarnation),
+            Action::StopChild { name, reason, shutdown, comes_back } => {
+                self.stop_child(now, &name, reason, shutdown, comes_back)
+            }
             Action::Restarting { name, delay, restarts } => {
                 self.stand(&name, Standing::Restarting, now);
                 self.emit(Event::RestartScheduled { worker: name, delay, restarts });
+            }
+            Action::Together { failed, others } => {
+                let supervisor = self.name.clone();
+                self.emit(Event::RestartTogether { supervisor, failed, others });
+            }
+            Action::CircuitBreak { name, restarts } => {
+                if let Some(Entry { handle: ChildHandle::Worker(worker), .. }) = self.children.get(&name) {
+                    self.services.open_breaker(worker, restarts);
+                }
             }
             Action::Isolate { name, why } => {
                 self.stand(&name, Standing::Isolated(why.clone()), now);
                 self.emit(Event::WorkerIsolated { worker: name, why });
             }
-            Action::Forget(name) => {
-                self.children.remove(&name);
-            }
+            Action::StaysDown(name) => self.stand(&name, Standing::Down, now),
+            Action::Rejoins(name) => self.stand(&name, Standing::Restarting, now),
+            Action::Forget(name) => self.forget(&name),
             Action::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at))),
             Action::GaveUp { restarts, last } => {
                 let period = self.policy.settings().period;
                 self.emit(Event::SupervisorGaveUp { supervisor: self.name.clone(), restarts, period, last });
             }
+            Action::AutoShutdown { by } => self.emit(Event::AutoShutdown { supervisor: self.name.clone(), by }),
             Action::SelfStarted => {
                 self.emit(Event::SupervisorStarted { supervisor: self.name.clone() });
                 self.tell_parent(Report::Started { child: self.name.clone() }).await;
             }
-            Action::SelfEnded(reason) => {
+            Action::SelfEnded(ended) => {
                 self.emit(Event::SupervisorStopped { supervisor: self.name.clone() });
                 let child = self.name.clone();
-                let report = match reason {
-                    Some(reason) => Report::Exited { child, reason },
-                    None => Report::Stopped { child },
+                let report = match ended {
+                    Ended::Asked => Report::Stopped { child },
+                    Ended::Itself(reason) => Report::Exited { child, reason },
+                    Ended::StartFailed(reason) => Report::StartFailed { child, reason },
                 };
                 self.tell_parent(report).await;
             }
         }
     }
 
-    async fn start_child(&mut self, name: &Name, incarnation: Incarnation) {
+    fn start_child(&mut self, name: &Name, incarnation: Incarnation) {
         let Some(entry) = self.children.get(name) else { return };
         match &entry.handle {
             ChildHandle::Worker(worker) => worker.mailbox.push_supervision(System::Start { incarnation }),
-            // A supervisor that is gone was removed: its parent is about to hear of it.
-            ChildHandle::Supervisor(supervisor) => {
-                let _ = supervisor.ask(Ask::Start).await;
-            }
+            ChildHandle::Supervisor(supervisor) => supervisor.start(),
         }
     }
 
-    async fn stop_child(&mut self, name: &Name, reason: ExitReason, shutdown: Shutdown) {
+    fn stop_child(&mut self, now: Tick, name: &Name, reason: ExitReason, shutdown: Shutdown, comes_back: bool) {
         let Some(entry) = self.children.get_mut(name) else { return };
-        let worker = match &entry.handle {
-            ChildHandle::Worker(worker) => worker.clone(),
-            ChildHandle::Supervisor(supervisor) => {
-                let _ = supervisor.ask(Ask::Stop).await;
-                return;
+        match &entry.handle {
+            ChildHandle::Worker(worker) => {
+                worker.mailbox.push_supervision(System::Stop { reason, shutdown, comes_back });
             }
-        };
-        worker.mailbox.push_supervision(System::Stop { reason, shutdown });
-        // The stop waits for the message that is being handled; the killer ends that wait.
+            ChildHandle::Supervisor(supervisor) => supervisor.stop(),
+        }
+        // The stop waits for the message that is being handled; the kill ends that wait.
         match shutdown {
-            Shutdown::Kill => worker.kill(),
+            Shutdown::Kill => self.kill(name),
             Shutdown::Time(time) => {
-                entry.killer = Some(tokio::spawn(async move {
-                    tokio::time::sleep(time).await;
-                    worker.kill();
-                }));
+                let at = now.after(time);
+                entry.killed_at = Some(at);
+                self.kill_at.insert((at, name.clone()));
             }
             Shutdown::Infinity => {}
         }
     }
 
-    /// A worker that ended stands as restarting until the policy has decided otherwise.
-    fn show_decided(&self, child: Option<&Name>, now: Tick) {
-        let Some(name) = child else { return };
-        let decided = self.policy.children().iter().find(|child| child.name == *name);
-        if decided.is_some_and(|child| child.state == ChildState::Down) {
-            self.stand(name, Standing::Down, now);
+    fn kill(&self, name: &Name) {
+        match self.children.get(name).map(|entry| &entry.handle) {
+            Some(ChildHandle::Worker(worker)) => worker.kill(),
+            Some(ChildHandle::Supervisor(supervisor)) => supervisor.kill(),
+            None => {}
+        }
+    }
+
+    /// It has stopped in time.
+    fn spare(&mut self, name: &Name) {
+        if let Some(at) = self.children.get_mut(name).and_then(|entry| entry.killed_at.take()) {
+            self.kill_at.remove(&(at, name.clone()));
+        }
+    }
+
+    /// The child leaves the tree: its name is free from now on.
+    fn forget(&mut self, name: &Name) {
+        self.spare(name);
+        let Some(entry) = self.children.remove(name) else { return };
+        tell(entry.waiting, |until| match until {
+            Until::Started => Reply::Failed(ExitReason::Shutdown),
+            Until::Stopped => Reply::Done,
+        });
+        let running = self.policy.is_running();
+        dismiss(&entry.handle, name, &self.services);
+        if running && self.services.templates.get(&self.name).is_some() {
+            // Its key was let go of: the next start of the host does not bring it back by itself. State
+            // and history stay under its name. Queued behind what was written of it before.
+            let _ = self.services.database.submit(vec![Change::WorkerRemoved(name.clone())]);
+        }
+        self.emit(Event::ChildRemoved { name: name.clone() });
+    }
+
+    fn quit(&mut self) {
+        for (name, entry) in std::mem::take(&mut self.children) {
+            dismiss(&entry.handle, &name, &self.services);
         }
     }
 
@@ -362,8 +597,66 @@ impl Driver {
     }
 
     async fn tell_parent(&self, report: Report) {
-        // An error means that the host is ending and nobody listens any more.
+        // An error means that the host is ending and nobody listens any more. A parent always takes
+        // reports: it waits for nobody but its own parent.
         let _ = self.parent.send(report).await;
+    }
+}
+
+/// Ends the task of a child that has stopped, and frees its name at once.
+pub(super) fn dismiss(handle: &ChildHandle, name: &Name, services: &Services) {
+    services.budgets().release(name);
+    match handle {
+        ChildHandle::Worker(worker) => {
+            services.registry.remove(worker);
+            let (done, _) = oneshot::channel();
+            worker.mailbox.push_supervision(System::Quit { done });
+        }
+        ChildHandle::Supervisor(supervisor) => {
+            services.supervisors().remove(name);
+            // One that is so busy that its queue is full ends when its last handle goes.
+            let _ = supervisor.try_ask(Ask::Quit);
+        }
+    }
+}
+
+fn tell(waiting: Vec<(Until, oneshot::Sender<Reply>)>, reply: impl Fn(Until) -> Reply) {
+    for (until, done) in waiting {
+        let _ = done.send(reply(until));
+    }
+}
+
+/// The spec of a worker under its settings.
+pub fn worker_spec(
+    name: Name,
+    settings: &super::spec::WorkerSettings,
+    kind: crate::sandbox::Kind,
+    declared: bool,
+) -> ChildSpec {
+    ChildSpec {
+        name,
+        kind: ChildKind::Worker,
+        restart: super::worker::restart_type(settings, kind),
+        shutdown: settings.shutdown,
+        significant: settings.significant,
+        after: settings.after.clone(),
+        tier: settings.tier,
+        declared,
+    }
+}
+
+/// The spec of a supervisor under its settings.
+pub fn supervisor_spec(name: Name, settings: &SupervisorSettings) -> ChildSpec {
+    let child = &settings.child;
+    ChildSpec {
+        name,
+        kind: ChildKind::Supervisor,
+        restart: child.restart,
+        shutdown: child.shutdown,
+        significant: child.significant,
+        after: child.after.clone(),
+        tier: settings.tier,
+        declared: true,
     }
 }
 

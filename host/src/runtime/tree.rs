@@ -1,17 +1,18 @@
 //! The tree: all supervisors of a host by name, and the operations that change it. The directory and
 //! the API come in here; each operation is carried out by the supervisor it concerns.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::budgets::{Needs, NoRoom};
+use super::keyed;
 use super::services::Services;
-use super::spec::{Restart, Shutdown, SupervisorSettings, WorkerSettings};
-use super::supervision::Answer;
-use super::supervisor::{self, Ask, ChildHandle, Gone, Report, SupervisorHandle, View};
-use super::worker::{self, Launch, Shared, System, restart_type};
-use crate::base::Name;
+use super::spec::{SupervisorSettings, WorkerSettings};
+use super::supervision::{Answer, ChildSpec};
+use super::supervisor::{self, Ask, ChildHandle, Gone, Page, Reply, Report, SupervisorHandle, View};
+use super::worker::{self, Launch, Shared, System};
+use crate::base::{ExitReason, Name};
 use crate::record::Event;
 
 /// Why the tree cannot do what was asked.
@@ -23,15 +24,37 @@ pub enum TreeError {
     NoSupervisor(Name),
     #[error("{0:?} is in the tree already")]
     AlreadyThere(Name),
+    /// `already-started`, or `running`: OTP's answers to a start and to a delete.
     #[error("{0:?} runs already")]
     Running(Name),
+    /// `already-present`.
+    #[error("{0:?} is known, and does not run")]
+    AlreadyPresent(Name),
+    #[error("{0:?} is in its restart loop")]
+    Restarting(Name),
+    #[error("the supervisor of {0:?} does not run")]
+    SupervisorDown(Name),
+    #[error("{name:?} did not start: {reason}")]
+    NotStarted { name: Name, reason: ExitReason },
+    /// A template made nothing of this key.
+    #[error("{name:?} cannot be made: {why}")]
+    NotMade { name: Name, why: String },
+    #[error("there is no room for {name:?}: {no_room}")]
+    NoRoom { name: Name, no_room: NoRoom },
     #[error("the host is stopping")]
     Stopping,
 }
 
+/// How a start that succeeded ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    Runs,
+    /// It answered its start with "ignore".
+    Ignored,
+}
+
 pub struct Tree {
     services: Arc<Services>,
-    supervisors: Mutex<BTreeMap<Name, SupervisorHandle>>,
     root_reports: tokio::sync::Mutex<mpsc::Receiver<Report>>,
     root: SupervisorHandle,
 }
@@ -41,18 +64,13 @@ impl Tree {
     pub fn new(services: &Arc<Services>, root: SupervisorSettings) -> Tree {
         let (reports, root_reports) = mpsc::channel(8);
         let root = supervisor::launch(Name::root(), root, services, reports);
-        let supervisors = BTreeMap::from([(Name::root(), root.clone())]);
-        Tree {
-            services: services.clone(),
-            supervisors: Mutex::new(supervisors),
-            root_reports: tokio::sync::Mutex::new(root_reports),
-            root,
-        }
+        services.supervisors().insert(Name::root(), root.clone());
+        Tree { services: services.clone(), root_reports: tokio::sync::Mutex::new(root_reports), root }
     }
 
     /// Starts everything, in order; returns when each child was started or tried.
     pub async fn start(&self) -> Result<(), TreeError> {
-        self.root.ask(Ask::Start).await.map_err(stopping)?;
+        self.root.start();
         let mut reports = self.root_reports.lock().await;
         while let Some(report) = reports.recv().await {
             if matches!(report, Report::Started { .. }) {
@@ -64,8 +82,7 @@ impl Tree {
 
     /// Begins to stop everything, in reverse order, states saved.
     pub async fn ask_to_stop(&self) {
-        // An error means that the root has ended already.
-        let _ = self.root.ask(Ask::Stop).await;
+        self.root.stop();
     }
 
     /// Resolves when everything has stopped. Dropped half way, it can be called again.
@@ -80,14 +97,14 @@ impl Tree {
 
     pub async fn add_supervisor(&self, name: Name, settings: SupervisorSettings) -> Result<(), TreeError> {
         let parent = self.parent_of(&name)?;
-        if self.supervisors().contains_key(&name) {
+        if self.services.supervisors().contains_key(&name) {
             return Err(TreeError::AlreadyThere(name));
         }
+        self.budget(&name, &settings)?;
+        let spec = supervisor::supervisor_spec(name.clone(), &settings);
         let handle = supervisor::launch(name.clone(), settings, &self.services, parent.reports());
-        self.supervisors().insert(name.clone(), handle.clone());
-        // OTP.md, *Shutdown*: for a supervisor, infinity is the only right value.
-        let child = ChildHandle::Supervisor(handle);
-        self.add(&parent, name, Restart::Permanent, Shutdown::Infinity, child).await
+        self.services.supervisors().insert(name, handle.clone());
+        self.add(&parent, spec, ChildHandle::Supervisor(handle)).await
     }
 
     pub async fn add_worker(&self, launch: Launch) -> Result<Arc<Shared>, TreeError> {
@@ -96,11 +113,10 @@ impl Tree {
         if self.services.registry.get(&name).is_some() {
             return Err(TreeError::AlreadyThere(name));
         }
-        let restart = restart_type(&launch.settings, launch.component.kind());
-        let shutdown = launch.settings.shutdown;
+        self.take_room(&name, &launch.settings)?;
+        let spec = supervisor::worker_spec(name, &launch.settings, launch.component.kind(), true);
         let worker = worker::launch(launch, &self.services, parent.reports());
-        let child = ChildHandle::Worker(worker.clone());
-        self.add(&parent, name, restart, shutdown, child).await?;
+        self.add(&parent, spec, ChildHandle::Worker(worker.clone())).await?;
         Ok(worker)
     }
 
@@ -108,18 +124,11 @@ impl Tree {
     pub async fn remove(&self, name: &Name) -> Result<(), TreeError> {
         let parent = self.parent_of(name)?;
         let removed = parent.ask_for(|done| Ask::Remove { name: name.clone(), done }).await.map_err(stopping)?;
-        if removed == Answer::NotFound {
-            return Err(TreeError::NotFound(name.clone()));
+        self.services.budgets().forget(name);
+        match removed {
+            Reply::Refused(_) => Err(TreeError::NotFound(name.clone())),
+            _ => Ok(()),
         }
-        if let Some(worker) = self.services.registry.get(name) {
-            self.quit(&worker).await;
-        }
-        let gone = self.supervisors().remove(name);
-        if let Some(supervisor) = gone {
-            let _ = supervisor.ask(Ask::Quit).await;
-        }
-        self.services.recorder.emit(Event::ChildRemoved { name: name.clone() });
-        Ok(())
     }
 
     /// Ends the task of a worker that has stopped; what waits for it is answered or becomes a dead
@@ -131,69 +140,97 @@ impl Tree {
         let _ = quit.await;
     }
 
+    /// Whatever is refused changes nothing.
     pub async fn configure_supervisor(&self, name: &Name, settings: SupervisorSettings) -> Result<(), TreeError> {
         let supervisor = self.supervisor(name).ok_or_else(|| TreeError::NoSupervisor(name.clone()))?;
+        self.budget(name, &settings)?;
+        if let Ok(parent) = self.parent_of(name) {
+            let spec = Box::new(supervisor::supervisor_spec(name.clone(), &settings));
+            parent.ask(Ask::Change { spec }).await.map_err(stopping)?;
+        }
         supervisor.ask(Ask::Configure { settings: Box::new(settings) }).await.map_err(stopping)
     }
 
-    /// New settings hold for the worker from its next message boundary on.
+    /// New settings hold for the worker from its next message boundary on. Whatever is refused changes
+    /// nothing.
     pub async fn configure_worker(&self, worker: &Shared, settings: WorkerSettings) -> Result<(), TreeError> {
-        let parent = self.parent_of(worker.name())?;
-        let restart = restart_type(&settings, worker.status().kind);
-        let shutdown = settings.shutdown;
+        let name = worker.name().clone();
+        let parent = self.parent_of(&name)?;
+        self.take_room(&name, &settings)?;
+        let declared = name.parent().is_none_or(|parent| self.services.templates.get(&parent).is_none());
+        let spec = Box::new(supervisor::worker_spec(name, &settings, worker.status().kind, declared));
         worker.configure(settings.clone());
         worker.mailbox.push_supervision(System::Configure { settings: Box::new(settings) });
-        let name = worker.name().clone();
-        parent.ask(Ask::Change { name, restart, shutdown }).await.map_err(stopping)
+        parent.ask(Ask::Change { spec }).await.map_err(stopping)
     }
 
-    pub async fn start_child(&self, name: &Name) -> Result<(), TreeError> {
+    /// Starts a child that is known, or a key of a template; returns when it runs. `config`: a JSON
+    /// object for a key that is new, in the place of its template's.
+    pub async fn start_child(&self, name: &Name, config: Option<&str>) -> Result<Started, TreeError> {
+        if keyed::is_new(&self.services, name) {
+            return keyed::start(&self.services, name, config).await;
+        }
         self.operate(name, |done| Ask::StartChild { name: name.clone(), done }).await
     }
 
     /// Returns when the child has stopped.
     pub async fn stop_child(&self, name: &Name) -> Result<(), TreeError> {
-        self.operate(name, |done| Ask::StopChild { name: name.clone(), done }).await
+        self.operate(name, |done| Ask::StopChild { name: name.clone(), done }).await.map(drop)
     }
 
-    pub async fn restart_child(&self, name: &Name) -> Result<(), TreeError> {
+    pub async fn restart_child(&self, name: &Name) -> Result<Started, TreeError> {
         self.operate(name, |done| Ask::RestartChild { name: name.clone(), done }).await
     }
 
-    pub async fn look(&self, name: &Name) -> Option<View> {
-        self.supervisor(name)?.ask_for(|done| Ask::Look { done }).await.ok()
+    /// Stops the child; it stays isolated until it is started.
+    pub async fn isolate_child(&self, name: &Name) -> Result<(), TreeError> {
+        self.operate(name, |done| Ask::IsolateChild { name: name.clone(), done }).await.map(drop)
+    }
+
+    /// Drops a child that is down.
+    pub async fn delete_child(&self, name: &Name) -> Result<(), TreeError> {
+        self.operate(name, |done| Ask::DeleteChild { name: name.clone(), done }).await.map(drop)
+    }
+
+    pub async fn look(&self, name: &Name, page: Page) -> Option<View> {
+        self.supervisor(name)?.ask_for(|done| Ask::Look { page, done }).await.ok()
     }
 
     /// Names of all supervisors, the root first.
     pub fn supervisor_names(&self) -> Vec<Name> {
-        self.supervisors().keys().cloned().collect()
+        self.services.supervisors().keys().cloned().collect()
     }
 
-    async fn operate(&self, name: &Name, ask: impl FnOnce(oneshot::Sender<Answer>) -> Ask) -> Result<(), TreeError> {
-        let parent = self.parent_of(name)?;
-        match parent.ask_for(ask).await.map_err(stopping)? {
-            Answer::Ok => Ok(()),
-            Answer::NotFound => Err(TreeError::NotFound(name.clone())),
-            Answer::AlreadyStarted => Err(TreeError::Running(name.clone())),
-        }
-    }
-
-    async fn add(
+    async fn operate(
         &self,
-        parent: &SupervisorHandle,
-        name: Name,
-        restart: Restart,
-        shutdown: Shutdown,
-        handle: ChildHandle,
-    ) -> Result<(), TreeError> {
-        let ask = |done| Ask::Add { name: name.clone(), restart, shutdown, handle, done };
+        name: &Name,
+        ask: impl FnOnce(oneshot::Sender<Reply>) -> Ask,
+    ) -> Result<Started, TreeError> {
+        let parent = self.parent_of(name)?;
+        started(name, parent.ask_for(ask).await.map_err(stopping)?)
+    }
+
+    async fn add(&self, parent: &SupervisorHandle, spec: ChildSpec, handle: ChildHandle) -> Result<(), TreeError> {
+        let name = spec.name.clone();
+        let ask = |done| Ask::Add { spec: Box::new(spec), handle, done };
         match parent.ask_for(ask).await.map_err(stopping)? {
-            Answer::AlreadyStarted => Err(TreeError::AlreadyThere(name)),
-            Answer::Ok | Answer::NotFound => {
+            Reply::Refused(_) => Err(TreeError::AlreadyThere(name)),
+            _ => {
                 self.services.recorder.emit(Event::ChildAdded { name });
                 Ok(())
             }
         }
+    }
+
+    fn budget(&self, name: &Name, settings: &SupervisorSettings) -> Result<(), TreeError> {
+        let set = self.services.budgets().set(name, settings.budget);
+        set.map_err(|no_room| TreeError::NoRoom { name: name.clone(), no_room })
+    }
+
+    fn take_room(&self, name: &Name, settings: &WorkerSettings) -> Result<(), TreeError> {
+        let needs = Needs { memory: settings.limits.memory, cpu: settings.limits.cpu };
+        let taken = self.services.budgets().take(name, needs);
+        taken.map_err(|no_room| TreeError::NoRoom { name: name.clone(), no_room })
     }
 
     fn parent_of(&self, name: &Name) -> Result<SupervisorHandle, TreeError> {
@@ -202,14 +239,25 @@ impl Tree {
     }
 
     fn supervisor(&self, name: &Name) -> Option<SupervisorHandle> {
-        self.supervisors().get(name).cloned()
-    }
-
-    fn supervisors(&self) -> MutexGuard<'_, BTreeMap<Name, SupervisorHandle>> {
-        self.supervisors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.services.supervisors().get(name).cloned()
     }
 }
 
-fn stopping(_: Gone) -> TreeError {
+/// What a supervisor's reply to an operator means.
+pub(super) fn started(name: &Name, reply: Reply) -> Result<Started, TreeError> {
+    let name = name.clone();
+    match reply {
+        Reply::Done => Ok(Started::Runs),
+        Reply::Ignored => Ok(Started::Ignored),
+        Reply::Failed(reason) => Err(TreeError::NotStarted { name, reason }),
+        Reply::Refused(Answer::AlreadyStarted) => Err(TreeError::Running(name)),
+        Reply::Refused(Answer::AlreadyPresent) => Err(TreeError::AlreadyPresent(name)),
+        Reply::Refused(Answer::Restarting) => Err(TreeError::Restarting(name)),
+        Reply::Refused(Answer::SupervisorDown) => Err(TreeError::SupervisorDown(name)),
+        Reply::Refused(Answer::NotFound | Answer::Ok) => Err(TreeError::NotFound(name)),
+    }
+}
+
+pub(super) fn stopping(_: Gone) -> TreeError {
     TreeError::Stopping
 }

@@ -4,8 +4,10 @@ wasmtime::component::bindgen!({
     path: "../wit",
     world: "batch-worker",
     imports: {
-        // The only import that waits: it suspends the guest's fiber, not the thread.
+        // The imports that wait: they suspend the guest's fiber, not the thread.
         "paguro:worker/messaging.call": async | trappable,
+        "paguro:worker/children.start": async | trappable,
+        "paguro:worker/children.stop": async | trappable,
         default: trappable,
     },
     exports: { default: async },

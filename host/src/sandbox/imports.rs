@@ -84,13 +84,13 @@ impl registry::Host for State {
 }
 
 impl children::Host for State {
-    fn start(
+    async fn start(
         &mut self,
         template: String,
         key: String,
         config: String,
     ) -> Trappable<Result<String, children::StartError>> {
-        Ok(self.outside.start_child(&template, &key, &config).map_err(|error| match error {
+        Ok(self.outside.start_child(&template, &key, &config).await.map_err(|error| match error {
             StartChildError::AlreadyStarted => children::StartError::AlreadyStarted,
             StartChildError::AlreadyPresent => children::StartError::AlreadyPresent,
             StartChildError::NotPermitted => children::StartError::NotPermitted,
@@ -98,8 +98,8 @@ impl children::Host for State {
         }))
     }
 
-    fn stop(&mut self, name: String) -> Trappable<bool> {
-        Ok(self.outside.stop_child(&name))
+    async fn stop(&mut self, name: String) -> Trappable<bool> {
+        Ok(self.outside.stop_child(&name).await)
     }
 }
 

@@ -27,4 +27,4 @@ pub use grants::{Access, DirectoryGrant, Grants};
 pub use instance::{Answer, Context, Health, Instance, InstanceError};
 pub use limits::Limits;
 pub use metadata::Metadata;
-pub use outside::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError};
+pub use outside::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError, Waiting};

@@ -71,7 +71,8 @@ pub trait LogSink: Send + Sync {
 /// A future that an import waits for.
 pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The host's side of the imports, one for each instance. Everything but `call` returns at once.
+/// The host's side of the imports, one for each instance. Everything but `call`, `start_child` and
+/// `stop_child` returns at once.
 /// An `Err(Limit)` ends the instance with that limit as its exit reason.
 pub trait Outside: Send {
     fn call<'a>(
@@ -94,8 +95,15 @@ pub trait Outside: Send {
     fn monitor(&mut self, name: &str) -> Result<MonitorId, Limit>;
     fn demonitor(&mut self, monitor: MonitorId);
 
-    fn start_child(&mut self, template: &str, key: &str, config: &str) -> Result<String, StartChildError>;
-    fn stop_child(&mut self, name: &str) -> bool;
+    /// The full name of the child that runs.
+    fn start_child<'a>(
+        &'a mut self,
+        template: &'a str,
+        key: &'a str,
+        config: &'a str,
+    ) -> Waiting<'a, Result<String, StartChildError>>;
+    /// Whether there is one of that name; it is asked to stop, and not waited for.
+    fn stop_child<'a>(&'a mut self, name: &'a str) -> Waiting<'a, bool>;
 
     fn count(&mut self, metric: &str, by: u64);
     fn gauge(&mut self, metric: &str, value: f64);

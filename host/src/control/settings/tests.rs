@@ -135,6 +135,7 @@ fn every_key_of_a_supervisor_is_read() {
         period: Duration::from_secs(60),
         order: vec!["b".into(), "a".into()],
         backoff,
+        ..SupervisorSettings::default()
     };
     assert_eq!(settings, Ok(expected));
 }

@@ -11,6 +11,7 @@ use crate::record::ledger::{Head, LedgerEntry};
 pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -> rusqlite::Result<()> {
     match change {
         Change::PutWorker(record) => put_worker(connection, record),
+        Change::WorkerRemoved(worker) => delete(connection, "UPDATE worker SET removed = 1 WHERE name = ?1", worker),
         Change::PutRevision(worker, record) => {
             put_revision(connection, worker, record)?;
             trim_revisions(connection, worker, record)
@@ -27,17 +28,21 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
 pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
     match change {
         Change::PutRevision(name, _) | Change::PutSnapshot(name, _) | Change::Reject(name, _) => Some(name),
-        Change::PutWorker(_) | Change::DropSnapshot(_) | Change::ClearRejections(_) | Change::Ledger(_) => None,
+        Change::PutWorker(_)
+        | Change::WorkerRemoved(_)
+        | Change::DropSnapshot(_)
+        | Change::ClearRejections(_)
+        | Change::Ledger(_) => None,
     }
 }
 
 fn put_worker(connection: &Connection, record: &WorkerRecord) -> rusqlite::Result<()> {
     // Not INSERT OR REPLACE: that deletes first, and revisions refer to the row.
     let mut statement = connection.prepare_cached(
-        "INSERT INTO worker (name, component, revision, file, overridden, removed, incarnation)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO worker (name, component, revision, file, overridden, removed, incarnation, config)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (name) DO UPDATE SET component = ?2, revision = ?3, file = ?4, overridden = ?5, removed = ?6,
-             incarnation = ?7",
+             incarnation = ?7, config = ?8",
     )?;
     statement.execute(params![
         Column(&record.name),
@@ -47,6 +52,7 @@ fn put_worker(connection: &Connection, record: &WorkerRecord) -> rusqlite::Resul
         record.overridden,
         record.removed,
         Column(record.incarnation),
+        record.config,
     ])?;
     Ok(())
 }

@@ -32,6 +32,12 @@ impl Reader {
         self.one("SELECT * FROM worker WHERE name = ?1", [Column(name)], rows::worker)
     }
 
+    pub(super) fn workers_below(&self, supervisor: &Name) -> Result<Vec<WorkerRecord>, DatabaseError> {
+        // `0` is the character after `/`.
+        let sql = "SELECT * FROM worker WHERE name > ?1 || '/' AND name < ?1 || '0' AND removed = 0 ORDER BY name";
+        self.all(sql, [Column(supervisor)], rows::worker)
+    }
+
     pub(super) fn revisions(&self, name: &Name) -> Result<Vec<RevisionRecord>, DatabaseError> {
         self.all("SELECT * FROM revision WHERE worker = ?1 ORDER BY number", [Column(name)], rows::revision)
     }

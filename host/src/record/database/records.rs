@@ -18,6 +18,8 @@ pub struct WorkerRecord {
     /// Whether it was taken out of the tree. Its history stays.
     pub removed: bool,
     pub incarnation: Incarnation,
+    /// A child of a template that was started with a configuration of its own, a JSON object.
+    pub config: Option<String>,
 }
 
 /// One component in a worker's history.
@@ -92,6 +94,8 @@ pub struct RejectedRecord {
 pub enum Change {
     /// Adds the worker or replaces its record.
     PutWorker(WorkerRecord),
+    /// It was taken out of the tree; nothing else of its record changes. None of that name is no error.
+    WorkerRemoved(Name),
     /// Adds the revision or replaces the one with its number. Beyond
     /// [`bounds::REVISIONS_MAX`](crate::base::bounds::REVISIONS_MAX) the oldest settled ones go; the
     /// committed one of the worker's record, and this one, never do.

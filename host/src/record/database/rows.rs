@@ -129,6 +129,7 @@ pub(super) fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerRecord> {
         overridden: row.get("overridden")?,
         removed: row.get("removed")?,
         incarnation: get(row, "incarnation")?,
+        config: row.get("config")?,
     })
 }
 

@@ -13,7 +13,7 @@ use super::error::DatabaseError;
 
 /// Each brings a database from the version that is its index to the next. Never change one that
 /// was released; add one.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -78,6 +78,11 @@ const VERSION_1: &str = "
         BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
     CREATE TRIGGER ledger_keeps_content BEFORE UPDATE ON ledger
         BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
+";
+
+const VERSION_2: &str = "
+    -- Of a child of a template that was started with a configuration of its own.
+    ALTER TABLE worker ADD COLUMN config TEXT;
 ";
 
 /// Bytes of a page of the database file.

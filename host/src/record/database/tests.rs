@@ -58,6 +58,7 @@ fn worker(text: &str) -> WorkerRecord {
         overridden: false,
         removed: false,
         incarnation: Incarnation(0),
+        config: None,
     }
 }
 
@@ -101,6 +102,7 @@ async fn everything_comes_back_as_it_was() {
         overridden: true,
         removed: true,
         incarnation: Incarnation(u64::MAX),
+        config: Some("{\"a\":1}".into()),
         ..worker("billing/büro")
     };
     let mut revisions: Vec<_> = (1..).zip(Verdict::ALL).map(|(number, verdict)| revision(number, *verdict)).collect();

@@ -8,9 +8,11 @@ use super::desk::{Joined, PutBack, SentResult};
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
 use crate::record::{Event, Recorder};
+use crate::runtime::keyed;
 use crate::runtime::message::Message;
 use crate::runtime::services::{CALL_DEADLINE, Services};
-use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError};
+use crate::runtime::tree::TreeError;
+use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError, Waiting};
 
 /// One for each instance; all of a worker's share its desk.
 pub struct Door {
@@ -29,7 +31,7 @@ impl Door {
         request: Payload,
         timeout: Option<Duration>,
     ) -> Result<Payload, CallError> {
-        let callee = self.services.registry.find(to).ok_or(CallError::NotFound)?;
+        let callee = keyed::find(&self.services, to).ok_or(CallError::NotFound)?;
         let now = self.services.clock.now();
         let own = self.me.desk().deadline;
         let asked = timeout.map(|time| now.after(time));
@@ -42,6 +44,13 @@ impl Door {
         let _wait = self.services.waits.enter(self.me.name(), callee.name()).map_err(CallError::Cycle)?;
         let answer = self.services.send_call(&callee, Some(self.me.name().clone()), request, deadline)?;
         self.services.wait(answer, deadline).await
+    }
+
+    /// Whether this worker may start and stop children of a template: granted, and the template is its
+    /// own supervisor's, a sibling, or below one.
+    fn may_start(&self, supervisor: &Name) -> bool {
+        let own = self.me.name().parent().unwrap_or_else(Name::root);
+        self.me.settings().grants.children && (*supervisor == own || supervisor.is_below(&own))
     }
 
     /// Said once for each instance: a guest must not drive everything else off the record.
@@ -77,7 +86,7 @@ impl Outside for Door {
         if self.me.desk().tape.replay(to, &message, false).is_some() {
             return Ok(());
         }
-        let receiver = self.services.registry.find(to).ok_or(CallError::NotFound)?;
+        let receiver = keyed::find(&self.services, to).ok_or(CallError::NotFound)?;
         self.services.cast(&receiver, message.clone())?;
         self.me.desk().tape.cast(to, &message);
         Ok(())
@@ -167,13 +176,47 @@ impl Outside for Door {
         }
     }
 
-    /// Templates come with `simple-one-for-one`, which this version has not: nobody has the grant.
-    fn start_child(&mut self, _: &str, _: &str, _: &str) -> Result<String, StartChildError> {
-        Err(StartChildError::NotPermitted)
+    fn start_child<'a>(
+        &'a mut self,
+        template: &'a str,
+        key: &'a str,
+        config: &'a str,
+    ) -> Waiting<'a, Result<String, StartChildError>> {
+        Box::pin(async move {
+            let failed = |why: String| Err(StartChildError::Failed(why));
+            let Ok(supervisor) = Name::parse(template) else {
+                return failed(format!("there is no template {template:?}"));
+            };
+            if !self.may_start(&supervisor) {
+                return Err(StartChildError::NotPermitted);
+            }
+            let name = match supervisor.child(key) {
+                Ok(name) => name,
+                Err(error) => return failed(error.to_string()),
+            };
+            let config = (!config.trim().is_empty()).then_some(config);
+            if config.is_some_and(|config| !is_object(config)) {
+                return failed("its configuration is no JSON object".to_string());
+            }
+            if let Some(known) = self.services.registry.get(&name) {
+                let there =
+                    if known.lives() { StartChildError::AlreadyStarted } else { StartChildError::AlreadyPresent };
+                return Err(there);
+            }
+            match keyed::start(&self.services, &name, config).await {
+                Ok(_) => Ok(name.to_string()),
+                Err(TreeError::Running(_)) => Err(StartChildError::AlreadyStarted),
+                Err(error) => failed(error.to_string()),
+            }
+        })
     }
 
-    fn stop_child(&mut self, _: &str) -> bool {
-        false
+    fn stop_child<'a>(&'a mut self, name: &'a str) -> Waiting<'a, bool> {
+        Box::pin(async move {
+            let Ok(name) = Name::parse(name) else { return false };
+            let Some(supervisor) = name.parent().filter(|supervisor| self.may_start(supervisor)) else { return false };
+            self.services.registry.get(&name).is_some() && keyed::stop(&self.services, &supervisor, name).await
+        })
     }
 
     fn count(&mut self, metric: &str, by: u64) {
@@ -194,6 +237,10 @@ impl Outside for Door {
 
     /// A hint. Hibernation is not part of this version: the instance stays in memory.
     fn hibernate(&mut self) {}
+}
+
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
 }
 
 /// Carries out for others what a rollback or a fresh start changed on the desk.

@@ -229,7 +229,7 @@ impl Driver {
     async fn system(&mut self, message: System) {
         match message {
             System::Start { incarnation } => self.start(incarnation).await,
-            System::Stop { reason, shutdown } => self.stop(reason, shutdown).await,
+            System::Stop { reason, shutdown, comes_back } => self.stop(reason, shutdown, comes_back).await,
             System::Save { done } => {
                 let _ = done.send(self.save_now().await);
             }

@@ -27,7 +27,19 @@ pub(super) struct PendingStop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Yes,
+    /// And will start it again.
+    ComesBack,
     No,
+}
+
+impl Asked {
+    /// How a worker stands that has stopped so.
+    fn standing(self) -> Standing {
+        match self {
+            Asked::Yes => Standing::Down,
+            Asked::ComesBack | Asked::No => Standing::Restarting,
+        }
+    }
 }
 
 /// How an instance that was asked to stop did so.
@@ -55,14 +67,15 @@ impl Driver {
         self.ended(reason).await;
     }
 
-    pub(super) async fn stop(&mut self, reason: ExitReason, shutdown: Shutdown) {
+    pub(super) async fn stop(&mut self, reason: ExitReason, shutdown: Shutdown, comes_back: bool) {
+        let asked = if comes_back { Asked::ComesBack } else { Asked::Yes };
         if self.live.is_none() && self.trial.is_none() {
-            self.shared.stand(Standing::Down, self.services.clock.now());
+            self.shared.stand(asked.standing(), self.services.clock.now());
             return self.report(Report::Stopped { child: self.shared.name().clone() }).await;
         }
         self.shared.stand(Standing::Stopping, self.services.clock.now());
         if let Some(pending) = &mut self.pending_stop {
-            pending.asked = Asked::Yes;
+            pending.asked = asked;
             return;
         }
         let wound = match shutdown {
@@ -72,9 +85,9 @@ impl Driver {
         };
         self.drop_live();
         if self.trial.is_some() {
-            return self.stop_on_trial(wound, reason, Asked::Yes);
+            return self.stop_on_trial(wound, reason, asked);
         }
-        self.finish_stop(wound.end.unwrap_or(reason), Asked::Yes).await;
+        self.finish_stop(wound.end.unwrap_or(reason), asked).await;
     }
 
     /// On trial the owner decides what a stop means, and the stop waits for it: an end in order, with
@@ -101,9 +114,9 @@ impl Driver {
         self.ended_for_others(&end);
         let child = self.shared.name().clone();
         match asked {
-            Asked::Yes => {
+            Asked::Yes | Asked::ComesBack => {
                 self.services.recorder.emit(Event::WorkerStopped { worker: child.clone() });
-                self.shared.stand(Standing::Down, self.services.clock.now());
+                self.shared.stand(asked.standing(), self.services.clock.now());
                 self.report(Report::Stopped { child }).await;
             }
             Asked::No => {
@@ -211,7 +224,7 @@ impl Driver {
     pub(super) async fn quit(&mut self) {
         self.drop_live();
         self.trial = None;
-        self.services.registry.remove(self.shared.name());
+        self.services.registry.remove(&self.shared);
         let (_, messages) = self.shared.mailbox.close();
         let open = self.shared.desk().take_open(false);
         let change = self.shared.desk().clear();

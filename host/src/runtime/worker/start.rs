@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures::FutureExt;
 
+use super::desk::Holdings;
 use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::shared::Standing;
@@ -35,20 +36,41 @@ impl Driver {
         match self.bring_up(from).await {
             Ok(live) => {
                 self.live = Some(live);
-                self.started(origin, begun).await;
+                // `control.stop` in its start: it does not want to run (OTP's "ignore").
+                let stop = self.shared.desk().stop.take();
+                match stop {
+                    None => self.started(origin, begun).await,
+                    Some(reason) if reason.is_orderly() => self.ignored().await,
+                    Some(reason) => {
+                        self.drop_live();
+                        self.not_started(mark, reason).await;
+                    }
+                }
             }
-            Err(reason) => {
-                // Timers and groups of an instance that never was are nobody's.
-                let change = self.shared.desk().put_back(mark, &[]);
-                carry_out(change, self.shared.name(), &self.services);
-                let worker = self.shared.name().clone();
-                let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
-                self.services.recorder.emit(event);
-                self.shared.update(|status| status.last_exit = Some(reason.clone()));
-                self.shared.stand(Standing::Restarting, self.services.clock.now());
-                self.report(Report::StartFailed { child: self.shared.name().clone(), reason }).await;
-            }
+            Err(reason) => self.not_started(mark, reason).await,
         }
+    }
+
+    async fn not_started(&mut self, mark: Holdings, reason: ExitReason) {
+        // Timers and groups of an instance that never was are nobody's.
+        let change = self.shared.desk().put_back(mark, &[]);
+        carry_out(change, self.shared.name(), &self.services);
+        self.shared.desk().stop = None;
+        let worker = self.shared.name().clone();
+        let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
+        self.services.recorder.emit(event);
+        self.shared.update(|status| status.last_exit = Some(reason.clone()));
+        self.shared.stand(Standing::Restarting, self.services.clock.now());
+        self.report(Report::StartFailed { child: self.shared.name().clone(), reason }).await;
+    }
+
+    async fn ignored(&mut self) {
+        self.drop_live();
+        let change = self.shared.desk().clear();
+        carry_out(change, self.shared.name(), &self.services);
+        self.shared.stand(Standing::Down, self.services.clock.now());
+        self.services.recorder.emit(Event::StartIgnored { worker: self.shared.name().clone() });
+        self.report(Report::Ignored { child: self.shared.name().clone() }).await;
     }
 
     async fn started(&mut self, from: Origin, begun: crate::base::Tick) {

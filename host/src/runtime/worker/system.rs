@@ -21,6 +21,8 @@ pub enum System {
     Stop {
         reason: ExitReason,
         shutdown: Shutdown,
+        /// It will be started again: what waits goes on waiting.
+        comes_back: bool,
     },
     /// The live state, for a rehearsal, `state show` or `state export`.
     Save {

@@ -1,0 +1,131 @@
+//! A template: the component that the children of a `simple-one-for-one` supervisor are made of.
+
+use super::under_way::Changes;
+use super::upgrade::UpgradeRequest;
+use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
+use crate::record::{Action, By, Change, RevisionRecord, Verdict, Why, WorkerRecord};
+use crate::runtime::spec::WorkerSettings;
+use crate::runtime::{Launch, Template};
+use crate::sandbox::Component;
+
+/// The template of one supervisor. A new file or new settings make a new one.
+pub struct ComponentTemplate {
+    changes: Changes,
+    component: Component,
+    settings: WorkerSettings,
+    on_demand: bool,
+}
+
+impl ComponentTemplate {
+    /// `component` was checked against `settings` and its file is kept.
+    pub fn new(
+        changes: &Changes,
+        component: Component,
+        settings: WorkerSettings,
+        on_demand: bool,
+    ) -> ComponentTemplate {
+        ComponentTemplate { changes: changes.clone(), component, settings, on_demand }
+    }
+
+    fn first(&self, name: &Name, config: Option<&str>) -> Result<Launch, String> {
+        let hash = self.component.hash();
+        let revision = RevisionNumber(1);
+        let worker = WorkerRecord {
+            name: name.clone(),
+            component: hash,
+            revision,
+            file: Some(hash),
+            overridden: false,
+            removed: false,
+            incarnation: Incarnation::default(),
+            config: config.map(str::to_string),
+        };
+        self.note(worker, Why::Deployed, "from the template")?;
+        Ok(self.launch_of(name, revision, config))
+    }
+
+    /// Makes the template's component the revision of a child, behind everything that was queued before.
+    fn note(&self, worker: WorkerRecord, why: Why, detail: &str) -> Result<(), String> {
+        let (name, hash, number) = (worker.name.clone(), worker.component, worker.revision);
+        let record = RevisionRecord {
+            number,
+            component: hash,
+            at: self.changes.services.clock.timestamp(),
+            why,
+            by: By::Host,
+            verdict: Verdict::Committed,
+            note: String::new(),
+        };
+        let entry = self.changes.entry(&name, Action::Deployed, Some(hash), By::Host, detail.to_string());
+        let writes = vec![Change::PutWorker(worker), Change::PutRevision(name, record), entry];
+        self.changes.services.database.submit(writes).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn launch_of(&self, name: &Name, revision: RevisionNumber, config: Option<&str>) -> Launch {
+        let mut settings = self.settings.clone();
+        if let Some(config) = config {
+            settings.config = config.to_string();
+        }
+        Launch { name: name.clone(), component: self.component.clone(), revision, settings, saved: None }
+    }
+
+    /// A key that had a child before: it goes on from its state, with the component that saved it.
+    fn again(&self, record: WorkerRecord, config: Option<&str>) -> Result<Launch, String> {
+        let database = &self.changes.services.database;
+        let config = config.map(str::to_string).or(record.config.clone());
+        let saved = database.snapshot(&record.name).map_err(|error| error.to_string())?;
+        let saved = saved.filter(|saved| saved.component == record.component);
+        let is_current = record.component == self.component.hash();
+        let (name, revision) = (record.name.clone(), record.revision);
+        let record = WorkerRecord { removed: false, config: config.clone(), ..record };
+        if !is_current && saved.is_none() {
+            // No state to take over: it begins on what the template is now.
+            let (component, revision) = (self.component.hash(), revision.next());
+            let record = WorkerRecord { component, revision, file: Some(component), overridden: false, ..record };
+            self.note(record, Why::Upgrade, "from the template; there was no state to take over")?;
+            return Ok(self.launch_of(&name, revision, config.as_deref()));
+        }
+        let component = record.component;
+        // Whether or not it seems to be so already: that it was removed may still be on its way there.
+        database.submit(vec![Change::PutWorker(record)]).map_err(|error| error.to_string())?;
+        let mut launch = self.launch_of(&name, revision, config.as_deref());
+        launch.saved = saved.map(|saved| saved.snapshot);
+        if !is_current {
+            // Its state can only be read by what saved it: it starts on that, and is upgraded then.
+            launch.component = self.load(component)?;
+            self.upgrade_later(name);
+        }
+        Ok(launch)
+    }
+
+    /// From memory or the cache of compiled code; where neither has it, this takes as long as compiling.
+    fn load(&self, component: ComponentHash) -> Result<Component, String> {
+        let bytes = self.changes.bytes_of(component).map_err(|error| error.to_string())?;
+        self.changes.services.sandbox.load(&bytes).map_err(|error| error.to_string())
+    }
+
+    fn upgrade_later(&self, name: Name) {
+        let (changes, to) = (self.changes.clone(), self.component.hash());
+        tokio::spawn(async move {
+            let Some(worker) = changes.services.registry.get(&name) else { return };
+            let Ok(bytes) = changes.bytes_of(to) else { return };
+            let request = UpgradeRequest { worker, bytes, by: By::Host, why: Why::Upgrade, probation: None };
+            // Called off or not, the events say what became of it, and the child serves on.
+            let _ = changes.upgrade(request).await;
+        });
+    }
+}
+
+impl Template for ComponentTemplate {
+    fn launch(&self, name: &Name, config: Option<&str>) -> Result<Launch, String> {
+        let known = self.changes.services.database.worker(name).map_err(|error| error.to_string())?;
+        match known {
+            Some(record) => self.again(record, config),
+            None => self.first(name, config),
+        }
+    }
+
+    fn is_on_demand(&self) -> bool {
+        self.on_demand
+    }
+}

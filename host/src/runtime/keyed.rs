@@ -1,0 +1,105 @@
+//! Children of a template, by key: made when an operator or a guest asks, or by the first message.
+
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::budgets::Needs;
+use super::services::Services;
+use super::supervisor::{self, Ask, ChildHandle, Reply, SupervisorHandle};
+use super::tree::{Started, TreeError, started, stopping};
+use super::worker::{self, Shared, Standing};
+use crate::base::Name;
+use crate::record::Event;
+
+/// Whether a name is a key of a template that has no child yet.
+pub fn is_new(services: &Services, name: &Name) -> bool {
+    let has_template = name.parent().is_some_and(|parent| services.templates.get(&parent).is_some());
+    has_template && services.registry.get(name).is_none()
+}
+
+/// Starts the child of a key that has none. Returns when it runs, or failed to and is forgotten.
+pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<Started, TreeError> {
+    let made = make(services, name, config)?;
+    let (done, reply) = oneshot::channel();
+    let supervisor = made.supervisor.clone();
+    supervisor.ask(made.ask(done)).await.map_err(stopping)?;
+    services.recorder.emit(Event::ChildAdded { name: name.clone() });
+    started(name, reply.await.map_err(|_| TreeError::Stopping)?)
+}
+
+/// The worker a message is for: one that is there, or the child of a key whose template starts it on
+/// demand. Messages wait in its mailbox while it starts, so that their order is kept.
+pub fn find(services: &Arc<Services>, name: &str) -> Option<Arc<Shared>> {
+    if let Some(worker) = services.registry.find(name) {
+        return Some(worker);
+    }
+    let name = Name::parse(name).ok()?;
+    let template = services.templates.get(&name.parent()?)?;
+    if !template.is_on_demand() {
+        return None;
+    }
+    let made = match make(services, &name, None) {
+        Ok(made) => made,
+        // Another made it meanwhile.
+        Err(TreeError::Running(_)) => return services.registry.get(&name),
+        Err(error) => {
+            let why = error.to_string();
+            services.recorder.emit(Event::NotStartedOnDemand { name, why });
+            return None;
+        }
+    };
+    let (done, _) = oneshot::channel();
+    let worker = made.worker.clone();
+    let (supervisor, undo) = (made.supervisor.clone(), ChildHandle::Worker(worker.clone()));
+    if supervisor.try_ask(made.ask(done)).is_err() {
+        supervisor::dismiss(&undo, &name, services);
+        let why = "its supervisor has too much to do".to_string();
+        services.recorder.emit(Event::NotStartedOnDemand { name, why });
+        return None;
+    }
+    services.recorder.emit(Event::ChildAdded { name });
+    Some(worker)
+}
+
+/// Asks for a child of a template to be stopped; false if the supervisor is gone. Who asks may be the
+/// child itself, or in its way: nobody waits until it has stopped.
+pub async fn stop(services: &Services, supervisor: &Name, name: Name) -> bool {
+    let Some(supervisor) = services.supervisors().get(supervisor).cloned() else { return false };
+    let (done, _) = oneshot::channel();
+    supervisor.ask(Ask::StopChild { name, done }).await.is_ok()
+}
+
+/// A worker that its supervisor does not know yet.
+struct Made {
+    worker: Arc<Shared>,
+    supervisor: SupervisorHandle,
+    spec: super::supervision::ChildSpec,
+}
+
+impl Made {
+    fn ask(self, done: oneshot::Sender<Reply>) -> Ask {
+        Ask::Add { spec: Box::new(self.spec), handle: ChildHandle::Worker(self.worker), done }
+    }
+}
+
+fn make(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<Made, TreeError> {
+    let parent = name.parent().ok_or_else(|| TreeError::NotFound(name.clone()))?;
+    let template = services.templates.get(&parent).ok_or_else(|| TreeError::NotFound(name.clone()))?;
+    let supervisor = services.supervisors().get(&parent).cloned();
+    let supervisor = supervisor.ok_or(TreeError::NoSupervisor(parent))?;
+    // One key is made once: two who ask at the same time find the same child.
+    let _making = services.making.lock().unwrap_or_else(PoisonError::into_inner);
+    if services.registry.get(name).is_some() {
+        return Err(TreeError::Running(name.clone()));
+    }
+    let launch = template.launch(name, config).map_err(|why| TreeError::NotMade { name: name.clone(), why })?;
+    let needs = Needs { memory: launch.settings.limits.memory, cpu: launch.settings.limits.cpu };
+    let taken = services.budgets().take(name, needs);
+    taken.map_err(|no_room| TreeError::NoRoom { name: name.clone(), no_room })?;
+    let spec = supervisor::worker_spec(name.clone(), &launch.settings, launch.component.kind(), false);
+    let worker = worker::launch(launch, services, supervisor.reports());
+    // What comes before it runs waits.
+    worker.stand(Standing::Starting, services.clock.now());
+    Ok(Made { worker, supervisor, spec })
+}

@@ -1,0 +1,37 @@
+//! Templates: what the children of a `simple-one-for-one` supervisor are made of, by key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::worker::Launch;
+use crate::base::Name;
+
+/// Makes children of one template. Implemented above, where components and records are known.
+pub trait Template: Send + Sync {
+    /// What a child of this name is made of: afresh, or from what is on record of it. `config` is a JSON
+    /// object in the place of the template's own. Must not wait; a look into the database is allowed.
+    fn launch(&self, name: &Name, config: Option<&str>) -> Result<Launch, String>;
+
+    /// Whether the first message to a key starts its child.
+    fn is_on_demand(&self) -> bool;
+}
+
+/// The templates of a host, by the name of their supervisor.
+#[derive(Default)]
+pub struct Templates {
+    templates: RwLock<HashMap<Name, Arc<dyn Template>>>,
+}
+
+impl Templates {
+    pub fn get(&self, supervisor: &Name) -> Option<Arc<dyn Template>> {
+        self.templates.read().unwrap_or_else(PoisonError::into_inner).get(supervisor).cloned()
+    }
+
+    pub fn set(&self, supervisor: Name, template: Arc<dyn Template>) {
+        self.templates.write().unwrap_or_else(PoisonError::into_inner).insert(supervisor, template);
+    }
+
+    pub fn remove(&self, supervisor: &Name) {
+        self.templates.write().unwrap_or_else(PoisonError::into_inner).remove(supervisor);
+    }
+}
