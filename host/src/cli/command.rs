@@ -46,6 +46,10 @@ enum Verb {
     Ps(ps::PsArgs),
     /// Show the supervision tree
     Tree(tree::TreeArgs),
+    /// Show a supervisor: its policy, what of it is used, recent restarts, its children
+    Sup(sup::SupArgs),
+    /// Report how everything is: states, uptimes, restarts, breakers, what is isolated
+    Health(health::HealthArgs),
     /// Send a worker a request and print its reply
     Call(call::CallArgs),
     /// Send a worker a message, without a reply
@@ -58,12 +62,16 @@ enum Verb {
     Commit(commit::CommitArgs),
     /// List a worker's revisions
     History(history::HistoryArgs),
-    /// Start a worker that is stopped or isolated
+    /// Start a worker that is stopped or isolated, or a key of a template
     Start(start::StartArgs),
     /// Stop a worker in order; it stays stopped
     Stop(stop::StopArgs),
     /// Stop a worker in order and start it again
     Restart(restart::RestartArgs),
+    /// Stop a worker in order and keep it so
+    Isolate(isolate::IsolateArgs),
+    /// Drop a worker that is down; its state is kept under its name
+    Delete(delete::DeleteArgs),
     /// Show, export or import a worker's state
     State(state::StateArgs),
     /// Show what workers logged and printed
@@ -120,6 +128,10 @@ async fn ask(verb: Verb, client: &Client) -> Result<(), CliError> {
     match verb {
         Verb::Ps(args) => ps::run(args, client).await,
         Verb::Tree(args) => tree::run(args, client).await,
+        Verb::Sup(args) => sup::run(args, client).await,
+        Verb::Health(args) => health::run(args, client).await,
+        Verb::Isolate(args) => isolate::run(args, client).await,
+        Verb::Delete(args) => delete::run(args, client).await,
         Verb::Call(args) => call::run(args, client).await,
         Verb::Cast(args) => cast::run(args, client).await,
         Verb::Upgrade(args) => upgrade::run(args, client).await,

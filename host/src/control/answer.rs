@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::host::{Checked, Host};
+use super::supervision::{breaker, health, strategy};
 use super::wire::{
     CheckInfo, ChildInfo, EventInfo, HostInfo, LedgerInfo, LogInfo, RehearsalInfo, RevisionInfo, StateInfo,
     SupervisorInfo, UpgradeInfo, WorkerInfo,
@@ -13,13 +14,15 @@ use super::wire::{
 use crate::base::{ComponentHash, Name, RevisionNumber, Snapshot};
 use crate::change::{Outcome, Rehearsal, Switched};
 use crate::record::{DatabaseError, Event, LedgerEntry, Level, LogLine, Recorded, RevisionRecord};
-use crate::runtime::spec::Strategy;
 use crate::runtime::{Page, Shared, Standing};
 use crate::sandbox::{Health, Kind};
 
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Children of one supervisor that the tree shows; `paguro sup` pages through the others.
+const TREE_CHILDREN_MAX: usize = 100;
 
 fn us(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
@@ -79,6 +82,8 @@ impl Host {
             refused: counters.refused.load(Relaxed),
             last_exit: status.last_exit.as_ref().map(ToString::to_string),
             probation_left_ms: self.changes.probation_left(worker.name()).map(ms),
+            breaker: breaker(worker),
+            health: health(worker),
         })
     }
 
@@ -109,7 +114,7 @@ impl Host {
     }
 
     async fn supervisor_info(&self, name: Name, supervisors: &BTreeSet<Name>) -> Result<SupervisorInfo, DatabaseError> {
-        let page = Page { after: None, limit: usize::MAX };
+        let page = Page { after: None, limit: TREE_CHILDREN_MAX };
         let view = self.tree.look(&name, page).await;
         let mut info = SupervisorInfo {
             name: name.to_string(),
@@ -119,15 +124,12 @@ impl Host {
             period_ms: 0,
             restarts: 0,
             children: Vec::new(),
+            more: 0,
         };
         // `None`: it left the tree while this was put together.
         let Some(view) = view else { return Ok(info) };
-        info.strategy = match view.settings.strategy {
-            Strategy::OneForOne => "one-for-one".to_string(),
-            Strategy::OneForAll => "one-for-all".to_string(),
-            Strategy::RestForOne => "rest-for-one".to_string(),
-            Strategy::SimpleOneForOne => "simple-one-for-one".to_string(),
-        };
+        info.strategy = strategy(view.settings.strategy).to_string();
+        info.more = (view.counts.specs - view.children.len()) as u64;
         info.running = view.running;
         info.intensity = view.settings.intensity;
         info.period_ms = ms(view.settings.period);
@@ -141,6 +143,11 @@ impl Host {
             }
         }
         Ok(info)
+    }
+
+    /// A page of workers after a name, in order of name.
+    pub fn worker_page(&self, after: Option<&Name>, limit: usize) -> Result<Vec<WorkerInfo>, DatabaseError> {
+        self.services.registry.page(after, limit).iter().map(|worker| self.worker_info(worker)).collect()
     }
 
     pub fn history(&self, worker: &Arc<Shared>) -> Result<Vec<RevisionInfo>, DatabaseError> {

@@ -47,6 +47,9 @@ impl From<&RequestError> for ErrorInfo {
             RequestError::Ask { worker, .. } => {
                 info("overloaded", message, String::new(), &format!("`paguro ps` shows how {worker} stands; try again"))
             }
+            RequestError::RunsStill(worker) => {
+                info("running", message, String::new(), &format!("`paguro stop {worker}`, then delete it"))
+            }
             RequestError::NotStarted { worker, why } => {
                 info("down", message, why.clone(), &format!("`paguro logs {worker}` and `paguro events` tell more"))
             }

@@ -78,6 +78,8 @@ pub enum RequestError {
     Tree(#[from] TreeError),
     #[error("{worker:?} cannot be asked: {error}")]
     Ask { worker: Name, error: AskError },
+    #[error("{0:?} runs: stop it first")]
+    RunsStill(Name),
     #[error("{worker:?} did not start")]
     NotStarted { worker: Name, why: String },
     #[error("the file is not a worker")]
@@ -323,6 +325,30 @@ impl Host {
     /// Stops it in order; it stays isolated until it is started.
     pub async fn isolate_worker(&self, name: &str) -> Result<(), RequestError> {
         Ok(self.tree.isolate_child(&self.child(name)?).await?)
+    }
+
+    /// Drops a child that is down. One of a template is forgotten; one that has a file comes back when the
+    /// file changes. State and history stay under its name.
+    pub async fn delete_worker(&self, name: &str) -> Result<(), RequestError> {
+        let child = self.child(name)?;
+        self.tree.delete_child(&child).await.map_err(|error| match error {
+            // OTP's word for it.
+            TreeError::Running(name) => RequestError::RunsStill(name),
+            other => RequestError::Tree(other),
+        })?;
+        let Some(record) = self.services.database.worker(&child)? else { return Ok(()) };
+        let component = record.component;
+        // Removed and overridden: an operator's word holds over the file until that changes.
+        let record = crate::record::WorkerRecord { removed: true, overridden: true, ..record };
+        let entry = NewLedgerEntry {
+            at: self.services.clock.timestamp(),
+            worker: child,
+            action: Action::Removed,
+            hash: Some(component),
+            by: By::Operator,
+            detail: "deleted; state and history are kept".to_string(),
+        };
+        Ok(self.services.database.commit(vec![Change::PutWorker(record), Change::Ledger(entry)]).await?)
     }
 
     /// A start that neither succeeds nor fails in its time (a dependency that does not come up) goes on,

@@ -11,6 +11,7 @@ mod metrics;
 mod openapi;
 pub mod server;
 pub mod settings;
+mod supervision;
 mod up;
 pub mod wire;
 

@@ -13,7 +13,7 @@ const TEXT: &str = "text/plain";
 
 const OPERATIONS: &[Operation] = &[
     Operation("get", "/v1/host", "The host itself", &[], None, JSON),
-    Operation("get", "/v1/workers", "All workers", &[], None, JSON),
+    Operation("get", "/v1/workers", "Workers by name, in pages", &["after", "limit"], None, JSON),
     Operation("get", "/v1/workers/{name}", "One worker", &[], None, JSON),
     Operation("get", "/v1/tree", "The tree, from its root", &[], None, JSON),
     Operation(
@@ -42,7 +42,25 @@ const OPERATIONS: &[Operation] = &[
     ),
     Operation("post", "/v1/workers/{name}/rollback", "Goes back to an earlier revision", &["to"], None, JSON),
     Operation("post", "/v1/workers/{name}/commit", "Ends probation now", &[], None, JSON),
-    Operation("post", "/v1/workers/{name}/start", "Starts a worker that is down", &[], None, JSON),
+    Operation(
+        "post",
+        "/v1/workers/{name}/start",
+        "Starts a worker that is down, or a key of a template with the configuration in the body",
+        &[],
+        Some(JSON),
+        JSON,
+    ),
+    Operation("post", "/v1/workers/{name}/isolate", "Stops a worker and keeps it so", &[], None, JSON),
+    Operation("delete", "/v1/workers/{name}", "Drops a worker that is down", &[], None, JSON),
+    Operation(
+        "get",
+        "/v1/supervisors/{name}",
+        "A supervisor, its policy and a page of its children; `-` is the root",
+        &["after", "limit"],
+        None,
+        JSON,
+    ),
+    Operation("get", "/v1/health", "How everything is: totals, and a page of workers", &["after", "limit"], None, JSON),
     Operation("post", "/v1/workers/{name}/stop", "Stops a worker in order", &[], None, JSON),
     Operation("post", "/v1/workers/{name}/restart", "Stops and starts a worker", &[], None, JSON),
     Operation("get", "/v1/workers/{name}/history", "Its revisions", &[], None, JSON),

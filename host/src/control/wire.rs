@@ -14,7 +14,11 @@
 //! POST /v1/workers/{name}/upgrade?dry_run=&probation_ms=&wait=     body: component; 200 UpgradeInfo
 //! POST /v1/workers/{name}/rollback?to=      200 UpgradeInfo
 //! POST /v1/workers/{name}/commit            200 UpgradeInfo
-//! POST /v1/workers/{name}/start|stop|restart                       204
+//! POST /v1/workers/{name}/start             body: a new key's configuration, or nothing; 204
+//! POST /v1/workers/{name}/stop|restart|isolate                     204
+//! DELETE /v1/workers/{name}                 204                    paguro delete
+//! GET  /v1/supervisors/{name}?after=&limit=                        SupervisorDetail; `-` is the root
+//! GET  /v1/health?after=&limit=             HealthInfo             paguro health
 //! GET  /v1/workers/{name}/history           [RevisionInfo]
 //! GET  /v1/workers/{name}/state             StateInfo
 //! GET  /v1/workers/{name}/state/data        the state's bytes, with headers `paguro-schema`, `content-type`
@@ -83,6 +87,12 @@ pub struct WorkerInfo {
     /// While in probation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probation_left_ms: Option<u64>,
+    /// `closed`, `open` or `half-open`; absent where it has no circuit breaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    /// What its own `health.check` said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,8 +105,166 @@ pub struct SupervisorInfo {
     pub period_ms: u64,
     /// Restarts within the period.
     pub restarts: u32,
-    /// In start order.
+    /// In start order; of a template's, the first ones.
     pub children: Vec<ChildInfo>,
+    /// Children that are not shown.
+    #[serde(default)]
+    pub more: u64,
+}
+
+/// One supervisor: its policy, what of it is used up, and a page of its children.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorDetail {
+    pub name: String,
+    pub running: bool,
+    pub strategy: String,
+    pub intensity: u32,
+    pub period_ms: u64,
+    /// Restarts within the period, oldest first.
+    pub restarts: Vec<RestartInfo>,
+    pub order: Vec<String>,
+    pub auto_shutdown: String,
+    pub on_demand: bool,
+    pub tier: String,
+    pub backoff: BackoffInfo,
+    pub escalation: EscalationInfo,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<BreakerPolicyInfo>,
+    pub budget: BudgetInfo,
+    /// Whose failure stops and starts others just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarting_with: Option<String>,
+    pub counts: CountsInfo,
+    /// In start order.
+    pub children: Vec<SupervisedInfo>,
+    /// The name to ask for the next page with, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestartInfo {
+    pub child: String,
+    pub ago_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackoffInfo {
+    pub initial_ms: u64,
+    pub max_ms: u64,
+    pub factor: u32,
+    pub jitter_percent: u32,
+    pub healthy_after_ms: u64,
+}
+
+/// Restarts of one child within the period beyond which a step is taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EscalationInfo {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_break: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolate: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalate: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BreakerPolicyInfo {
+    pub failures: u32,
+    pub window_ms: u64,
+    pub recovery_ms: u64,
+    pub trials: u32,
+}
+
+/// What all workers below may use together, and what of it is taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BudgetInfo {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_taken_bytes: Option<u64>,
+    /// Fuel per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_taken: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CountsInfo {
+    pub specs: usize,
+    /// Those that start, run or stop; not those in a restart loop.
+    pub active: usize,
+    pub supervisors: usize,
+    pub workers: usize,
+}
+
+/// A child as its supervisor has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupervisedInfo {
+    pub name: String,
+    /// `worker` or `supervisor`.
+    pub kind: String,
+    /// `running`, `starting`, `waiting`, `restarting`, `stopping`, `down`, `isolated`; of a worker also
+    /// `hibernated`.
+    pub state: String,
+    pub restart: String,
+    pub shutdown: String,
+    pub significant: bool,
+    pub after: Vec<String>,
+    pub tier: String,
+    /// Restarts of this child alone within the period.
+    pub restarts: u32,
+}
+
+/// How everything below the root is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthInfo {
+    /// `healthy`; `degraded`: something restarts, is degraded, or its breaker is not closed;
+    /// `critical`: something is isolated or says that it does not work.
+    pub status: String,
+    pub totals: TotalsInfo,
+    /// Names of isolated workers and supervisors, at most a page of them.
+    pub isolated: Vec<String>,
+    /// By name.
+    pub children: Vec<ChildHealth>,
+    /// The name to ask for the next page with, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TotalsInfo {
+    pub workers: u64,
+    pub running: u64,
+    pub hibernated: u64,
+    /// Starting, stopping, restarting, rolling back.
+    pub moving: u64,
+    pub down: u64,
+    pub isolated: u64,
+    pub degraded: u64,
+    pub critical: u64,
+    /// Breakers that are open or half-open.
+    pub breakers_open: u64,
+    /// Restarts since the host started.
+    pub restarts: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChildHealth {
+    pub name: String,
+    pub state: String,
+    /// What its own `health.check` said last: `healthy`, `degraded: ...`, `critical: ...`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
+    pub restarts: u64,
+    /// `closed`, `open` or `half-open`; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -270,7 +438,13 @@ impl ErrorInfo {
         ("under-way", 409),
         ("not-in-probation", 409),
         ("nothing-to-roll-back-to", 409),
-        ("already-running", 409),
+        ("already-started", 409),
+        ("already-present", 409),
+        ("running", 409),
+        ("restarting", 409),
+        ("supervisor-down", 409),
+        ("not-started", 409),
+        ("no-room", 409),
         ("no-state", 409),
         ("called-off", 409),
         ("rolled-back", 409),

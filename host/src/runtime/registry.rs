@@ -43,6 +43,20 @@ impl Registry {
         all
     }
 
+    /// The first `limit` workers after a name, in order of name.
+    pub fn page(&self, after: Option<&Name>, limit: usize) -> Vec<Arc<Shared>> {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let later = workers.values().filter(|worker| after.is_none_or(|after| worker.name() > after));
+        let mut page: Vec<_> = later.collect();
+        if page.len() > limit {
+            // Only the page itself is put in order.
+            page.select_nth_unstable_by(limit, |a, b| a.name().cmp(b.name()));
+            page.truncate(limit);
+        }
+        page.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        page.into_iter().cloned().collect()
+    }
+
     /// The names most like this one, best first: what somebody may have meant.
     pub fn nearest(&self, name: &str) -> Vec<String> {
         if name.len() > bounds::NAME_BYTES_MAX {

@@ -55,6 +55,10 @@ impl Request {
         Request::new(Method::POST, path, body)
     }
 
+    pub fn delete(path: ApiPath) -> Request {
+        Request::new(Method::DELETE, path, Vec::new())
+    }
+
     pub fn put(path: ApiPath, body: Vec<u8>, content_type: &str) -> Request {
         Request { content_type: content_type.to_string(), ..Request::new(Method::PUT, path, body) }
     }

@@ -28,6 +28,13 @@ impl ApiPath {
         ApiPath { text, has_query: false }
     }
 
+    /// One supervisor; the root is `-`, which is no name.
+    pub fn supervisor(name: Option<&Name>) -> ApiPath {
+        let mut text = String::from("/v1/supervisors/");
+        encode(&mut text, name.map_or("-", Name::as_str));
+        ApiPath { text, has_query: false }
+    }
+
     /// Adds `key=value` where there is a value.
     pub fn query(mut self, key: &str, value: Option<impl fmt::Display>) -> ApiPath {
         let Some(value) = value else { return self };

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::base::bounds::PAGE_ROWS_MAX;
 use crate::base::units;
 use crate::cli::api::{ApiPath, Client};
 use crate::cli::errors::CliError;
@@ -24,16 +25,34 @@ pub struct PsArgs {
 }
 
 pub async fn run(args: PsArgs, client: &Client) -> Result<(), CliError> {
-    let reply = client.get(ApiPath::new("workers")).await?;
+    let workers = all(client).await?;
     if args.json {
-        return output::print_json(&reply.body);
+        return output::print_json(&serde_json::to_vec(&workers).unwrap_or_default());
     }
-    let workers: Vec<WorkerInfo> = reply.json()?;
+    let workers: Vec<WorkerInfo> = workers
+        .into_iter()
+        .map(serde_json::from_value)
+        .collect::<Result<_, _>>()
+        .map_err(|error| CliError::failed("the host's answer cannot be understood").cause(error.to_string()))?;
     if workers.is_empty() {
         output::note("no workers; put a component into the directory to start one");
         return Ok(());
     }
     output::print(&list(&workers))
+}
+
+/// Page by page, each worker as the host wrote it.
+async fn all(client: &Client) -> Result<Vec<serde_json::Value>, CliError> {
+    let mut workers: Vec<serde_json::Value> = Vec::new();
+    loop {
+        let after = workers.last().and_then(|last| last["name"].as_str().map(str::to_string));
+        let page: Vec<serde_json::Value> = client.get(ApiPath::new("workers").query("after", after)).await?.json()?;
+        let full = page.len() >= PAGE_ROWS_MAX;
+        workers.extend(page);
+        if !full {
+            return Ok(workers);
+        }
+    }
 }
 
 const HEADER: [&str; 9] = ["NAME", "STATE", "REV", "COMPONENT", "UPTIME", "RESTARTS", "MAILBOX", "MEMORY", "FILE"];

@@ -10,8 +10,8 @@ use crate::control::wire::{ChildInfo, SupervisorInfo, WorkerInfo};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A supervisor shows its strategy and the restarts it has used of those it allows within its period; \
-children stand in start order.
+A supervisor shows its strategy and how many restarts its intensity leaves within its period; children \
+stand in start order. Of a template's children the first are shown.
 
 Examples:
   paguro tree
@@ -38,7 +38,7 @@ fn draw(root: &SupervisorInfo) -> String {
 
 fn draw_children(parent: &SupervisorInfo, indent: &str, out: &mut String) {
     for (at, child) in parent.children.iter().enumerate() {
-        let last = at + 1 == parent.children.len();
+        let last = at + 1 == parent.children.len() && parent.more == 0;
         let (branch, below) = if last { ("└── ", "    ") } else { ("├── ", "│   ") };
         let line = match child {
             ChildInfo::Worker(info) => worker(info),
@@ -49,6 +49,11 @@ fn draw_children(parent: &SupervisorInfo, indent: &str, out: &mut String) {
             draw_children(info, &format!("{indent}{}", paint(DIM, below)), out);
         }
     }
+    if parent.more > 0 {
+        let name = if parent.name == "/" { String::new() } else { format!(" {}", safe(&parent.name)) };
+        let hint = format!("and {} more: paguro sup{name}", parent.more);
+        *out += &format!("{indent}{}{}\n", paint(DIM, "└── "), paint(DIM, &hint));
+    }
 }
 
 fn supervisor(info: &SupervisorInfo) -> String {
@@ -56,7 +61,13 @@ fn supervisor(info: &SupervisorInfo) -> String {
         "" => "/".to_string(),
         leaf => format!("{}/", safe(leaf)),
     };
-    let used = format!("restarts {}/{} in {}", info.restarts, info.intensity, render::age(info.period_ms));
+    let left = info.intensity.saturating_sub(info.restarts);
+    let period = render::age(info.period_ms);
+    // At the root each child has a budget of its own.
+    let used = match info.name.as_str() {
+        "/" => format!("{} restarts of each in {period}", info.intensity),
+        _ => format!("{left} of {} restarts left in {period}", info.intensity),
+    };
     let style = if info.restarts > 0 { style_of("warn") } else { DIM };
     let stopped = if info.running { String::new() } else { format!("  {}", paint(BAD, "stopped")) };
     format!("{}  {}  {}{stopped}", paint(BOLD, &name), safe(&info.strategy), paint(style, &used))
@@ -66,7 +77,12 @@ fn worker(info: &WorkerInfo) -> String {
     let state = paint(style_of(&info.state), &safe(&info.state));
     let facts = format!("revision {}  {}", info.revision, safe(render::short(&info.component)));
     let reason = info.reason.as_ref().map(|reason| format!("  {}", safe(reason))).unwrap_or_default();
-    format!("{}  {state}  {}{reason}", safe(leaf(&info.name)), paint(DIM, &facts))
+    let restarts = if info.restarts > 0 { paint(BAD, &format!("  restarts {}", info.restarts)) } else { String::new() };
+    let breaker = match info.breaker.as_deref() {
+        None | Some("closed") => String::new(),
+        Some(breaker) => paint(BAD, &format!("  breaker {}", safe(breaker))),
+    };
+    format!("{}  {state}  {}{restarts}{breaker}{reason}", safe(leaf(&info.name)), paint(DIM, &facts))
 }
 
 fn leaf(name: &str) -> &str {
@@ -100,8 +116,8 @@ mod tests {
             worker_json("greeter", "probation"),
         );
         expect![[r#"
-            /  one-for-one  restarts 0/3 in 5s
-            ├── billing/  rest-for-one  restarts 1/1 in 1m  stopped
+            /  one-for-one  3 restarts of each in 5s
+            ├── billing/  rest-for-one  0 of 1 restarts left in 1m  stopped
             │   ├── ledger  running  revision 1  0123456789ab
             │   └── invoices  isolated  revision 1  0123456789ab
             └── greeter  probation  revision 1  0123456789ab

@@ -19,7 +19,7 @@ use crate::control::host::{Host, RequestError};
 use crate::control::wire::{ErrorInfo, UpgradeInfo};
 use crate::control::{doctor, metrics, openapi};
 use crate::record::DatabaseError;
-use crate::runtime::CALL_DEADLINE;
+use crate::runtime::{CALL_DEADLINE, Page};
 
 /// Every route, as `METHOD path`: what the OpenAPI document must describe.
 pub const ROUTES: &[&str] = &[
@@ -35,6 +35,10 @@ pub const ROUTES: &[&str] = &[
     "POST /v1/workers/{name}/start",
     "POST /v1/workers/{name}/stop",
     "POST /v1/workers/{name}/restart",
+    "POST /v1/workers/{name}/isolate",
+    "DELETE /v1/workers/{name}",
+    "GET /v1/supervisors/{name}",
+    "GET /v1/health",
     "GET /v1/workers/{name}/history",
     "GET /v1/workers/{name}/state",
     "PUT /v1/workers/{name}/state",
@@ -92,7 +96,7 @@ pub fn router(host: Arc<Host>, stop: watch::Receiver<bool>) -> Router {
         .route("/v1/check", post(check).layer(DefaultBodyLimit::max(components)))
         .route("/v1/host", get(async |State(app): State<App>| Json(app.host.info())))
         .route("/v1/workers", get(workers))
-        .route("/v1/workers/{name}", get(worker))
+        .route("/v1/workers/{name}", get(worker).delete(delete))
         .route("/v1/tree", get(async |State(app): State<App>| Answer::Ok(Json(app.host.tree_info().await?))))
         .route("/v1/workers/{name}/call", post(call))
         .route("/v1/workers/{name}/cast", post(cast))
@@ -101,6 +105,9 @@ pub fn router(host: Arc<Host>, stop: watch::Receiver<bool>) -> Router {
         .route("/v1/workers/{name}/start", post(start))
         .route("/v1/workers/{name}/stop", post(stop_worker))
         .route("/v1/workers/{name}/restart", post(restart))
+        .route("/v1/workers/{name}/isolate", post(isolate))
+        .route("/v1/supervisors/{name}", get(supervisor))
+        .route("/v1/health", get(health))
         .route("/v1/workers/{name}/history", get(history))
         .route("/v1/workers/{name}/state", get(state).put(import))
         .route("/v1/workers/{name}/state/data", get(state_data))
@@ -126,8 +133,48 @@ async fn not_found() -> Failed {
     })
 }
 
-async fn workers(State(app): State<App>) -> Answer<Response> {
-    Ok(Json(app.host.worker_infos()?).into_response())
+/// A page of a listing by name.
+#[derive(Deserialize)]
+struct PageQuery {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+impl PageQuery {
+    fn read(self) -> Answer<Page> {
+        let after = self.after.map(|name| Name::parse(&name)).transpose().map_err(|error| {
+            let (code, message) = ("usage".to_string(), format!("`after` is no name: {error}"));
+            Failed(ErrorInfo {
+                code,
+                message,
+                cause: String::new(),
+                help: "leave it out for the first page".to_string(),
+            })
+        })?;
+        let limit = self.limit.unwrap_or(bounds::PAGE_ROWS_MAX).clamp(1, bounds::PAGE_ROWS_MAX);
+        Ok(Page { after, limit })
+    }
+}
+
+async fn workers(State(app): State<App>, Query(query): Query<PageQuery>) -> Answer<Response> {
+    let page = query.read()?;
+    Ok(Json(app.host.worker_page(page.after.as_ref(), page.limit)?).into_response())
+}
+
+async fn supervisor(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Answer<Response> {
+    // A name cannot be empty in a path: `-`, which is no name, stands for the root.
+    let name = if name == "-" { Some(Name::root()) } else { Name::parse(&name).ok() };
+    let name = name.ok_or_else(|| app.host.worker("").err().map_or_else(|| internal("no error"), Failed::from))?;
+    Ok(Json(app.host.supervisor(&name, query.read()?).await?).into_response())
+}
+
+async fn health(State(app): State<App>, Query(query): Query<PageQuery>) -> Answer<Response> {
+    let page = query.read()?;
+    Ok(Json(app.host.health(page.after.as_ref(), page.limit).await).into_response())
 }
 
 async fn worker(State(app): State<App>, Path(name): Path<String>) -> Answer<Response> {
@@ -234,8 +281,19 @@ async fn commit(State(app): State<App>, Path(name): Path<String>) -> Answer<Json
     Ok(Json(answer::ended_info(&worker, before, outcome)))
 }
 
-async fn start(State(app): State<App>, Path(name): Path<String>) -> Answer<StatusCode> {
-    app.host.start_worker(&name).await?;
+async fn start(State(app): State<App>, Path(name): Path<String>, body: Bytes) -> Answer<StatusCode> {
+    let config = str::from_utf8(&body).ok().filter(|text| !text.trim().is_empty());
+    app.host.start_with(&name, config).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn isolate(State(app): State<App>, Path(name): Path<String>) -> Answer<StatusCode> {
+    app.host.isolate_worker(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn delete(State(app): State<App>, Path(name): Path<String>) -> Answer<StatusCode> {
+    app.host.delete_worker(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,0 +1,128 @@
+//! `paguro health`: how everything is.
+
+use clap::Args;
+
+use crate::cli::api::{ApiPath, Client};
+use crate::cli::errors::CliError;
+use crate::cli::output;
+use crate::cli::render::{self, BAD, BOLD, Cell, DIM, cell, paint, safe, style_of, styled};
+use crate::control::wire::{ChildHealth, HealthInfo};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Degraded: something restarts, says that it does not work as it should, or has an open breaker. Critical: \
+something is isolated, or says that it does not work. Without --all only what is not well is listed.
+
+Examples:
+  paguro health
+  paguro health --all
+  paguro health --json | jq .totals")]
+pub struct HealthArgs {
+    /// List every worker, the healthy ones too
+    #[arg(long)]
+    all: bool,
+    /// Print the API's JSON, one page at a time
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: HealthArgs, client: &Client) -> Result<(), CliError> {
+    let reply = client.get(ApiPath::new("health")).await?;
+    if args.json {
+        return output::print_json(&reply.body);
+    }
+    let mut report: HealthInfo = reply.json()?;
+    while let Some(next) = report.next.take() {
+        let page: HealthInfo = client.get(ApiPath::new("health").query("after", Some(next))).await?.json()?;
+        report.children.extend(page.children);
+        report.next = page.next;
+    }
+    output::print(&draw(&report, args.all))
+}
+
+const HEADER: [&str; 7] = ["NAME", "STATE", "HEALTH", "UPTIME", "RESTARTS", "BREAKER", "WHY"];
+
+fn draw(report: &HealthInfo, all: bool) -> String {
+    let totals = &report.totals;
+    let mut out = format!("{}\n", paint(style(&report.status), &safe(&report.status)));
+    let counts = [
+        ("running", totals.running),
+        ("hibernated", totals.hibernated),
+        ("moving", totals.moving),
+        ("down", totals.down),
+        ("isolated", totals.isolated),
+        ("degraded", totals.degraded),
+        ("critical", totals.critical),
+        ("open breakers", totals.breakers_open),
+    ];
+    let shown: Vec<String> =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")).collect();
+    let shown = if shown.is_empty() { "nothing runs".to_string() } else { shown.join(", ") };
+    out +=
+        &format!("{} {}, {} restarts\n", paint(BOLD, &format!("{} workers:", totals.workers)), shown, totals.restarts);
+    if !report.isolated.is_empty() {
+        out += &format!("{} {}\n", paint(BAD, "isolated:"), safe(&report.isolated.join(", ")));
+    }
+    let listed: Vec<&ChildHealth> = report.children.iter().filter(|child| all || !is_well(child)).collect();
+    if listed.is_empty() {
+        return out;
+    }
+    let rows: Vec<Vec<Cell>> = listed.into_iter().map(row).collect();
+    out + "\n" + &render::table(&HEADER, &rows)
+}
+
+fn is_well(child: &ChildHealth) -> bool {
+    matches!(child.state.as_str(), "running" | "hibernated" | "probation" | "down")
+        && child.health.as_ref().is_none_or(|health| health == "healthy")
+        && child.breaker.as_ref().is_none_or(|breaker| breaker == "closed")
+}
+
+fn row(child: &ChildHealth) -> Vec<Cell> {
+    let breaker = child.breaker.as_deref().unwrap_or("-");
+    vec![
+        cell(&child.name),
+        styled(style_of(&child.state), &child.state),
+        cell(child.health.as_deref().unwrap_or("-")),
+        cell(child.uptime_ms.map_or("-".to_string(), render::age)),
+        styled(if child.restarts > 0 { BAD } else { render::PLAIN }, child.restarts),
+        styled(if breaker == "open" { BAD } else { render::PLAIN }, breaker),
+        styled(DIM, child.reason.as_deref().unwrap_or_default()),
+    ]
+}
+
+fn style(status: &str) -> anstyle::Style {
+    match status {
+        "healthy" => render::GOOD,
+        "degraded" => render::BUSY,
+        _ => BAD,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_well_is_listed_with_the_totals() {
+        let json = r#"{"status":"critical","totals":{"workers":3,"running":2,"hibernated":0,"moving":0,"down":0,
+            "isolated":1,"degraded":0,"critical":0,"breakers_open":1,"restarts":4},"isolated":["a"],
+            "children":[{"name":"a","state":"isolated","restarts":4,"reason":"4 restarts in 5s"},
+              {"name":"b","state":"running","health":"healthy","uptime_ms":65000,"restarts":0,"breaker":"open"},
+              {"name":"c","state":"running","health":"healthy","uptime_ms":65000,"restarts":0}]}"#;
+        let report: HealthInfo = serde_json::from_str(json).unwrap();
+        expect![[r#"
+            critical
+            3 workers: 2 running, 1 isolated, 1 open breakers, 4 restarts
+            isolated: a
+
+            NAME  STATE     HEALTH   UPTIME  RESTARTS  BREAKER  WHY
+            a     isolated  -        -       4         -        4 restarts in 5s
+            b     running   healthy  1m 5s   0         open
+        "#]]
+        .assert_eq(&strip_str(&draw(&report, false)).to_string());
+        assert!(strip_str(&draw(&report, true)).to_string().contains("\nc     running"));
+    }
+}

@@ -1,0 +1,234 @@
+//! Supervisors and the health of what they supervise, as the wire says it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::host::{Host, RequestError};
+use super::wire::{
+    BackoffInfo, BreakerPolicyInfo, BudgetInfo, ChildHealth, CountsInfo, EscalationInfo, HealthInfo, RestartInfo,
+    SupervisedInfo, SupervisorDetail, TotalsInfo,
+};
+use crate::base::units::show_duration;
+use crate::base::{Name, bounds};
+use crate::runtime::spec::{AutoShutdown, Restart, Shutdown, Strategy, Tier};
+use crate::runtime::supervision::{ChildKind, ChildState};
+use crate::runtime::{ChildView, Page, Shared, Standing, View};
+
+impl Host {
+    /// One supervisor and a page of its children. The root's name is empty.
+    pub async fn supervisor(&self, name: &Name, page: Page) -> Result<SupervisorDetail, RequestError> {
+        let view = self.tree.look(name, page).await;
+        let view = view.ok_or_else(|| crate::runtime::TreeError::NoSupervisor(name.clone()))?;
+        let taken = self.services.budget_used(name);
+        Ok(self.detail(name, view, taken))
+    }
+
+    fn detail(&self, name: &Name, view: View, taken: Option<(u64, u64)>) -> SupervisorDetail {
+        let View { settings, running, restarts, counts, round, children, more } = view;
+        let next = children.last().filter(|_| more).map(|child| child.spec.name.to_string());
+        let (backoff, steps, budget) = (settings.backoff, settings.escalation, settings.budget);
+        SupervisorDetail {
+            name: if name.is_root() { "/".to_string() } else { name.to_string() },
+            running,
+            strategy: strategy(settings.strategy).to_string(),
+            intensity: settings.intensity,
+            period_ms: ms(settings.period),
+            restarts: restarts
+                .into_iter()
+                .map(|(ago, child)| RestartInfo { child: child.to_string(), ago_ms: ms(ago) })
+                .collect(),
+            order: settings.order,
+            auto_shutdown: auto_shutdown(settings.auto_shutdown).to_string(),
+            on_demand: settings.on_demand,
+            tier: tier(settings.tier).to_string(),
+            backoff: BackoffInfo {
+                initial_ms: ms(backoff.initial),
+                max_ms: ms(backoff.max),
+                factor: backoff.factor,
+                jitter_percent: backoff.jitter_percent,
+                healthy_after_ms: ms(backoff.healthy_after),
+            },
+            escalation: EscalationInfo {
+                circuit_break: steps.circuit_break,
+                isolate: steps.isolate,
+                escalate: steps.escalate,
+            },
+            circuit_breaker: settings.circuit_breaker.map(|policy| BreakerPolicyInfo {
+                failures: policy.failures,
+                window_ms: ms(policy.window),
+                recovery_ms: ms(policy.recovery),
+                trials: policy.trials,
+            }),
+            budget: BudgetInfo {
+                memory_bytes: budget.memory,
+                memory_taken_bytes: taken.filter(|_| budget.memory.is_some()).map(|(memory, _)| memory),
+                cpu: budget.cpu,
+                cpu_taken: taken.filter(|_| budget.cpu.is_some()).map(|(_, cpu)| cpu),
+            },
+            restarting_with: round.map(|name| name.to_string()),
+            counts: CountsInfo {
+                specs: counts.specs,
+                active: counts.active,
+                supervisors: counts.supervisors,
+                workers: counts.workers,
+            },
+            children: children.into_iter().map(|child| self.supervised(child)).collect(),
+            next,
+        }
+    }
+
+    fn supervised(&self, child: ChildView) -> SupervisedInfo {
+        let ChildView { spec, state, restarts } = child;
+        let worker = self.services.registry.get(&spec.name);
+        let hibernates = worker.is_some_and(|worker| worker.status().standing.word() == "hibernated");
+        let state = match state {
+            ChildState::Running if hibernates => "hibernated",
+            ChildState::Running => "running",
+            ChildState::Starting => "starting",
+            ChildState::Waiting => "waiting",
+            ChildState::Restarting { .. } => "restarting",
+            ChildState::Stopping(_) => "stopping",
+            ChildState::Down => "down",
+            ChildState::Isolated => "isolated",
+        };
+        SupervisedInfo {
+            name: spec.name.to_string(),
+            kind: match spec.kind {
+                ChildKind::Worker => "worker",
+                ChildKind::Supervisor => "supervisor",
+            }
+            .to_string(),
+            state: state.to_string(),
+            restart: restart(spec.restart).to_string(),
+            shutdown: shutdown(spec.shutdown),
+            significant: spec.significant,
+            after: spec.after,
+            tier: tier(spec.tier).to_string(),
+            restarts,
+        }
+    }
+
+    /// How everything is: totals over all, and a page of workers.
+    pub async fn health(&self, after: Option<&Name>, limit: usize) -> HealthInfo {
+        let mut totals = TotalsInfo::default();
+        let mut isolated = Vec::new();
+        for worker in self.services.registry.all() {
+            let child = self.child_health(&worker);
+            totals.workers += 1;
+            totals.restarts += child.restarts;
+            match child.state.as_str() {
+                "running" | "probation" => totals.running += 1,
+                "hibernated" => totals.hibernated += 1,
+                "down" => totals.down += 1,
+                "isolated" => {
+                    totals.isolated += 1;
+                    isolated.push(child.name.clone());
+                }
+                _ => totals.moving += 1,
+            }
+            let says = |word: &str| child.health.as_ref().is_some_and(|health| health.starts_with(word));
+            totals.degraded += u64::from(says("degraded"));
+            totals.critical += u64::from(says("critical"));
+            totals.breakers_open += u64::from(child.breaker.as_ref().is_some_and(|breaker| breaker != "closed"));
+        }
+        // A supervisor that its parent let go of has nobody below it that could say so.
+        for name in self.tree.supervisor_names() {
+            let Some(view) = self.tree.look(&name, Page { after: None, limit: bounds::PAGE_ROWS_MAX }).await else {
+                continue;
+            };
+            let gone = view
+                .children
+                .iter()
+                .filter(|child| child.state == ChildState::Isolated && child.spec.kind == ChildKind::Supervisor);
+            isolated.extend(gone.map(|child| child.spec.name.to_string()));
+        }
+        isolated.truncate(bounds::PAGE_ROWS_MAX);
+        let moving = totals.moving > 0 || totals.degraded > 0 || totals.breakers_open > 0;
+        let status = match () {
+            () if !isolated.is_empty() || totals.critical > 0 => "critical",
+            () if moving => "degraded",
+            () => "healthy",
+        };
+        let page = self.services.registry.page(after, limit);
+        let more = page.len() == limit;
+        let children: Vec<ChildHealth> = page.iter().map(|worker| self.child_health(worker)).collect();
+        let next = children.last().filter(|_| more).map(|child| child.name.clone());
+        HealthInfo { status: status.to_string(), totals, isolated, children, next }
+    }
+
+    fn child_health(&self, worker: &Shared) -> ChildHealth {
+        let status = worker.status();
+        let now = self.services.clock.now();
+        let runs = matches!(status.standing, Standing::Running | Standing::Probation);
+        let reason = match &status.standing {
+            Standing::Isolated(why) => Some(why.clone()),
+            Standing::Down | Standing::Restarting => status.last_exit.as_ref().map(ToString::to_string),
+            _ => None,
+        };
+        ChildHealth {
+            name: worker.name().to_string(),
+            state: status.standing.word().to_string(),
+            health: health(worker),
+            uptime_ms: runs.then(|| ms(now.since(status.up_since))),
+            restarts: worker.counters.restarts.load(Relaxed),
+            breaker: breaker(worker),
+            reason,
+        }
+    }
+}
+
+/// What the worker's own `health.check` said last.
+pub(super) fn health(_worker: &Shared) -> Option<String> {
+    None
+}
+
+/// How the worker's circuit breaker stands, if it has one.
+pub(super) fn breaker(_worker: &Shared) -> Option<String> {
+    None
+}
+
+pub(super) fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::OneForOne => "one-for-one",
+        Strategy::OneForAll => "one-for-all",
+        Strategy::RestForOne => "rest-for-one",
+        Strategy::SimpleOneForOne => "simple-one-for-one",
+    }
+}
+
+fn auto_shutdown(auto: AutoShutdown) -> &'static str {
+    match auto {
+        AutoShutdown::Never => "never",
+        AutoShutdown::AnySignificant => "any-significant",
+        AutoShutdown::AllSignificant => "all-significant",
+    }
+}
+
+fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::ErrorKernel => "error-kernel",
+        Tier::Critical => "critical",
+        Tier::Normal => "normal",
+        Tier::Peripheral => "peripheral",
+    }
+}
+
+fn restart(restart: Restart) -> &'static str {
+    match restart {
+        Restart::Permanent => "permanent",
+        Restart::Transient => "transient",
+        Restart::Temporary => "temporary",
+    }
+}
+
+fn shutdown(shutdown: Shutdown) -> String {
+    match shutdown {
+        Shutdown::Kill => "kill".to_string(),
+        Shutdown::Infinity => "infinity".to_string(),
+        Shutdown::Time(time) => show_duration(time),
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
