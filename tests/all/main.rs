@@ -7,6 +7,7 @@ mod faults;
 mod first_light;
 mod layers;
 mod listener;
+mod loading;
 mod messages;
 mod program;
 mod readme;

@@ -36,6 +36,7 @@ async fn pricing_is_swapped_live_when_its_file_changes() {
     let mut world = World::new();
     world.put("pricing", "pricing").write("pricing.toml", "[upgrade]\nprobation = \"0s\"\n");
     let host = world.up().await;
+    until("it is loaded", async || standing(&host, "pricing") == "running").await;
     call(&host, "pricing", r#"{"set":{"item":"tea","cents":400}}"#).await.unwrap();
     let quote = async || json(&host, "pricing", r#"{"quote":{"item":"tea","quantity":1}}"#).await;
     let before = quote().await;
@@ -54,6 +55,7 @@ async fn stats_keeps_its_numbers_over_a_host_restart() {
     let mut world = World::new();
     world.put("stats", "stats");
     let host = world.up().await;
+    until("it is loaded", async || standing(&host, "stats") == "running").await;
     for number in ["2", "4", "[6, 8]"] {
         host.cast("stats", number.into()).unwrap();
     }

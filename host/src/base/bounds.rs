@@ -76,6 +76,20 @@ pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
 /// 20 s on one slow core.
 pub const COMPILE_TIME: Duration = Duration::from_secs(180);
 
+/// Bytes from which on a component counts as large when it is loaded: these are compiled one after
+/// another, so that they do not hold up small ones nor fill the memory. A worker in Rust or C has
+/// well below 1 MiB, one in JavaScript 12 MB, one in Python 20 to 40 MB.
+pub const LARGE_COMPONENT_BYTES: u64 = 4 << 20;
+
+/// Small components that are loaded at once: as many as there are cores, but no fewer and no more
+/// than these. The rest wait for their turn.
+pub const SMALL_LOADS_MIN: usize = 2;
+pub const SMALL_LOADS_MAX: usize = 16;
+
+/// How long a host that starts waits for components that are being loaded. Workers whose turn has
+/// not come by then are added to the running tree later, and an event says so.
+pub const FIRST_LOADS_TIME: Duration = Duration::from_secs(10);
+
 /// The longest probation that can be asked for: what is kept for it takes room all that time.
 pub const PROBATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -137,7 +151,15 @@ pub const REVISIONS_MAX: usize = 1_000;
 /// Rows that one page of a listing has.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 
+/// Small components that are loaded at once on this machine.
+pub fn small_loads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(SMALL_LOADS_MIN, usize::from);
+    cores.clamp(SMALL_LOADS_MIN, SMALL_LOADS_MAX)
+}
+
 const _: () = assert!(WASM_STACK_BYTES * 2 <= FIBER_STACK_BYTES, "host functions need the other half of the fiber");
 const _: () = assert!(DATABASE_GROUP_MAX <= DATABASE_QUEUE_MAX);
+const _: () = assert!(SMALL_LOADS_MIN <= SMALL_LOADS_MAX);
+const _: () = assert!(LARGE_COMPONENT_BYTES <= COMPONENT_BYTES_MAX);
 const _: () =
     assert!(SUBSCRIBER_EVENTS_MAX <= FLIGHT_EVENTS_MAX, "a lagging subscriber can catch up from the recorder");

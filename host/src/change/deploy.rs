@@ -3,26 +3,49 @@
 use super::error::ChangeError;
 use super::under_way::Changes;
 use super::upgrade::fits;
-use crate::base::{Incarnation, Name, RevisionNumber};
+use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
 use crate::record::{Action, By, Change, Event, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::Launch;
 use crate::runtime::spec::WorkerSettings;
+use crate::sandbox::Component;
 
-/// Checks a component and makes it the first revision of a worker that the host has never had. The
-/// decision is durable when this returns; the worker does not run yet.
-pub async fn deploy(
-    changes: &Changes,
-    name: Name,
-    bytes: Vec<u8>,
-    settings: WorkerSettings,
-) -> Result<Launch, ChangeError> {
+/// Checks and compiles a component for a worker that the host has never had, and keeps a copy of its
+/// file. Takes seconds for a large one. Decides nothing: [`deploy`] does.
+pub async fn prepare(changes: &Changes, bytes: Vec<u8>, settings: &WorkerSettings) -> Result<Component, ChangeError> {
     let (component, bytes) = changes.load(bytes).await?;
-    fits(&component, &settings).await?;
+    fits(&component, settings).await?;
     let hash = component.hash();
     let files = changes.files.clone();
     let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
     let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
     kept.map_err(|why| ChangeError::ComponentFile { component: hash, why })?;
+    Ok(component)
+}
+
+/// Compiles what a worker that the host knows ran last, from the host's own copy; from the cache of
+/// compiled code where it is there. Decides nothing: [`resume`] does.
+pub async fn prepare_known(
+    changes: &Changes,
+    component: ComponentHash,
+    settings: &WorkerSettings,
+) -> Result<Component, ChangeError> {
+    let reading = changes.clone();
+    let read = tokio::task::spawn_blocking(move || reading.bytes_of(component)).await;
+    let bytes = read.map_err(|error| ChangeError::ComponentFile { component, why: error.to_string() })??;
+    let (component, _) = changes.load(bytes).await?;
+    fits(&component, settings).await?;
+    Ok(component)
+}
+
+/// Makes a component that was prepared the first revision of a worker that the host has never had.
+/// The decision is durable when this returns; the worker does not run yet.
+pub async fn deploy(
+    changes: &Changes,
+    name: Name,
+    component: Component,
+    settings: WorkerSettings,
+) -> Result<Launch, ChangeError> {
+    let hash = component.hash();
     let revision = RevisionNumber(1);
     let worker = WorkerRecord {
         name: name.clone(),
@@ -49,13 +72,15 @@ pub async fn deploy(
     Ok(Launch { name, component, revision, settings, saved: None })
 }
 
-/// A worker that the host knows: its committed revision, from the host's own copy, and its last
-/// state.
-pub async fn resume(changes: &Changes, record: &WorkerRecord, settings: WorkerSettings) -> Result<Launch, ChangeError> {
+/// A worker that the host knows comes back: its committed revision, whose component was prepared,
+/// and its last state.
+pub async fn resume(
+    changes: &Changes,
+    record: &WorkerRecord,
+    component: Component,
+    settings: WorkerSettings,
+) -> Result<Launch, ChangeError> {
     let database = &changes.services.database;
-    let bytes = changes.bytes_of(record.component)?;
-    let (component, _) = changes.load(bytes).await?;
-    fits(&component, &settings).await?;
     let saved = database.snapshot(&record.name)?;
     if let Some(other) = saved.as_ref().filter(|saved| saved.component != record.component) {
         let note = format!(

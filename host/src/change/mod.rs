@@ -14,6 +14,7 @@
 mod deploy;
 mod error;
 mod history;
+mod lanes;
 mod probation;
 mod rehearsal;
 mod template;
@@ -21,9 +22,10 @@ mod trial;
 mod under_way;
 mod upgrade;
 
-pub use deploy::{deploy, resume, take_up};
+pub use deploy::{deploy, prepare, prepare_known, resume, take_up};
 pub use error::ChangeError;
 pub use history::rollback_target;
+pub use lanes::{Lanes, Turn};
 pub use rehearsal::Rehearsal;
 pub use template::ComponentTemplate;
 pub use trial::Outcome;

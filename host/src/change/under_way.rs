@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::ChangeError;
+use super::lanes::Lanes;
 use super::probation::Order;
 use super::rehearsal::Rehearsal;
 use super::trial::Outcome;
@@ -21,7 +22,7 @@ pub struct Changes {
     pub(super) files: ComponentFiles,
     under_way: Arc<Mutex<HashMap<Name, UnderWay>>>,
     count: watch::Sender<usize>,
-    pub(super) compiling: Arc<Semaphore>,
+    pub(super) compiling: Lanes,
     stopping: watch::Sender<bool>,
 }
 
@@ -65,7 +66,7 @@ impl Changes {
             files,
             under_way: Arc::default(),
             count: watch::Sender::new(0),
-            compiling: Arc::new(Semaphore::new(1)),
+            compiling: Lanes::default(),
             stopping: watch::Sender::new(false),
         }
     }

@@ -162,13 +162,15 @@ impl Changes {
         Ok(Verified { claim, worker, settings, component, from: status.component, by, why, probation })
     }
 
-    /// Compiles where it may block, for [`bounds::COMPILE_TIME`] at the most.
+    /// Compiles where it may block, when it is its turn, for [`bounds::COMPILE_TIME`] at the most.
     pub async fn load(&self, bytes: Vec<u8>) -> Result<(Component, Vec<u8>), ChangeError> {
         let sandbox = self.services.sandbox.clone();
-        // One after another: a compiler uses every core there is. An error would mean that the
-        // semaphore was closed, which nobody does.
-        let _turn = self.compiling.acquire().await;
-        let loading = tokio::task::spawn_blocking(move || sandbox.load(&bytes).map(|component| (component, bytes)));
+        let turn = self.compiling.turn(bytes.len() as u64).await;
+        let loading = tokio::task::spawn_blocking(move || {
+            // A compiler cannot be stopped: it keeps its turn even where nobody waits for it any more.
+            let _turn = turn;
+            sandbox.load(&bytes).map(|component| (component, bytes))
+        });
         let Ok(loaded) = tokio::time::timeout(bounds::COMPILE_TIME, loading).await else {
             let time = crate::base::units::show_duration(bounds::COMPILE_TIME);
             return Err(ComponentError::Invalid(format!("it was not compiled within {time}")).into());

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::keeper::{Keeper, Problems};
-use crate::base::{Clock, ComponentHash, Name, Payload, RevisionNumber, Snapshot, Timestamp};
+use crate::base::{Clock, ComponentHash, Name, Payload, RevisionNumber, Snapshot, Timestamp, bounds};
 use crate::change::{ChangeError, Changes, Outcome, Rehearsal, Switched, UpgradeRequest};
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, NewLedgerEntry, Options, Recorder, StateDir,
@@ -29,12 +29,21 @@ pub struct HostOptions {
     pub recorder: Recorder,
     /// Bytes that the database may grow to; by default as large as the disk.
     pub database_bytes_max: Option<u64>,
+    /// How long the start waits for components that are being loaded; by default
+    /// [`FIRST_LOADS_TIME`](bounds::FIRST_LOADS_TIME).
+    pub first_loads: Duration,
 }
 
 impl HostOptions {
     pub fn new(directory: impl Into<PathBuf>) -> HostOptions {
         let recorder = Recorder::new(Clock::system());
-        HostOptions { directory: directory.into(), state: None, recorder, database_bytes_max: None }
+        HostOptions {
+            directory: directory.into(),
+            state: None,
+            recorder,
+            database_bytes_max: None,
+            first_loads: bounds::FIRST_LOADS_TIME,
+        }
     }
 }
 
@@ -115,7 +124,10 @@ pub struct Checked {
 
 impl Host {
     /// Takes the state directory, takes up what the last run left, and starts what the directory
-    /// says, in order. Returns when each worker was started or tried.
+    /// says, in order. Returns when each worker was started or tried. Components are loaded side by
+    /// side, and waited for no longer than [`HostOptions::first_loads`]:
+    /// a worker whose component takes longer (a large one, on the first start) is added when it is
+    /// ready, which [`Event::WorkerLate`] tells; until then it is among [`Host::problems`].
     pub async fn start(options: HostOptions) -> Result<Arc<Host>, HostError> {
         let directory = checked_directory(&options.directory)?;
         let state = StateDir::open(&options.state.clone().unwrap_or_else(|| directory.join(".paguro")))?;
@@ -137,7 +149,7 @@ impl Host {
         let (stopping, stop) = watch::channel(false);
         let started_at = clock.timestamp();
         let mut keeper = Keeper::new(&directory, state.path(), &services, &tree, &changes);
-        keeper.first_look().await;
+        keeper.first_look(options.first_loads).await;
         tree.start().await?;
         let problems = keeper.problems();
         let keeper = tokio::spawn(keeper.keep(stop));
@@ -165,8 +177,8 @@ impl Host {
         self.services.recorder.emit(Event::HostStopping);
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut keeper) = keeper {
-            // It may be compiling a large component, which nobody needs any more. What it had
-            // decided is in the database, and the next start takes it up.
+            // It may be waiting for a worker's end. What is being loaded is abandoned: nobody needs it
+            // any more. What was decided is in the database, and the next start takes it up.
             if tokio::time::timeout(KEEPER_TIME, &mut keeper).await.is_err() {
                 keeper.abort();
             }

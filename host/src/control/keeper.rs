@@ -1,5 +1,17 @@
 //! Keeps the tree as the directory says: looks, plans, and takes the steps one after another.
-//! Upgrades run beside, so that one worker's rehearsal does not hold up another's start.
+//! Loads and upgrades run beside, so that neither a large component nor a rehearsal holds up the
+//! rest; what a load led to is decided here, by what the directory said last.
+//!
+//! ```text
+//!   first look ---> components are loaded ---> added in the plan's order ---> the tree starts
+//!                                                                                   |
+//!   +--> look ---> plan ---> steps, loads begun ---+                                |
+//!   |                                              +---> what is loaded is added <--+
+//!   +---- a notice, a poll, the end of a load <----+
+//! ```
+
+mod loads;
+mod upgrading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,17 +20,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::loads::{LoadError, Loaded, Loads};
+use self::upgrading::Upgrading;
 use super::directory::{
-    CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Step, Watcher, plan, read_component,
+    CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Step, Wanted, Watcher, plan, read_component,
 };
 use super::grants_check;
 use super::settings::one_line;
 use crate::base::{ComponentHash, ExitReason, Name, Tick};
-use crate::change::{self, ChangeError, Changes, UpgradeRequest};
-use crate::record::{Action, By, Change, Event, NewLedgerEntry, RejectedRecord, Why, WorkerRecord};
+use crate::change::{self, ChangeError, Changes};
+use crate::record::{Action, By, Change, Event, NewLedgerEntry, WorkerRecord};
 use crate::runtime::spec::{SettingsChange, SupervisorSettings, WorkerSettings};
-use crate::runtime::worker::Blame;
-use crate::runtime::{Services, Shared, Standing, Tree};
+use crate::runtime::{Services, Standing, Tree};
 
 /// Looks at the most before the host starts with what is whole by then.
 const FIRST_LOOKS_MAX: usize = 20;
@@ -27,6 +40,8 @@ pub(super) struct Keeper {
     root: PathBuf,
     state: PathBuf,
     directory: Option<Directory>,
+    /// What the last look found.
+    said: DesiredTree,
     watcher: Watcher,
     services: Arc<Services>,
     tree: Arc<Tree>,
@@ -37,8 +52,7 @@ pub(super) struct Keeper {
     reported: BTreeSet<Problem>,
     /// Grants that were refused, and why.
     bad_grants: BTreeMap<Name, String>,
-    /// Whose component is being compiled.
-    loading: Option<Name>,
+    loads: Loads,
     /// Files that could not be deployed, until they change.
     refused: BTreeMap<Name, (ComponentHash, WorkerSettings, String)>,
     /// Tries of one file, and when the next one may be.
@@ -56,6 +70,7 @@ impl Keeper {
             root: root.to_path_buf(),
             state: state.to_path_buf(),
             directory: Some(Directory::new(root)),
+            said: DesiredTree::default(),
             watcher: Watcher::new(root),
             services: services.clone(),
             tree: tree.clone(),
@@ -64,41 +79,106 @@ impl Keeper {
             problems: Problems::default(),
             reported: BTreeSet::new(),
             bad_grants: BTreeMap::new(),
-            loading: None,
+            loads: Loads::new(services, changes),
             refused: BTreeMap::new(),
             tries: BTreeMap::new(),
         }
     }
 
-    /// Takes what is there before anything starts, so that the tree starts in order.
-    pub async fn first_look(&mut self) {
+    /// Takes what is there before anything starts, so that the tree starts in order. Components are
+    /// loaded side by side; those that take longer than `time` are not waited for.
+    pub async fn first_look(&mut self, time: Duration) {
+        let begun = self.services.clock.now();
         for _ in 0..FIRST_LOOKS_MAX {
-            match self.look(Begin::NotYet).await {
+            let again = self.see().await;
+            self.begin_first_loads();
+            match again {
                 Some(again) => tokio::time::sleep(again).await,
-                None => return,
+                None => break,
             }
+        }
+        let passed = self.services.clock.now().since(begun);
+        // Running out of time is as good: what is not ready by then comes later.
+        let _ = tokio::time::timeout(time.saturating_sub(passed), self.loads.all_ended()).await;
+        // Whatever is being loaded has its place in the order.
+        let nothing = CurrentTree { supervisors: self.policies.clone(), ..CurrentTree::default() };
+        for step in plan(&nothing, &self.said) {
+            match step {
+                Step::Load { name, .. } => self.add_first(name, begun).await,
+                step => self.take(step).await,
+            }
+        }
+        self.publish();
+    }
+
+    fn begin_first_loads(&mut self) {
+        let current =
+            CurrentTree { supervisors: self.policies.clone(), loading: self.loads.wanted(), ..CurrentTree::default() };
+        for step in plan(&current, &self.said) {
+            match step {
+                Step::Load { name, wanted } => self.load(name, wanted),
+                Step::Abandon { name } => self.loads.abandon(&name),
+                // Their turn comes when all is loaded.
+                _ => {}
+            }
+        }
+        self.publish();
+    }
+
+    async fn add_first(&mut self, name: Name, begun: Tick) {
+        if let Some(loaded) = self.loads.take(&name) {
+            self.add(name, loaded).await;
+        } else if self.loads.has(&name) {
+            let waited = self.services.clock.now().since(begun);
+            self.services.recorder.emit(Event::WorkerLate { worker: name, waited });
         }
     }
 
     pub async fn keep(mut self, mut stop: watch::Receiver<bool>) {
-        let mut again = Some(Duration::ZERO);
+        let mut look_at = Some(self.services.clock.now());
         let mut under_way = self.changes.watch();
         loop {
-            tokio::select! {
+            let again = look_at.map(|at| at.since(self.services.clock.now()));
+            let due = tokio::select! {
                 biased;
-                // An error means that the host is gone: the same.
+                // An error means that the host is gone: the same. What is being loaded is abandoned.
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = self.watcher.changed() => {}
+                () = self.loads.ended() => Due::Admit,
+                () = self.watcher.changed() => Due::Look,
                 // A change has ended: a file that came meanwhile has its turn.
-                Ok(()) = under_way.changed() => {}
-                () = sleep_or_never(again) => {}
+                Ok(()) = under_way.changed() => Due::Look,
+                () = sleep_or_never(again) => Due::Look,
+            };
+            match due {
+                Due::Admit => self.admit().await,
+                Due::Look => {
+                    let again = self.look().await;
+                    look_at = again.map(|again| self.services.clock.now().after(again));
+                }
             }
-            again = self.look(Begin::Now).await;
         }
     }
 
     /// One look and what follows from it. Says when to look again, if files are still changing.
-    async fn look(&mut self, begin: Begin) -> Option<Duration> {
+    async fn look(&mut self) -> Option<Duration> {
+        let again = self.see().await;
+        let current = match self.current() {
+            Ok(current) => current,
+            Err(error) => {
+                self.database_failed("read what runs", error.to_string());
+                return Some(Duration::from_secs(1));
+            }
+        };
+        for step in plan(&current, &self.said) {
+            self.take(step).await;
+        }
+        // What was held while its load ended may be certain now.
+        self.admit().await;
+        again
+    }
+
+    /// Looks at the directory.
+    async fn see(&mut self) -> Option<Duration> {
         let mut directory = self.directory.take()?;
         let now = self.services.clock.now();
         let looked = tokio::task::spawn_blocking(move || {
@@ -108,22 +188,18 @@ impl Keeper {
         // The task is not cancelled and looking does not panic; were it so, there is nothing to keep.
         let Ok((directory, look)) = looked.await else { return None };
         self.directory = Some(directory);
-        self.report(&look.tree);
-        let current = match self.current() {
-            Ok(current) => current,
-            Err(error) => {
-                self.database_failed("read what runs", error.to_string());
-                return Some(Duration::from_secs(1));
-            }
-        };
-        for step in plan(&current, &look.tree) {
-            self.take(step, begin).await;
-        }
+        self.said = look.tree;
+        let said = &self.said;
+        let is_there = |name: &Name| said.workers.contains_key(name) || said.is_held(name);
+        self.refused.retain(|name, _| is_there(name));
+        self.bad_grants.retain(|name, _| is_there(name));
+        self.report();
         look.again
     }
 
     fn current(&self) -> Result<CurrentTree, crate::record::DatabaseError> {
-        let mut tree = CurrentTree { supervisors: self.policies.clone(), ..CurrentTree::default() };
+        let (supervisors, loading) = (self.policies.clone(), self.loads.wanted());
+        let mut tree = CurrentTree { supervisors, workers: BTreeMap::new(), loading };
         for worker in self.services.registry.all() {
             let name = worker.name();
             let Some(record) = self.services.database.worker(name)? else { continue };
@@ -144,8 +220,8 @@ impl Keeper {
     }
 
     /// Reports each problem once, for as long as it holds.
-    fn report(&mut self, desired: &DesiredTree) {
-        let mut problems: BTreeSet<Problem> = desired.problems.iter().cloned().collect();
+    fn report(&mut self) {
+        let mut problems: BTreeSet<Problem> = self.said.problems.iter().cloned().collect();
         problems.extend(self.watcher.problem().cloned());
         for problem in problems.difference(&self.reported) {
             self.emit_problem(problem);
@@ -160,7 +236,7 @@ impl Keeper {
             self.reported.iter().map(|problem| (one_line(&problem.path.to_string_lossy()), problem.message.clone()));
         let refused = self.refused.iter().map(|(name, (.., why))| (format!("{name}.wasm"), why.clone()));
         let grants = self.bad_grants.iter().map(|(name, why)| (format!("{name}.toml"), why.clone()));
-        let loading = self.loading.iter().map(|name| {
+        let loading = self.loads.names().map(|name| {
             (format!("{name}.wasm"), "it is being read, checked and compiled; try again in a moment".to_string())
         });
         let all = loading.chain(looked).chain(refused).chain(grants).collect();
@@ -177,7 +253,7 @@ impl Keeper {
         self.services.recorder.emit(event);
     }
 
-    async fn take(&mut self, step: Step, begin: Begin) {
+    async fn take(&mut self, step: Step) {
         match step {
             Step::AddSupervisor { name, settings } => {
                 let added = self.tree.add_supervisor(name.clone(), settings.clone()).await;
@@ -194,42 +270,69 @@ impl Keeper {
                 let removed = removed.map(|()| drop(self.policies.remove(&name)));
                 self.tell(&name, removed);
             }
-            Step::AddWorker { name, path, hash, settings } => self.add(name, &path, hash, settings).await,
+            Step::Load { name, wanted } => self.load(name, wanted),
+            Step::Abandon { name } => self.loads.abandon(&name),
             Step::ChangeSettings { name, settings } => self.configure(&name, settings).await,
             Step::SameAgain { name, hash } => drop(self.acted_upon(&name, hash).await),
             Step::RemoveWorker { name } => self.remove(&name).await,
-            Step::Upgrade { name, path, hash } if begin == Begin::Now => self.upgrade(name, &path, hash).await,
-            // Upgrades need a worker that runs: the next look, after the start, plans them again.
-            Step::Upgrade { .. } => {}
+            Step::Upgrade { name, path, hash } => self.upgrade(name, &path, hash).await,
         }
     }
 
-    async fn add(&mut self, name: Name, path: &Path, hash: ComponentHash, settings: WorkerSettings) {
-        let asked = settings.clone();
+    /// Begins to load a worker's component, unless it is known that nothing would come of it.
+    fn load(&mut self, name: Name, wanted: Wanted) {
+        self.loads.abandon(&name);
         let refused = self.refused.get(&name);
-        if refused.is_some_and(|(file, settings, _)| *file == hash && *settings == asked)
-            || self.refuses_grants(&name, &settings)
+        if refused.is_some_and(|(file, settings, _)| *file == wanted.hash && *settings == wanted.settings)
+            || self.refuses_grants(&name, &wanted.settings)
+            || self.is_too_soon(&name, wanted.hash)
         {
             return;
         }
-        let known = match self.services.database.worker(&name) {
-            Ok(known) => known,
-            Err(error) => return self.database_failed("read a worker", error.to_string()),
-        };
-        let bytes = std::fs::metadata(path).map(|file| file.len()).unwrap_or_default();
-        self.services.recorder.emit(Event::WorkerLoading { worker: name.clone(), bytes });
-        self.loading = Some(name.clone());
+        match self.services.database.worker(&name) {
+            Ok(known) => self.loads.begin(name, wanted, known.map(|record| record.component)),
+            Err(error) => self.database_failed("read a worker", error.to_string()),
+        }
+    }
+
+    /// Adds the workers that are loaded, unless the directory is not sure of them just now.
+    async fn admit(&mut self) {
+        for name in self.loads.loaded() {
+            // The plan has abandoned what is not wanted as it was loaded.
+            let is_wanted = self.said.workers.get(&name).is_some_and(|entry| entry.settings.is_ok());
+            if !is_wanted || self.said.is_held(&name) {
+                continue;
+            }
+            if let Some(loaded) = self.loads.take(&name) {
+                self.add(name, loaded).await;
+            }
+        }
         self.publish();
-        let launch = match known {
-            Some(record) => change::resume(&self.changes, &record, settings).await,
-            None => match read_component(path) {
-                Ok((bytes, _)) => change::deploy(&self.changes, name.clone(), bytes.into_vec(), settings).await,
-                // It changed under our hands: the next look sees what it is now.
-                Err(problem) => return self.emit_problem(&problem),
-            },
+    }
+
+    async fn add(&mut self, name: Name, loaded: Loaded) {
+        let Loaded { wanted, component } = loaded;
+        let launch = match component {
+            Ok(component) => {
+                let settings = wanted.settings.clone();
+                match self.services.database.worker(&name) {
+                    Ok(Some(record)) if record.component == component.hash() => {
+                        change::resume(&self.changes, &record, component, settings).await
+                    }
+                    Ok(None) => change::deploy(&self.changes, name.clone(), component, settings).await,
+                    // Not what was loaded: the next look plans it anew.
+                    Ok(Some(_)) => return,
+                    Err(error) => return self.database_failed("read a worker", error.to_string()),
+                }
+            }
+            // The next look sees what it is now.
+            Err(LoadError::Changed) => return,
+            Err(LoadError::Unreadable(problem)) => {
+                self.count_try(&name, wanted.hash);
+                return self.emit_problem(&problem);
+            }
+            Err(LoadError::Refused(error)) => Err(error),
         };
-        self.loading = None;
-        self.publish();
         match launch {
             Ok(launch) => {
                 self.refused.remove(&name);
@@ -237,14 +340,13 @@ impl Keeper {
                 self.tell(&name, added.map(drop));
             }
             Err(error) => {
-                // What a full disk or the like is to blame for is tried again.
+                self.problem(&wanted.path, &error);
+                // What a full disk or the like is to blame for is tried again, after a while.
                 if matches!(error, ChangeError::Component(_)) {
-                    self.refused.insert(name, (hash, asked, change_message(&error)));
-                    self.publish();
-                } else if self.is_too_soon(&name, hash) {
-                    return;
+                    self.refused.insert(name, (wanted.hash, wanted.settings, change_message(&error)));
+                } else {
+                    self.count_try(&name, wanted.hash);
                 }
-                self.problem(path, &error);
             }
         }
     }
@@ -325,6 +427,7 @@ impl Keeper {
         if self.is_too_soon(&name, hash) {
             return;
         }
+        self.count_try(&name, hash);
         let bytes = match read_component(path) {
             Ok((bytes, read)) if read == hash => bytes.into_vec(),
             // It changed again: the next look sees to it.
@@ -345,20 +448,17 @@ impl Keeper {
         tokio::spawn(upgrading.run(bytes));
     }
 
-    /// Whether this file was tried a moment ago, and it is not time to try again. Counts the try if
-    /// it is.
-    fn is_too_soon(&mut self, name: &Name, hash: ComponentHash) -> bool {
-        let now = self.services.clock.now();
-        let tries = self.tries.entry(name.clone()).or_insert(Tries { hash, count: 0, next: now });
-        if tries.hash != hash {
-            *tries = Tries { hash, count: 0, next: now };
-        }
-        if now < tries.next {
-            return true;
-        }
-        tries.count = (tries.count + 1).min(TRIES_COUNTED);
-        tries.next = now.after(TRY_AGAIN.saturating_mul(1 << tries.count));
-        false
+    /// Whether this file was tried a moment ago, and it is not time to try again.
+    fn is_too_soon(&self, name: &Name, hash: ComponentHash) -> bool {
+        let tries = self.tries.get(name).filter(|tries| tries.hash == hash);
+        tries.is_some_and(|tries| self.services.clock.now() < tries.next)
+    }
+
+    fn count_try(&mut self, name: &Name, hash: ComponentHash) {
+        let before = self.tries.get(name).filter(|tries| tries.hash == hash).map_or(0, |tries| tries.count);
+        let count = (before + 1).min(TRIES_COUNTED);
+        let next = self.services.clock.now().after(TRY_AGAIN.saturating_mul(1 << count));
+        self.tries.insert(name.clone(), Tries { hash, count, next });
     }
 
     /// Reports grants that cannot be given, once for as long as they are asked for.
@@ -424,70 +524,11 @@ struct Tries {
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const TRIES_COUNTED: u32 = 6;
 
-/// Whether upgrades may begin yet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Begin {
-    NotYet,
-    Now,
-}
-
-/// An upgrade by the directory, in a task of its own.
-struct Upgrading {
-    worker: Arc<Shared>,
-    path: String,
-    hash: ComponentHash,
-    services: Arc<Services>,
-    tree: Arc<Tree>,
-    changes: Changes,
-}
-
-impl Upgrading {
-    async fn run(self, bytes: Vec<u8>) {
-        let worker = self.worker.clone();
-        let request = UpgradeRequest { worker, bytes, by: By::Directory, why: Why::Upgrade, probation: None };
-        match self.changes.upgrade(request).await {
-            Ok(_) => {
-                // One that an operator stopped, or that ended as it should, stays so.
-                if matches!(self.worker.status().standing, Standing::Isolated(_) | Standing::Restarting) {
-                    // That it runs already is no error here.
-                    let _ = self.tree.start_child(self.worker.name(), None).await;
-                }
-            }
-            // Its turn comes when the other has ended.
-            Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. }) => {}
-            // The file cannot become this worker: it is not tried again until it changes.
-            Err(error @ (ChangeError::Component(_) | ChangeError::CalledOff { blame: Blame::Component, .. })) => {
-                self.reject(&error).await
-            }
-            // Tried again, after a while.
-            Err(ChangeError::CalledOff { .. } | ChangeError::Stopping) => {}
-            Err(error) => self.problem(error.to_string()),
-        }
-    }
-
-    async fn reject(&self, error: &ChangeError) {
-        let why = match error {
-            ChangeError::CalledOff { phase, reason, .. } => format!("called off while it was {phase}: {reason}"),
-            ChangeError::Component(error) => error.to_string(),
-            other => other.to_string(),
-        };
-        let record = RejectedRecord { component: self.hash, at: self.services.clock.timestamp(), why: why.clone() };
-        let rejected = vec![Change::Reject(self.worker.name().clone(), record)];
-        if let Err(error) = self.services.database.commit(rejected).await {
-            self.services
-                .recorder
-                .emit(Event::DatabaseFailed { what: "remember a rejection", error: error.to_string() });
-        }
-        // One that was called off after it was verified has told so itself.
-        if !matches!(error, ChangeError::CalledOff { revision, .. } if revision.0 > 0) {
-            self.problem(why);
-        }
-    }
-
-    fn problem(&self, message: String) {
-        let help = "what ran before goes on; the file is not tried again until it changes".to_string();
-        self.services.recorder.emit(Event::DirectoryProblem { path: self.path.clone(), message, help });
-    }
+/// What it is time for.
+enum Due {
+    /// Something is loaded.
+    Admit,
+    Look,
 }
 
 async fn sleep_or_never(time: Option<Duration>) {

@@ -60,6 +60,11 @@ pub enum Event {
         worker: Name,
         bytes: u64,
     },
+    /// The host starts without it: its component is still being loaded. It is added when it is ready.
+    WorkerLate {
+        worker: Name,
+        waited: Duration,
+    },
     WorkerStarted {
         worker: Name,
         incarnation: Incarnation,
@@ -214,6 +219,7 @@ impl Event {
             Event::StartIgnored { .. } => "start-ignored",
             Event::NotStartedOnDemand { .. } => "not-started-on-demand",
             Event::WorkerLoading { .. } => "worker-loading",
+            Event::WorkerLate { .. } => "worker-late",
             Event::WorkerStarted { .. } => "worker-started",
             Event::WorkerStartFailed { .. } => "worker-start-failed",
             Event::WorkerExited { .. } => "worker-exited",
@@ -245,6 +251,7 @@ impl Event {
         match self {
             Event::Recovered { worker, .. }
             | Event::WorkerLoading { worker, .. }
+            | Event::WorkerLate { worker, .. }
             | Event::WorkerStarted { worker, .. }
             | Event::WorkerStartFailed { worker, .. }
             | Event::StartIgnored { worker }
@@ -284,6 +291,7 @@ impl Event {
         match self {
             Event::WorkerExited { reason, .. } if reason.is_orderly() => Level::Info,
             Event::WorkerExited { .. }
+            | Event::WorkerLate { .. }
             | Event::WorkerStartFailed { .. }
             | Event::MessageFailed { .. }
             | Event::BoundReached { .. }
@@ -323,6 +331,10 @@ impl fmt::Display for Event {
             Event::StartIgnored { .. } => f.write_str("does not want to run: it stopped itself in its start"),
             Event::NotStartedOnDemand { why, .. } => write!(f, "a message could not start it: {why}"),
             Event::WorkerLoading { bytes, .. } => write!(f, "loading a component of {}", show_size(*bytes)),
+            Event::WorkerLate { waited, .. } => {
+                let waited = show_duration(*waited);
+                write!(f, "not loaded after {waited}: the host starts without it, it is added when it is ready")
+            }
             Event::WorkerStarted { incarnation, component, from, took, .. } => {
                 let from = match from {
                     Origin::Fresh => "afresh",

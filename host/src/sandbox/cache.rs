@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -18,6 +19,9 @@ use wasmtime::component::Component;
 use crate::base::ComponentHash;
 
 const DIGEST_BYTES: usize = 32;
+
+/// Numbers what is written: two hosts of one process do not write into one file.
+static WRITES: AtomicU64 = AtomicU64::new(0);
 
 pub(super) struct Cache {
     dir: PathBuf,
@@ -62,7 +66,8 @@ impl Cache {
         let written = code.serialize().map_err(io::Error::other).and_then(|mut bytes| {
             let digest = blake3::hash(&bytes);
             bytes.extend_from_slice(digest.as_bytes());
-            let part = self.dir.join(format!("{hash}.{}.part", std::process::id()));
+            let write = WRITES.fetch_add(1, Ordering::Relaxed);
+            let part = self.dir.join(format!("{hash}.{}-{write}.part", std::process::id()));
             fs::write(&part, &bytes)?;
             fs::rename(&part, self.file(hash))
         });

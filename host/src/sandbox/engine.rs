@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy};
@@ -21,6 +21,8 @@ pub enum SandboxError {
     Engine(wasmtime::Error),
     #[error("the cache of compiled code in {path} cannot be used")]
     Cache { path: String, source: std::io::Error },
+    #[error("there are no threads for compilers: {0}")]
+    Compilers(rayon::ThreadPoolBuildError),
 }
 
 /// Why bytes are not a component that can run here. Each is one clear sentence for its user.
@@ -55,8 +57,23 @@ struct Shared {
     engine: Engine,
     linker: Linker<State>,
     cache: Option<Cache>,
+    /// Compiles small components. A pool takes up new work only when it has finished what it
+    /// began: in one pool with a large component, a small one would wait for all its functions.
+    small: rayon::ThreadPool,
     /// Components in use, so that one that many workers run is compiled and held once.
-    known: Mutex<HashMap<ComponentHash, Weak<Inner>>>,
+    known: Mutex<HashMap<ComponentHash, Arc<Known>>>,
+}
+
+/// A component that is in use or being compiled. Locked while it is being compiled: whoever wants the
+/// same one waits, and finds it.
+#[derive(Default)]
+struct Known(Mutex<Weak<Inner>>);
+
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, Weak<Inner>> {
+        // A compiler that panicked left nothing behind: there is no component yet.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Sandbox {
@@ -72,12 +89,19 @@ impl Sandbox {
                 .map_err(|source| SandboxError::Cache { path: path.display().to_string(), source })
         });
         let cache = cache.transpose()?;
-        Ok(Sandbox { shared: Arc::new(Shared { engine, linker, cache, known: Mutex::default() }) })
+        let small = rayon::ThreadPoolBuilder::new()
+            .num_threads(bounds::small_loads())
+            .thread_name(|number| format!("compiler-{number}"))
+            .stack_size(COMPILER_STACK_BYTES)
+            .build()
+            .map_err(SandboxError::Compilers)?;
+        Ok(Sandbox { shared: Arc::new(Shared { engine, linker, cache, small, known: Mutex::default() }) })
     }
 
-    /// Checks and compiles a component, or takes it from memory or the cache. Compiling keeps a
-    /// core busy for tens of milliseconds to seconds: call it where that may block. What needs an
-    /// instance to be checked (the types of exports) is checked by [`Component::try_out`].
+    /// Checks and compiles a component, or takes it from memory or the cache. Compiling keeps all
+    /// cores busy for tens of milliseconds to seconds: call it where that may block. One component is
+    /// compiled once, however many ask for it at the same time. What needs an instance to be checked
+    /// (the types of exports) is checked by [`Component::try_out`].
     pub fn load(&self, bytes: &[u8]) -> Result<Component, ComponentError> {
         let size = bytes.len() as u64;
         if size > bounds::COMPONENT_BYTES_MAX {
@@ -89,20 +113,24 @@ impl Sandbox {
             Shape::NotWasm => return Err(ComponentError::NotWasm),
         }
         let hash = ComponentHash::of(bytes);
-        if let Some(inner) = self.known(hash) {
+        let known = self.known(hash);
+        let mut known = known.lock();
+        if let Some(inner) = known.upgrade() {
             return Ok(Component(inner));
         }
         let code = self.compile(hash, bytes)?;
         let inner = Arc::new(Inner::new(&self.shared.linker, code, hash, size, metadata::read(bytes))?);
-        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, weak| weak.strong_count() > 0);
-        known.insert(hash, Arc::downgrade(&inner));
+        *known = Arc::downgrade(&inner);
         Ok(Component(inner))
     }
 
-    fn known(&self, hash: ComponentHash) -> Option<Arc<Inner>> {
-        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&hash).and_then(Weak::upgrade)
+    /// The component's place, which is free where nobody uses or compiles it.
+    fn known(&self, hash: ComponentHash) -> Arc<Known> {
+        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // One whose only owner is this map is locked by nobody, and while the map is locked nobody
+        // gets at it: asking it does not wait.
+        known.retain(|other, known| *other == hash || Arc::strong_count(known) > 1 || known.lock().strong_count() > 0);
+        known.entry(hash).or_default().clone()
     }
 
     fn compile(&self, hash: ComponentHash, bytes: &[u8]) -> Result<wasmtime::component::Component, ComponentError> {
@@ -110,14 +138,20 @@ impl Sandbox {
         if let Some(code) = self.shared.cache.as_ref().and_then(|cache| cache.get(engine, hash)) {
             return Ok(code);
         }
-        let code = wasmtime::component::Component::from_binary(engine, bytes)
-            .map_err(|error| ComponentError::Invalid(one_line(&error)))?;
+        let compile = || wasmtime::component::Component::from_binary(engine, bytes);
+        let is_small = (bytes.len() as u64) < bounds::LARGE_COMPONENT_BYTES;
+        let code = if is_small { self.shared.small.install(compile) } else { compile() };
+        let code = code.map_err(|error| ComponentError::Invalid(one_line(&error)))?;
         if let Some(cache) = &self.shared.cache {
             cache.put(hash, &code);
         }
         Ok(code)
     }
 }
+
+/// Bytes of a compiling thread's stack: one that waits for a part of its component takes up another
+/// component on top of it.
+const COMPILER_STACK_BYTES: usize = 16 << 20;
 
 /// Counts epochs for as long as the engine lives.
 fn tick(engine: &Engine) {
@@ -158,4 +192,37 @@ fn config() -> Config {
         // used returns to the system at once, and no number of workers has to be fixed beforehand.
         .allocation_strategy(InstanceAllocationStrategy::OnDemand);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command that ends at once.
+    const COMMAND: &str = r#"(component
+        (core module $code (func (export "run") (result i32) i32.const 0))
+        (core instance $code (instantiate $code))
+        (func $run (result (result)) (canon lift (core func $code "run")))
+        (component $run (import "run" (func $run (result (result)))) (export "run" (func $run)))
+        (instance $run (instantiate $run (with "run" (func $run))))
+        (export "wasi:cli/run@0.2.0" (instance $run)))"#;
+
+    #[test]
+    fn the_same_component_is_compiled_once_by_all_who_ask() {
+        let bytes = wat::parse_str(COMMAND).unwrap();
+        let sandbox = Sandbox::new(None).unwrap();
+        let begin = std::sync::Barrier::new(8);
+        let load = || {
+            begin.wait();
+            sandbox.load(&bytes).unwrap()
+        };
+        let loaded: Vec<Component> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(loaded.iter().all(|component| Arc::ptr_eq(&component.0, &loaded[0].0)), "all share one");
+        drop(loaded);
+        sandbox.known(ComponentHash([0; 32]));
+        assert_eq!(sandbox.shared.known.lock().unwrap().len(), 1, "what nobody uses is forgotten");
+    }
 }

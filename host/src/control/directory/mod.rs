@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use file::{Fingerprint, read_component};
 pub use listing::ENTRIES_MAX;
-pub use plan::{CurrentTree, CurrentWorker, Step, plan};
+pub use plan::{CurrentTree, CurrentWorker, Step, Wanted, plan};
 pub use scan::{DEPTH_MAX, Directory, Look};
 pub use settle::{SETTLE, Settle, Settling};
 pub use watch::{POLL, Watcher};

@@ -13,6 +13,16 @@
 //! | the one last acted upon, and rejected            | left: it was rolled back               |
 //! | the one last acted upon                          | `Upgrade`: that one was interrupted    |
 //!
+//! A worker that does not run is loaded first (`Load`), which takes its time, and added when that is
+//! done. Rules for one whose component is being loaded, the first that fits:
+//!
+//! | the file                                         | is                                     |
+//! |--------------------------------------------------|----------------------------------------|
+//! | held, or its settings cannot be read             | left                                   |
+//! | gone                                             | `Abandon`                              |
+//! | what is being loaded, with the same settings     | left                                   |
+//! | another, or has other settings                   | `Load`, in the place of what was begun |
+//!
 //! Settings that cannot be read leave the worker as it is, its component too: the new component may
 //! have been made for the settings that are wrong.
 
@@ -28,6 +38,17 @@ use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
 pub struct CurrentTree {
     pub supervisors: BTreeMap<Name, SupervisorSettings>,
     pub workers: BTreeMap<Name, CurrentWorker>,
+    /// Workers that do not run yet, as the directory wanted them when their loads were begun.
+    pub loading: BTreeMap<Name, Wanted>,
+}
+
+/// A worker as its files want it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of the component.
+    pub path: PathBuf,
+    pub hash: ComponentHash,
+    pub settings: WorkerSettings,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +84,15 @@ pub enum Step {
         name: Name,
         settings: SupervisorSettings,
     },
-    /// Its parent runs when this step's turn comes.
-    AddWorker {
+    /// Begin to load its component, in the place of another that is being loaded for this name; it
+    /// is added when that is done. Its parent runs when this step's turn comes.
+    Load {
         name: Name,
-        path: PathBuf,
-        hash: ComponentHash,
-        settings: WorkerSettings,
+        wanted: Wanted,
+    },
+    /// What is being loaded for it is not wanted any more.
+    Abandon {
+        name: Name,
     },
     ChangeSettings {
         name: Name,
@@ -86,12 +110,14 @@ pub enum Step {
     },
 }
 
-/// The steps, to be taken in this order: removals, last started first; then additions and changes
-/// in start order (`order` of each supervisor, then by name). No steps when there is nothing to
-/// do; planning again after the steps were taken gives none.
+/// The steps, to be taken in this order: loads that are abandoned; removals, last started first;
+/// then additions and changes in start order (`order` of each supervisor, then by name). No steps
+/// when there is nothing to do; planning again after the steps were taken gives none.
 pub fn plan(current: &CurrentTree, desired: &DesiredTree) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut here = Here::of(current);
+    let gone = |name: &&Name| !desired.workers.contains_key(*name) && !desired.is_held(name);
+    steps.extend(current.loading.keys().filter(gone).map(|name| Step::Abandon { name: name.clone() }));
     removals(current, desired, &mut here, &mut steps);
     additions(current, desired, &mut here, &mut steps);
     steps
@@ -166,7 +192,10 @@ fn additions(current: &CurrentTree, desired: &DesiredTree, here: &mut Here, step
             match current.workers.get(&name) {
                 Some(worker) => steps.extend(changes(&name, worker, entry, settings)),
                 None if here.has_place_for(&name) => {
-                    steps.push(Step::AddWorker { name, path: entry.path.clone(), hash: entry.hash, settings });
+                    let wanted = Wanted { path: entry.path.clone(), hash: entry.hash, settings };
+                    if current.loading.get(&name) != Some(&wanted) {
+                        steps.push(Step::Load { name, wanted });
+                    }
                 }
                 None => {}
             }

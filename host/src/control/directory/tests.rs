@@ -334,7 +334,7 @@ fn a_half_written_file_changes_nothing_that_runs() {
     let mut current = CurrentTree::default();
     current.supervisors.insert(Name::root(), SupervisorSettings::default());
     let step = plan(&current, &disk.settled());
-    assert!(matches!(&step[..], [Step::AddWorker { hash: added, .. }] if *added == hash));
+    assert!(matches!(&step[..], [Step::Load { wanted, .. }] if wanted.hash == hash));
     let worker = CurrentWorker {
         component: hash,
         file: Some(hash),

@@ -8,13 +8,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Interval, MissedTickBehavior, Sleep};
 
 use super::Problem;
 
@@ -35,8 +36,8 @@ pub struct Watcher {
     wake: mpsc::Sender<()>,
     woken: mpsc::Receiver<()>,
     poll: Interval,
-    /// A wake-up came and was not returned yet.
-    due: bool,
+    /// A wake-up came and was not returned yet: notices are gathered until this ends.
+    due: Option<Pin<Box<Sleep>>>,
     watch: Watch,
     problem: Option<Problem>,
 }
@@ -73,33 +74,37 @@ impl Watcher {
         let (wake, woken) = mpsc::channel(WAKE_UPS_MAX);
         let mut poll = tokio::time::interval(every);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Watcher { root: root.to_path_buf(), wake, woken, poll, due: false, watch: Watch::None, problem: None }
+        Watcher { root: root.to_path_buf(), wake, woken, poll, due: None, watch: Watch::None, problem: None }
     }
 
     /// Returns when it is time to look: at once the first time, after a change, and at least every
     /// [`POLL`]. Dropping the future loses no wake-up.
     pub async fn changed(&mut self) {
-        while !self.due {
+        // Kept over a drop of this future: whoever has much else to do comes to it all the same.
+        let due = || Some(Box::pin(tokio::time::sleep(GATHER)));
+        while self.due.is_none() {
             tokio::select! {
                 _ = self.poll.tick() => {
                     self.check_root();
-                    self.due = true;
+                    self.due = due();
                 }
                 // The other end is held by `self`: there is always a sender.
-                _ = self.woken.recv() => self.due = true,
+                _ = self.woken.recv() => self.due = due(),
                 started = started(&mut self.watch) => {
                     (self.watch, self.problem) = match started {
                         Ok(live) => (Watch::Live(live), None),
                         Err(problem) => (Watch::None, Some(problem)),
                     };
                     // What changed before the watch began was not noticed.
-                    self.due = true;
+                    self.due = due();
                 }
             }
         }
-        tokio::time::sleep(GATHER).await;
+        if let Some(due) = &mut self.due {
+            due.await;
+        }
         while self.woken.try_recv().is_ok() {}
-        self.due = false;
+        self.due = None;
     }
 
     /// Why changes are only found by polling, if that is so.

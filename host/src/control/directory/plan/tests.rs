@@ -52,7 +52,14 @@ fn current(workers: &[(&str, CurrentWorker)], supervisors: &[&str]) -> CurrentTr
     CurrentTree {
         supervisors: supervisors.iter().map(|text| (name(text), policy(1, &[]))).collect(),
         workers: workers.iter().map(|(text, worker)| (name(text), worker.clone())).collect(),
+        loading: BTreeMap::new(),
     }
+}
+
+/// What is loaded when this is the file.
+fn load_of(entry: &WorkerEntry) -> Wanted {
+    let settings = entry.settings.clone().unwrap_or_default();
+    Wanted { path: entry.path.clone(), hash: entry.hash, settings }
 }
 
 fn desired(workers: &[(&str, WorkerEntry)], supervisors: &[&str]) -> DesiredTree {
@@ -70,7 +77,8 @@ fn desired(workers: &[(&str, WorkerEntry)], supervisors: &[&str]) -> DesiredTree
 fn shown(steps: &[Step]) -> Vec<String> {
     let show = |step: &Step| match step {
         Step::AddSupervisor { name, .. } => format!("+{name}/"),
-        Step::AddWorker { name, .. } => format!("+{name}"),
+        Step::Load { name, .. } => format!("+{name}"),
+        Step::Abandon { name } => format!("abandon {name}"),
         Step::RemoveSupervisor { name } => format!("-{name}/"),
         Step::RemoveWorker { name } => format!("-{name}"),
         Step::ChangePolicy { name, .. } => format!("policy {name}"),
@@ -134,6 +142,32 @@ fn rules_for_a_component() {
 }
 
 #[test]
+fn rules_for_one_that_is_being_loaded() {
+    let begun =
+        |entry: &WorkerEntry| CurrentTree { loading: [(name("a"), load_of(entry))].into(), ..current(&[], &["/"]) };
+    let other_settings = WorkerEntry { settings: Ok(settings(9)), ..wanted(1) };
+    let unread = WorkerEntry { settings: Err(NotRead::Waiting), ..wanted(2) };
+    let table: [(&str, WorkerEntry, &[&str]); 4] = [
+        ("it is begun once", wanted(1), &[]),
+        ("the file changed", wanted(2), &["+a"]),
+        ("the settings changed", other_settings, &["+a"]),
+        ("settings that cannot be read leave it", unread, &[]),
+    ];
+    for (why, file, expected) in table {
+        assert_eq!(shown(&plan(&begun(&wanted(1)), &desired(&[("a", file)], &["/"]))), expected, "{why}");
+    }
+    let mut gone = desired(&[], &["/"]);
+    assert_eq!(shown(&plan(&begun(&wanted(1)), &gone)), ["abandon a"]);
+    gone.held = [name("a")].into();
+    assert_eq!(plan(&begun(&wanted(1)), &gone), [], "the file is just changing");
+    let folder = desired(&[("a/b", wanted(1))], &["/", "a"]);
+    assert_eq!(shown(&plan(&begun(&wanted(1)), &folder)), ["abandon a", "+a/", "+a/b"]);
+    let mut below = current(&[], &["/", "d"]);
+    below.loading = [(name("d/a"), load_of(&wanted(1)))].into();
+    assert_eq!(shown(&plan(&below, &desired(&[], &["/"]))), ["abandon d/a", "-d/"]);
+}
+
+#[test]
 fn rules_for_settings() {
     let other = WorkerEntry { settings: Ok(settings(9)), ..wanted(1) };
     assert_eq!(steps_for(running(1), other.clone()), ["settings a"]);
@@ -170,6 +204,7 @@ fn parents_come_first_and_go_last() {
     assert_eq!(shown(&up), ["+//", "+z", "+d/", "+d/e/", "+d/e/a", "+d/a", "+b"]);
     let mut now = CurrentTree::default();
     apply(&mut now, up);
+    loaded(&mut now);
     let down = plan(&now, &desired(&[], &["/"]));
     assert_eq!(shown(&down), ["-b", "-d/a", "-d/e/a", "-d/e/", "-d/", "-z", "policy /"]);
 }
@@ -199,7 +234,16 @@ fn a_worker_becomes_a_supervisor_and_back() {
     let mut now = worker;
     let steps = plan(&now, &folder);
     apply(&mut now, steps);
+    loaded(&mut now);
     assert_eq!(shown(&plan(&now, &desired(&[("a", wanted(1))], &["/"]))), ["-a/b", "-a/", "+a"]);
+}
+
+/// What happens when all loads are done.
+fn loaded(tree: &mut CurrentTree) {
+    for (name, Wanted { hash, settings, .. }) in std::mem::take(&mut tree.loading) {
+        let worker = CurrentWorker { component: hash, file: Some(hash), settings, ..running(0) };
+        assert_eq!(tree.workers.insert(name, worker), None);
+    }
 }
 
 /// Does what a host does when all goes well, and checks that each step is possible in its turn.
@@ -214,11 +258,11 @@ fn apply(tree: &mut CurrentTree, steps: Vec<Step>) {
                 free(tree, &name);
                 tree.supervisors.insert(name, settings);
             }
-            Step::AddWorker { name, hash, settings, .. } => {
+            Step::Load { name, wanted } => {
                 free(tree, &name);
-                let worker = CurrentWorker { component: hash, file: Some(hash), settings, ..running(0) };
-                tree.workers.insert(name, worker);
+                tree.loading.insert(name, wanted);
             }
+            Step::Abandon { name } => assert!(tree.loading.remove(&name).is_some()),
             Step::RemoveSupervisor { name } => {
                 let below = tree.workers.keys().chain(tree.supervisors.keys()).any(|other| other.is_below(&name));
                 assert!(!below, "{name} has children");
@@ -290,10 +334,24 @@ fn any_current() -> impl Strategy<Value = CurrentTree> {
     );
     let supervisors = proptest::collection::vec(pick(any_policy()), SUPERVISORS.len());
     let workers = proptest::collection::vec(pick(worker), WORKERS.len());
-    (any_policy(), supervisors, workers).prop_map(|(root, supervisors, workers)| {
-        let (mut supervisors, workers) = whole(supervisors, workers);
+    let load = (0..4_u8, 0..3_u8).prop_map(|(number, settings_number)| Wanted {
+        settings: settings(settings_number),
+        ..load_of(&wanted(number))
+    });
+    let loads = proptest::collection::vec(pick(load), WORKERS.len());
+    (any_policy(), supervisors, workers, loads).prop_map(|(root, supervisors, workers, loads)| {
+        let (mut supervisors, mut workers) = whole(supervisors, workers);
         supervisors.insert(Name::root(), root);
-        CurrentTree { supervisors, workers }
+        let mut loading = BTreeMap::new();
+        for (text, load) in WORKERS.iter().zip(loads) {
+            // One that would run is being loaded instead.
+            if let Some(load) = load
+                && workers.remove(&name(text)).is_some()
+            {
+                loading.insert(name(text), load);
+            }
+        }
+        CurrentTree { supervisors, workers, loading }
     })
 }
 
@@ -346,6 +404,7 @@ proptest! {
         }
         let steps = plan(&now, &then);
         apply(&mut now, steps);
+        loaded(&mut now);
         prop_assert!(now.supervisors.keys().eq(then.supervisors.keys()));
         prop_assert!(now.workers.keys().eq(then.workers.keys()));
     }

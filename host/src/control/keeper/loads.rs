@@ -1,0 +1,180 @@
+//! Components that are read, checked and compiled for workers that do not run yet, beside the
+//! keeper's own task. Nothing is decided here: a load changes neither the tree nor the database.
+//!
+//! ```text
+//!   begin ---> waits for its turn ---> loading ---> loaded ---> taken by the keeper
+//!                       |                 |            |
+//!                       +-----------------+------------+------> abandoned
+//! ```
+//!
+//! One load for a name: another `begin` abandons what was begun. What is abandoned while it is being
+//! compiled is compiled to its end, for a compiler cannot be stopped, and keeps its turn so long. When
+//! this is dropped, all are abandoned.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+
+use crate::base::{ComponentHash, Name};
+use crate::change::{self, ChangeError, Changes, Lanes};
+use crate::control::directory::{Problem, Wanted, read_component};
+use crate::record::Event;
+use crate::runtime::Services;
+use crate::sandbox::{Component, ComponentError};
+
+pub(super) struct Loads {
+    services: Arc<Services>,
+    changes: Changes,
+    /// A component is read when its turn has come, so that no more are in memory than can be compiled.
+    lanes: Lanes,
+    tasks: JoinSet<Result<Component, LoadError>>,
+    loads: BTreeMap<Name, Load>,
+}
+
+struct Load {
+    wanted: Wanted,
+    task: AbortHandle,
+    /// `None`: it is under way.
+    result: Option<Result<Component, LoadError>>,
+}
+
+/// What a load led to.
+pub(super) struct Loaded {
+    pub wanted: Wanted,
+    pub component: Result<Component, LoadError>,
+}
+
+pub(super) enum LoadError {
+    /// The file is not any more what the directory said.
+    Changed,
+    Unreadable(Problem),
+    Refused(ChangeError),
+}
+
+impl Loads {
+    pub fn new(services: &Arc<Services>, changes: &Changes) -> Loads {
+        Loads {
+            services: services.clone(),
+            changes: changes.clone(),
+            lanes: Lanes::default(),
+            tasks: JoinSet::new(),
+            loads: BTreeMap::new(),
+        }
+    }
+
+    /// `known`: what a worker that the host has had ran last. It comes back on that, whatever its file
+    /// is now.
+    pub fn begin(&mut self, name: Name, wanted: Wanted, known: Option<ComponentHash>) {
+        self.abandon(&name);
+        let loading = Loading {
+            services: self.services.clone(),
+            changes: self.changes.clone(),
+            lanes: self.lanes.clone(),
+            name: name.clone(),
+            wanted: wanted.clone(),
+        };
+        let task = self.tasks.spawn(loading.run(known));
+        self.loads.insert(name, Load { wanted, task, result: None });
+    }
+
+    /// Whatever it leads to is thrown away.
+    pub fn abandon(&mut self, name: &Name) {
+        if let Some(load) = self.loads.remove(name) {
+            load.task.abort();
+        }
+    }
+
+    /// Names that are under way, or loaded and not taken yet.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.loads.keys()
+    }
+
+    pub fn has(&self, name: &Name) -> bool {
+        self.loads.contains_key(name)
+    }
+
+    /// What the directory wanted when each was begun.
+    pub fn wanted(&self) -> BTreeMap<Name, Wanted> {
+        self.loads.iter().map(|(name, load)| (name.clone(), load.wanted.clone())).collect()
+    }
+
+    /// Names whose load has ended.
+    pub fn loaded(&self) -> Vec<Name> {
+        let ended = self.loads.iter().filter(|(_, load)| load.result.is_some());
+        ended.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// `None`: there is none, or it is under way still.
+    pub fn take(&mut self, name: &Name) -> Option<Loaded> {
+        let component = self.loads.get_mut(name)?.result.take()?;
+        let load = self.loads.remove(name)?;
+        Some(Loaded { wanted: load.wanted, component })
+    }
+
+    /// Waits until one or more have ended; for ever where none is under way. Dropping the future loses
+    /// nothing.
+    pub async fn ended(&mut self) {
+        match self.tasks.join_next_with_id().await {
+            Some(ended) => self.note(ended),
+            None => std::future::pending().await,
+        }
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.note(ended);
+        }
+    }
+
+    /// Waits until all have ended.
+    pub async fn all_ended(&mut self) {
+        while !self.tasks.is_empty() {
+            self.ended().await;
+        }
+    }
+
+    /// An abandoned one is not known any more.
+    fn note(&mut self, ended: Result<(Id, Result<Component, LoadError>), JoinError>) {
+        let (task, result) = ended.unwrap_or_else(|error| {
+            // A broken invariant in the task: this component's fault, as far as anybody can tell.
+            let why = ComponentError::Invalid(format!("it could not be loaded: {error}"));
+            (error.id(), Err(LoadError::Refused(why.into())))
+        });
+        if let Some(load) = self.loads.values_mut().find(|load| load.task.id() == task) {
+            load.result = Some(result);
+        }
+    }
+}
+
+/// One load, in a task of its own.
+struct Loading {
+    services: Arc<Services>,
+    changes: Changes,
+    lanes: Lanes,
+    name: Name,
+    wanted: Wanted,
+}
+
+impl Loading {
+    async fn run(self, known: Option<ComponentHash>) -> Result<Component, LoadError> {
+        let Wanted { path, hash, settings } = self.wanted;
+        // A file that is gone is found out when it is read.
+        let bytes = std::fs::metadata(&path).map(|file| file.len()).unwrap_or_default();
+        let _turn = self.lanes.turn(bytes).await;
+        self.services.recorder.emit(Event::WorkerLoading { worker: self.name, bytes });
+        let prepared = match known {
+            Some(component) => change::prepare_known(&self.changes, component, &settings).await,
+            None => {
+                let reading = tokio::task::spawn_blocking(move || read_component(&path));
+                let (bytes, read) = match reading.await {
+                    Ok(read) => read.map_err(LoadError::Unreadable)?,
+                    // The host is ending: nobody asks any more.
+                    Err(_) => return Err(LoadError::Changed),
+                };
+                if read != hash {
+                    return Err(LoadError::Changed);
+                }
+                change::prepare(&self.changes, bytes.into_vec(), &settings).await
+            }
+        };
+        prepared.map_err(LoadError::Refused)
+    }
+}
