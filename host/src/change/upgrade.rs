@@ -122,7 +122,8 @@ impl Changes {
         self.upgrade(request).await.map(Err)
     }
 
-    pub(super) fn bytes_of(&self, component: ComponentHash) -> Result<Vec<u8>, ChangeError> {
+    /// The host's own copy of a component. Blocks on the disk.
+    pub fn bytes_of(&self, component: ComponentHash) -> Result<Vec<u8>, ChangeError> {
         self.files.get(&component).map_err(|error| ChangeError::ComponentFile { component, why: error.to_string() })
     }
 

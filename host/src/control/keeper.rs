@@ -11,6 +11,7 @@
 //! ```
 
 mod loads;
+mod templates;
 mod upgrading;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::loads::{LoadError, Loaded, Loads};
+use self::templates::Held;
 use self::upgrading::Upgrading;
 use super::directory::{
     CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Step, Wanted, Watcher, plan, read_component,
@@ -30,7 +32,7 @@ use super::settings::one_line;
 use crate::base::{ComponentHash, ExitReason, Name, Tick};
 use crate::change::{self, ChangeError, Changes};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry, WorkerRecord};
-use crate::runtime::spec::{SettingsChange, SupervisorSettings, WorkerSettings};
+use crate::runtime::spec::{SettingsChange, Strategy, SupervisorSettings, WorkerSettings};
 use crate::runtime::{Services, Standing, Tree};
 
 /// Looks at the most before the host starts with what is whole by then.
@@ -53,6 +55,10 @@ pub(super) struct Keeper {
     /// Grants that were refused, and why.
     bad_grants: BTreeMap<Name, String>,
     loads: Loads,
+    /// By the name of their file.
+    templates: BTreeMap<Name, Held>,
+    /// Supervisors whose children of the last run are to come back once the tree runs.
+    to_resume: Vec<Name>,
     /// Files that could not be deployed, until they change.
     refused: BTreeMap<Name, (ComponentHash, WorkerSettings, String)>,
     /// Tries of one file, and when the next one may be.
@@ -80,6 +86,8 @@ impl Keeper {
             reported: BTreeSet::new(),
             bad_grants: BTreeMap::new(),
             loads: Loads::new(services, changes),
+            templates: BTreeMap::new(),
+            to_resume: Vec::new(),
             refused: BTreeMap::new(),
             tries: BTreeMap::new(),
         }
@@ -104,7 +112,7 @@ impl Keeper {
         let nothing = CurrentTree { supervisors: self.policies.clone(), ..CurrentTree::default() };
         for step in plan(&nothing, &self.said) {
             match step {
-                Step::Load { name, .. } => self.add_first(name, begun).await,
+                Step::Load { name, .. } | Step::LoadTemplate { name, .. } => self.add_first(name, begun).await,
                 step => self.take(step).await,
             }
         }
@@ -117,6 +125,7 @@ impl Keeper {
         for step in plan(&current, &self.said) {
             match step {
                 Step::Load { name, wanted } => self.load(name, wanted),
+                Step::LoadTemplate { name, wanted } => self.load_template(name, wanted),
                 Step::Abandon { name } => self.loads.abandon(&name),
                 // Their turn comes when all is loaded.
                 _ => {}
@@ -138,6 +147,7 @@ impl Keeper {
         let mut look_at = Some(self.services.clock.now());
         let mut under_way = self.changes.watch();
         loop {
+            self.resume_children();
             let again = look_at.map(|at| at.since(self.services.clock.now()));
             let due = tokio::select! {
                 biased;
@@ -199,9 +209,15 @@ impl Keeper {
 
     fn current(&self) -> Result<CurrentTree, crate::record::DatabaseError> {
         let (supervisors, loading) = (self.policies.clone(), self.loads.wanted());
-        let mut tree = CurrentTree { supervisors, workers: BTreeMap::new(), loading };
+        let templates = self.wanted_templates();
+        let simple: BTreeSet<Name> = templates.keys().filter_map(Name::parent).collect();
+        let mut tree = CurrentTree { supervisors, workers: BTreeMap::new(), templates, loading };
         for worker in self.services.registry.all() {
             let name = worker.name();
+            // Children of templates are not the directory's.
+            if name.parent().is_some_and(|parent| simple.contains(&parent)) {
+                continue;
+            }
             let Some(record) = self.services.database.worker(name)? else { continue };
             let rejected = self.services.database.rejections(name)?;
             tree.workers.insert(
@@ -263,6 +279,7 @@ impl Keeper {
             Step::ChangePolicy { name, settings } => {
                 let changed = self.tree.configure_supervisor(&name, settings.clone()).await;
                 let changed = changed.map(|()| drop(self.policies.insert(name.clone(), settings)));
+                self.refresh_template(&name);
                 self.tell(&name, changed);
             }
             Step::RemoveSupervisor { name } => {
@@ -271,6 +288,9 @@ impl Keeper {
                 self.tell(&name, removed);
             }
             Step::Load { name, wanted } => self.load(name, wanted),
+            Step::LoadTemplate { name, wanted } => self.load_template(name, wanted),
+            Step::ChangeTemplate { name, wanted } => self.change_template(name, wanted),
+            Step::RemoveTemplate { name } => self.remove_template(&name).await,
             Step::Abandon { name } => self.loads.abandon(&name),
             Step::ChangeSettings { name, settings } => self.configure(&name, settings).await,
             Step::SameAgain { name, hash } => drop(self.acted_upon(&name, hash).await),
@@ -290,9 +310,29 @@ impl Keeper {
             return;
         }
         match self.services.database.worker(&name) {
+            // An operator deleted it, and that holds until its file changes.
+            Ok(Some(known)) if known.removed && known.overridden && known.file == Some(wanted.hash) => {}
             Ok(known) => self.loads.begin(name, wanted, known.map(|record| record.component)),
             Err(error) => self.database_failed("read a worker", error.to_string()),
         }
+    }
+
+    fn load_template(&mut self, name: Name, wanted: Wanted) {
+        self.loads.abandon(&name);
+        let refused = self.refused.get(&name);
+        if refused.is_some_and(|(file, settings, _)| *file == wanted.hash && *settings == wanted.settings)
+            || self.refuses_grants(&name, &wanted.settings)
+            || self.is_too_soon(&name, wanted.hash)
+        {
+            return;
+        }
+        self.loads.begin(name, wanted, None);
+    }
+
+    /// Whether a file is the template of its directory.
+    fn is_template(&self, name: &Name) -> bool {
+        let policy = name.parent().and_then(|parent| self.policies.get(&parent));
+        policy.is_some_and(|policy| policy.strategy == Strategy::SimpleOneForOne)
     }
 
     /// Adds the workers that are loaded, unless the directory is not sure of them just now.
@@ -313,6 +353,10 @@ impl Keeper {
     async fn add(&mut self, name: Name, loaded: Loaded) {
         let Loaded { wanted, component } = loaded;
         let launch = match component {
+            Ok(component) if self.is_template(&name) => {
+                self.refused.remove(&name);
+                return self.set_template(name, wanted, component);
+            }
             Ok(component) => {
                 let settings = wanted.settings.clone();
                 match self.services.database.worker(&name) {

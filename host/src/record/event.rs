@@ -55,6 +55,11 @@ pub enum Event {
         by: Name,
     },
 
+    /// Children of a simple-one-for-one supervisor are made of this from now on.
+    TemplateSet {
+        name: Name,
+        component: ComponentHash,
+    },
     /// A component is read, checked and compiled, which takes seconds for a large one.
     WorkerLoading {
         worker: Name,
@@ -218,6 +223,7 @@ impl Event {
             Event::AutoShutdown { .. } => "auto-shutdown",
             Event::StartIgnored { .. } => "start-ignored",
             Event::NotStartedOnDemand { .. } => "not-started-on-demand",
+            Event::TemplateSet { .. } => "template-set",
             Event::WorkerLoading { .. } => "worker-loading",
             Event::WorkerLate { .. } => "worker-late",
             Event::WorkerStarted { .. } => "worker-started",
@@ -278,6 +284,7 @@ impl Event {
             | Event::PolicyChanged { supervisor } => Some(supervisor),
             Event::SettingsChanged { name, .. }
             | Event::NotStartedOnDemand { name, .. }
+            | Event::TemplateSet { name, .. }
             | Event::ChildAdded { name }
             | Event::ChildRemoved { name } => Some(name),
             Event::HostStarted { .. }
@@ -330,6 +337,9 @@ impl fmt::Display for Event {
             Event::AutoShutdown { by, .. } => write!(f, "shuts down: its significant child {by:?} has ended"),
             Event::StartIgnored { .. } => f.write_str("does not want to run: it stopped itself in its start"),
             Event::NotStartedOnDemand { why, .. } => write!(f, "a message could not start it: {why}"),
+            Event::TemplateSet { component, .. } => {
+                write!(f, "its children are made of {} from now on", component.short())
+            }
             Event::WorkerLoading { bytes, .. } => write!(f, "loading a component of {}", show_size(*bytes)),
             Event::WorkerLate { waited, .. } => {
                 let waited = show_duration(*waited);

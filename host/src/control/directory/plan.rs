@@ -31,14 +31,16 @@ use std::path::PathBuf;
 
 use super::{DesiredTree, WorkerEntry};
 use crate::base::{ComponentHash, Name};
-use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
+use crate::runtime::spec::{Strategy, SupervisorSettings, WorkerSettings};
 
 /// What runs, as far as the directory matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CurrentTree {
     pub supervisors: BTreeMap<Name, SupervisorSettings>,
     pub workers: BTreeMap<Name, CurrentWorker>,
-    /// Workers that do not run yet, as the directory wanted them when their loads were begun.
+    /// Templates, by the name of their file, as the directory wanted them.
+    pub templates: BTreeMap<Name, Wanted>,
+    /// Workers and templates that are not there yet, as the directory wanted them when their loads were begun.
     pub loading: BTreeMap<Name, Wanted>,
 }
 
@@ -90,6 +92,20 @@ pub enum Step {
         name: Name,
         wanted: Wanted,
     },
+    /// The same for the template of a simple-one-for-one supervisor.
+    LoadTemplate {
+        name: Name,
+        wanted: Wanted,
+    },
+    /// The component is as it was, and its settings are not.
+    ChangeTemplate {
+        name: Name,
+        wanted: Wanted,
+    },
+    /// Its file is gone: its children are stopped.
+    RemoveTemplate {
+        name: Name,
+    },
     /// What is being loaded for it is not wanted any more.
     Abandon {
         name: Name,
@@ -118,6 +134,8 @@ pub fn plan(current: &CurrentTree, desired: &DesiredTree) -> Vec<Step> {
     let mut here = Here::of(current);
     let gone = |name: &&Name| !desired.workers.contains_key(*name) && !desired.is_held(name);
     steps.extend(current.loading.keys().filter(gone).map(|name| Step::Abandon { name: name.clone() }));
+    let gone = |name: &&Name| !desired.workers.contains_key(*name) && !desired.is_held(name);
+    steps.extend(current.templates.keys().filter(gone).map(|name| Step::RemoveTemplate { name: name.clone() }));
     removals(current, desired, &mut here, &mut steps);
     additions(current, desired, &mut here, &mut steps);
     steps
@@ -189,6 +207,11 @@ fn additions(current: &CurrentTree, desired: &DesiredTree, here: &mut Here, step
             }
         } else if let Some(entry) = desired.workers.get(&name) {
             let Ok(settings) = entry.settings.clone() else { continue };
+            if is_template(current, desired, &name) {
+                let wanted = Wanted { path: entry.path.clone(), hash: entry.hash, settings };
+                steps.extend(template(current, name, wanted));
+                continue;
+            }
             match current.workers.get(&name) {
                 Some(worker) => steps.extend(changes(&name, worker, entry, settings)),
                 None if here.has_place_for(&name) => {
@@ -200,6 +223,23 @@ fn additions(current: &CurrentTree, desired: &DesiredTree, here: &mut Here, step
                 None => {}
             }
         }
+    }
+}
+
+/// Whether a component is a template: its supervisor is a simple-one-for-one one, or is to be.
+fn is_template(current: &CurrentTree, desired: &DesiredTree, name: &Name) -> bool {
+    let Some(parent) = name.parent() else { return false };
+    let wanted = desired.supervisors.get(&parent).and_then(|entry| entry.settings.as_ref().ok());
+    let settings = wanted.or_else(|| current.supervisors.get(&parent));
+    settings.is_some_and(|settings| settings.strategy == Strategy::SimpleOneForOne)
+}
+
+fn template(current: &CurrentTree, name: Name, wanted: Wanted) -> Option<Step> {
+    match current.templates.get(&name) {
+        Some(there) if *there == wanted => None,
+        Some(there) if there.hash == wanted.hash => Some(Step::ChangeTemplate { name, wanted }),
+        _ if current.loading.get(&name) == Some(&wanted) => None,
+        _ => Some(Step::LoadTemplate { name, wanted }),
     }
 }
 

@@ -1,0 +1,201 @@
+//! Templates: what a file in the directory of a simple-one-for-one supervisor is to its children.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::Keeper;
+use crate::base::Name;
+use crate::change::{ChangeError, Changes, ComponentTemplate, UpgradeRequest};
+use crate::control::directory::Wanted;
+use crate::record::{By, Event, Why};
+use crate::runtime::spec::SettingsChange;
+use crate::runtime::{Services, Shared, Tree};
+use crate::sandbox::Component;
+
+/// A template as it is in force.
+pub(super) struct Held {
+    pub wanted: Wanted,
+    component: Component,
+    on_demand: bool,
+}
+
+/// Children of one template that start, or are upgraded, side by side.
+const SIDE_BY_SIDE: usize = 16;
+
+impl Keeper {
+    /// A new component, or the first: children that are there are upgraded to it, one by one; new ones
+    /// start on it at once.
+    pub(super) fn set_template(&mut self, name: Name, wanted: Wanted, component: Component) {
+        let Some(supervisor) = name.parent() else { return };
+        let on_demand = self.policies.get(&supervisor).is_some_and(|settings| settings.on_demand);
+        let before = self.templates.remove(&name);
+        self.put(&name, Held { wanted, component, on_demand });
+        match before {
+            Some(before) => {
+                self.configure_children(&supervisor, &before.wanted);
+                let Some(held) = self.templates.get(&name) else { return };
+                let upgrading = Upgrading {
+                    services: self.services.clone(),
+                    changes: self.changes.clone(),
+                    supervisor,
+                    path: held.wanted.path.clone(),
+                    to: held.component.clone(),
+                };
+                tokio::spawn(upgrading.run());
+            }
+            // Those of the last run come back, unless their messages bring them.
+            None if !on_demand => self.to_resume.push(supervisor),
+            None => {}
+        }
+    }
+
+    /// The same component with other settings.
+    pub(super) fn change_template(&mut self, name: Name, wanted: Wanted) {
+        let Some(supervisor) = name.parent() else { return };
+        let Some(held) = self.templates.remove(&name) else { return };
+        let before = held.wanted.clone();
+        self.put(&name, Held { wanted, ..held });
+        self.configure_children(&supervisor, &before);
+        let settings = self.templates.get(&name).map(|held| held.wanted.settings.clone()).unwrap_or_default();
+        let change = SettingsChange::between(&before.settings, &settings);
+        let (in_place, restarted) = (change.in_place, change.restart);
+        self.services.recorder.emit(Event::SettingsChanged { name, in_place, restarted });
+    }
+
+    /// Whether children start on demand is the supervisor's to say.
+    pub(super) fn refresh_template(&mut self, supervisor: &Name) {
+        let on_demand = self.policies.get(supervisor).is_some_and(|settings| settings.on_demand);
+        let of_it = |name: &&Name| name.parent().as_ref() == Some(supervisor);
+        let Some(name) = self.templates.keys().find(of_it).cloned() else { return };
+        if let Some(held) = self.templates.remove(&name) {
+            self.put(&name, Held { on_demand, ..held });
+        }
+    }
+
+    fn put(&mut self, name: &Name, held: Held) {
+        let Some(supervisor) = name.parent() else { return };
+        let Held { wanted, component, on_demand } = &held;
+        let template = ComponentTemplate::new(&self.changes, component.clone(), wanted.settings.clone(), *on_demand);
+        self.services.templates.set(supervisor, Arc::new(template));
+        self.services.recorder.emit(Event::TemplateSet { name: name.clone(), component: component.hash() });
+        self.templates.insert(name.clone(), held);
+    }
+
+    /// Its children are stopped and leave the tree; their states are kept under their names.
+    pub(super) async fn remove_template(&mut self, name: &Name) {
+        self.templates.remove(name);
+        let Some(supervisor) = name.parent() else { return };
+        self.services.templates.remove(&supervisor);
+        let removing = children(&self.services, &supervisor).into_iter().map(|child| {
+            let tree = self.tree.clone();
+            // One that left meanwhile is no error.
+            async move { drop(tree.remove(child.name()).await) }
+        });
+        futures::stream::iter(removing).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
+    }
+
+    /// New settings hold for children that are there, but for a configuration of their own.
+    fn configure_children(&self, supervisor: &Name, before: &Wanted) {
+        let after = self.templates.values().find(|held| {
+            self.services.templates.get(supervisor).is_some() && held.wanted.path.parent() == before.path.parent()
+        });
+        let Some(after) = after.map(|held| held.wanted.settings.clone()) else { return };
+        let change = SettingsChange::between(&before.settings, &after);
+        if change.is_empty() {
+            return;
+        }
+        let (tree, services, supervisor) = (self.tree.clone(), self.services.clone(), supervisor.clone());
+        let (own, restarts) = (before.settings.config.clone(), !change.restart.is_empty());
+        tokio::spawn(async move {
+            for child in children(&services, &supervisor) {
+                let mut settings = after.clone();
+                let current = child.settings().config.clone();
+                let keeps_its_own = current != own;
+                if keeps_its_own {
+                    settings.config = current;
+                }
+                // One that left meanwhile is no error.
+                let _ = tree.configure_worker(&child, settings).await;
+                if restarts && !keeps_its_own && child.lives() {
+                    let _ = tree.restart_child(child.name()).await;
+                }
+            }
+        });
+    }
+
+    /// Children that ran when the host ended come back.
+    pub(super) fn resume_children(&mut self) {
+        for supervisor in std::mem::take(&mut self.to_resume) {
+            let (tree, services) = (self.tree.clone(), self.services.clone());
+            tokio::spawn(async move { resume(&tree, &services, &supervisor).await });
+        }
+    }
+
+    pub(super) fn wanted_templates(&self) -> BTreeMap<Name, Wanted> {
+        self.templates.iter().map(|(name, held)| (name.clone(), held.wanted.clone())).collect()
+    }
+}
+
+async fn resume(tree: &Tree, services: &Services, supervisor: &Name) {
+    let known = match services.database.workers_below(supervisor) {
+        Ok(known) => known,
+        Err(error) => {
+            let (what, error) = ("read the children of a template", error.to_string());
+            return services.recorder.emit(Event::DatabaseFailed { what, error });
+        }
+    };
+    let starting = known.into_iter().map(|record| async move {
+        if let Err(error) = tree.start_child(&record.name, None).await {
+            let (path, message) = (record.name.to_string(), error.to_string());
+            services.recorder.emit(Event::DirectoryProblem { path, message, help: String::new() });
+        }
+    });
+    futures::stream::iter(starting).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
+}
+
+/// The children of a template that are there.
+fn children(services: &Services, supervisor: &Name) -> Vec<Arc<Shared>> {
+    let all = services.registry.all().into_iter();
+    all.filter(|worker| worker.name().parent().as_ref() == Some(supervisor)).collect()
+}
+
+/// The upgrade of a template's children, beside the keeper's own task.
+struct Upgrading {
+    services: Arc<Services>,
+    changes: Changes,
+    supervisor: Name,
+    path: std::path::PathBuf,
+    to: Component,
+}
+
+impl Upgrading {
+    async fn run(self) {
+        let all = children(&self.services, &self.supervisor);
+        let old = all.into_iter().filter(|child| child.status().component != self.to.hash());
+        let bytes = tokio::task::spawn_blocking({
+            let (changes, hash) = (self.changes.clone(), self.to.hash());
+            move || changes.bytes_of(hash)
+        });
+        let Ok(Ok(bytes)) = bytes.await else { return };
+        let upgrading = old.map(|worker| {
+            let (changes, bytes) = (self.changes.clone(), bytes.clone());
+            async move {
+                let request = UpgradeRequest { worker, bytes, by: By::Directory, why: Why::Upgrade, probation: None };
+                changes.upgrade(request).await.err()
+            }
+        });
+        let failed: Vec<ChangeError> = futures::stream::iter(upgrading)
+            .buffer_unordered(SIDE_BY_SIDE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        if let Some(error) = failed.first() {
+            let path = self.path.display().to_string();
+            let message = format!("{} of its children stay on what they were: {error}", failed.len());
+            let help = format!("`paguro events` tells more; new children of {:?} start on it", self.supervisor);
+            self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
+        }
+    }
+}
