@@ -46,7 +46,7 @@ pub async fn deploy(
     let entry = changes.entry(&name, Action::Deployed, Some(hash), By::Directory, format!("revision {revision}"));
     let writes = vec![Change::PutWorker(worker), Change::PutRevision(name.clone(), record), entry];
     changes.services.database.commit(writes).await?;
-    Ok(Launch { name, component, revision, settings, saved: None })
+    Ok(Launch { name, component, revision, settings, saved: None, breaker: None })
 }
 
 /// A worker that the host knows: its committed revision, from the host's own copy, and its last
@@ -66,8 +66,16 @@ pub async fn resume(changes: &Changes, record: &WorkerRecord, settings: WorkerSe
         changes.services.recorder.emit(Event::Recovered { worker: record.name.clone(), note });
     }
     let saved = saved.filter(|saved| saved.component == record.component);
+    let mut breaker = database.breaker(&record.name)?;
     if record.removed {
-        database.commit(vec![Change::PutWorker(WorkerRecord { removed: false, ..record.clone() })]).await?;
+        // It was closed when the worker was removed, unless an outcome came later than that.
+        breaker = None;
+        let known = Change::PutWorker(WorkerRecord { removed: false, ..record.clone() });
+        database.commit(vec![known, Change::ClearBreaker(record.name.clone())]).await?;
+    }
+    if let Some(breaker) = breaker {
+        let note = format!("its circuit breaker opened at {} and is still to be tried", breaker.opened_at);
+        changes.services.recorder.emit(Event::Recovered { worker: record.name.clone(), note });
     }
     Ok(Launch {
         name: record.name.clone(),
@@ -75,6 +83,7 @@ pub async fn resume(changes: &Changes, record: &WorkerRecord, settings: WorkerSe
         revision: record.revision,
         settings,
         saved: saved.map(|saved| saved.snapshot),
+        breaker,
     })
 }
 
