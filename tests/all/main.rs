@@ -1,5 +1,6 @@
 //! Integration tests in one binary: the real host with real components.
 
+mod breakers;
 mod cli;
 mod directory;
 mod disk;

@@ -142,6 +142,19 @@ pub const TERMINATE_TIME: Duration = Duration::from_secs(5);
 /// of the message it is handling.
 pub const QUIESCE_SLACK: Duration = Duration::from_secs(5);
 
+/// Callers of one worker whose rates are told apart. Beyond: the one that has used up least is forgotten,
+/// and begins with a full burst when it comes again. About 100 bytes each.
+pub const RATE_CALLERS_MAX: usize = 1_024;
+
+/// Restarts that may begin in any second over the whole tree, of workers of the normal tier. Beyond: they
+/// wait for a place. A start costs well below a millisecond, so this keeps most of a core free for those
+/// that run.
+pub const RESTARTS_PER_SECOND_MAX: u32 = 100;
+
+/// The longest that a restart waits for a place; then it begins whatever else does. Longer, and a tree of
+/// thousands would not come back before its clients gave up.
+pub const RESTART_PLACE_TIME: Duration = Duration::from_secs(10);
+
 /// Names that a `not-found` answer offers.
 pub const SUGGESTIONS_MAX: usize = 3;
 

@@ -69,7 +69,7 @@ pub async fn deploy(
     let entry = changes.entry(&name, Action::Deployed, Some(hash), By::Directory, format!("revision {revision}"));
     let writes = vec![Change::PutWorker(worker), Change::PutRevision(name.clone(), record), entry];
     changes.services.database.commit(writes).await?;
-    Ok(Launch { name, component, revision, settings, saved: None })
+    Ok(Launch { name, component, revision, settings, saved: None, breaker: None })
 }
 
 /// A worker that the host knows comes back: its committed revision, whose component was prepared,
@@ -91,8 +91,16 @@ pub async fn resume(
         changes.services.recorder.emit(Event::Recovered { worker: record.name.clone(), note });
     }
     let saved = saved.filter(|saved| saved.component == record.component);
+    let mut breaker = database.breaker(&record.name)?;
     if record.removed {
-        database.commit(vec![Change::PutWorker(WorkerRecord { removed: false, ..record.clone() })]).await?;
+        // It was closed when the worker was removed, unless an outcome came later than that.
+        breaker = None;
+        let known = Change::PutWorker(WorkerRecord { removed: false, ..record.clone() });
+        database.commit(vec![known, Change::ClearBreaker(record.name.clone())]).await?;
+    }
+    if let Some(breaker) = breaker {
+        let note = format!("its circuit breaker opened at {} and is still to be tried", breaker.opened_at);
+        changes.services.recorder.emit(Event::Recovered { worker: record.name.clone(), note });
     }
     Ok(Launch {
         name: record.name.clone(),
@@ -100,6 +108,7 @@ pub async fn resume(
         revision: record.revision,
         settings,
         saved: saved.map(|saved| saved.snapshot),
+        breaker,
     })
 }
 

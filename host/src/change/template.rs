@@ -57,7 +57,9 @@ impl ComponentTemplate {
             note: String::new(),
         };
         let entry = self.changes.entry(&name, Action::Deployed, Some(hash), By::Host, detail.to_string());
-        let writes = vec![Change::PutWorker(worker), Change::PutRevision(name, record), entry];
+        // A circuit breaker that is on record was of other code.
+        let clear = Change::ClearBreaker(name.clone());
+        let writes = vec![Change::PutWorker(worker), Change::PutRevision(name, record), clear, entry];
         self.changes.services.database.submit(writes).map(drop).map_err(|error| error.to_string())
     }
 
@@ -66,7 +68,8 @@ impl ComponentTemplate {
         if let Some(config) = config {
             settings.config = config.to_string();
         }
-        Launch { name: name.clone(), component: self.component.clone(), revision, settings, saved: None }
+        let component = self.component.clone();
+        Launch { name: name.clone(), component, revision, settings, saved: None, breaker: None }
     }
 
     /// A key that had a child before: it goes on from its state, with the component that saved it.
@@ -75,6 +78,9 @@ impl ComponentTemplate {
         let config = config.map(str::to_string).or(record.config.clone());
         let saved = database.snapshot(&record.name).map_err(|error| error.to_string())?;
         let saved = saved.filter(|saved| saved.component == record.component);
+        let breaker = database.breaker(&record.name).map_err(|error| error.to_string())?;
+        // One whose key was let go of begins with a closed one.
+        let breaker = breaker.filter(|_| !record.removed);
         let is_current = record.component == self.component.hash();
         let (name, revision) = (record.name.clone(), record.revision);
         let record = WorkerRecord { removed: false, config: config.clone(), ..record };
@@ -90,6 +96,7 @@ impl ComponentTemplate {
         database.submit(vec![Change::PutWorker(record)]).map_err(|error| error.to_string())?;
         let mut launch = self.launch_of(&name, revision, config.as_deref());
         launch.saved = saved.map(|saved| saved.snapshot);
+        launch.breaker = breaker;
         if !is_current {
             // Its state can only be read by what saved it: it starts on that, and is upgraded then.
             launch.component = self.load(component)?;

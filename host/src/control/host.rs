@@ -267,7 +267,7 @@ impl Host {
     /// `Ok` means that the message is in the mailbox.
     pub fn cast(&self, name: &str, message: Payload) -> Result<(), RequestError> {
         let worker = self.receiver(name)?;
-        let cast = self.services.cast(&worker, message);
+        let cast = self.services.cast(&worker, None, message);
         cast.map_err(|error| call_error(&worker, error))
     }
 

@@ -400,6 +400,7 @@ impl Keeper {
         if let Ok(Some(record)) = self.services.database.worker(name) {
             let changes = vec![
                 Change::PutWorker(WorkerRecord { removed: true, ..record.clone() }),
+                Change::ClearBreaker(name.clone()),
                 self.entry(name, Action::Removed, record.component, "its file is gone; state and history are kept"),
             ];
             if let Err(error) = self.services.database.commit(changes).await {

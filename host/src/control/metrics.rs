@@ -14,7 +14,9 @@ const WORKER_FAMILIES: &[Family] = &[
     ("paguro_worker_handled_total", "counter", "Messages handled", |c| c.handled.load(Relaxed)),
     ("paguro_worker_rejected_total", "counter", "Messages answered with an error", |c| c.rejected.load(Relaxed)),
     ("paguro_worker_expired_total", "counter", "Calls not begun, because nobody waited", |c| c.expired.load(Relaxed)),
-    ("paguro_worker_refused_total", "counter", "Messages refused by a full mailbox", |c| c.refused.load(Relaxed)),
+    ("paguro_worker_refused_total", "counter", "Messages refused by a full mailbox or a rate limit", |c| {
+        c.refused.load(Relaxed)
+    }),
     ("paguro_worker_restarts_total", "counter", "Restarts", |c| c.restarts.load(Relaxed)),
     ("paguro_worker_log_lines_dropped_total", "counter", "Log lines over the rate limit", |c| {
         c.log_lines_dropped.load(Relaxed)

@@ -41,7 +41,9 @@ use super::ledger::{Head, LedgerBroken, LedgerEntry};
 use crate::base::{Clock, ComponentHash, Name, bounds};
 
 pub use self::error::DatabaseError;
-pub use self::records::{Change, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord};
+pub use self::records::{
+    BreakerRecord, Change, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord,
+};
 pub use self::schema::Options;
 pub use self::writer::Stats;
 
@@ -176,6 +178,11 @@ impl Database {
     /// The components that are not to be tried again for this worker, oldest first.
     pub fn rejections(&self, name: &Name) -> Result<Vec<RejectedRecord>, DatabaseError> {
         self.shared.reader.rejections(name)
+    }
+
+    /// The worker's circuit breaker as it was last written; `None` for one that is closed.
+    pub fn breaker(&self, name: &Name) -> Result<Option<BreakerRecord>, DatabaseError> {
+        self.shared.reader.breaker(name)
     }
 
     /// The first `limit` entries after `after_seq`, oldest first; from the start with 0.

@@ -110,6 +110,31 @@ pub enum Event {
         why: String,
     },
 
+    /// Callers are turned away at once for so long.
+    BreakerOpened {
+        worker: Name,
+        /// Messages that failed within the window; fewer than the settings say where an escalation step
+        /// or a failure on trial opened it.
+        failures: u32,
+        recovery: Duration,
+    },
+    /// The recovery is over, or another revision serves: some messages are let through on trial. Said
+    /// when the first one comes.
+    BreakerHalfOpen {
+        worker: Name,
+    },
+    BreakerClosed {
+        worker: Name,
+    },
+    /// So many workers fail that restarts over the whole tree wait for each other.
+    RestartStorm {
+        /// Those that began within `period`.
+        restarts: u32,
+        period: Duration,
+    },
+    /// None waits any more.
+    RestartStormOver,
+
     /// A message that was accepted and will not be handled; nobody waits for it.
     DeadLetter {
         worker: Name,
@@ -232,6 +257,11 @@ impl Event {
             Event::WorkerStopped { .. } => "worker-stopped",
             Event::RestartScheduled { .. } => "restart-scheduled",
             Event::WorkerIsolated { .. } => "worker-isolated",
+            Event::BreakerOpened { .. } => "breaker-opened",
+            Event::BreakerHalfOpen { .. } => "breaker-half-open",
+            Event::BreakerClosed { .. } => "breaker-closed",
+            Event::RestartStorm { .. } => "restart-storm",
+            Event::RestartStormOver => "restart-storm-over",
             Event::DeadLetter { .. } => "dead-letter",
             Event::MessageFailed { .. } => "message-failed",
             Event::BoundReached { .. } => "bound-reached",
@@ -265,6 +295,9 @@ impl Event {
             | Event::WorkerStopped { worker }
             | Event::RestartScheduled { worker, .. }
             | Event::WorkerIsolated { worker, .. }
+            | Event::BreakerOpened { worker, .. }
+            | Event::BreakerHalfOpen { worker }
+            | Event::BreakerClosed { worker }
             | Event::DeadLetter { worker, .. }
             | Event::MessageFailed { worker, .. }
             | Event::BoundReached { worker, .. }
@@ -289,6 +322,8 @@ impl Event {
             | Event::ChildRemoved { name } => Some(name),
             Event::HostStarted { .. }
             | Event::HostStopping
+            | Event::RestartStorm { .. }
+            | Event::RestartStormOver
             | Event::DirectoryProblem { .. }
             | Event::DatabaseFailed { .. } => None,
         }
@@ -302,6 +337,8 @@ impl Event {
             | Event::WorkerStartFailed { .. }
             | Event::MessageFailed { .. }
             | Event::BoundReached { .. }
+            | Event::BreakerOpened { .. }
+            | Event::RestartStorm { .. }
             | Event::DeadLetter { .. }
             | Event::UpgradeCalledOff { .. }
             | Event::RolledBack { .. }
@@ -371,6 +408,20 @@ impl fmt::Display for Event {
                 write!(f, "restarts in {} (restart {restarts} in the period)", show_duration(*delay))
             }
             Event::WorkerIsolated { why, .. } => write!(f, "isolated: {why}"),
+            Event::BreakerOpened { failures, recovery, .. } => {
+                let recovery = show_duration(*recovery);
+                write!(f, "circuit breaker open for {recovery}: {failures} messages failed")
+            }
+            Event::BreakerHalfOpen { .. } => {
+                f.write_str("circuit breaker half-open: messages are let through on trial")
+            }
+            Event::BreakerClosed { .. } => f.write_str("circuit breaker closed"),
+            Event::RestartStorm { restarts, period } => write!(
+                f,
+                "restart storm: {restarts} restarts within {}; those to come wait for each other",
+                show_duration(*period)
+            ),
+            Event::RestartStormOver => f.write_str("the restart storm is over"),
             Event::DeadLetter { sort, bytes, reason, .. } => {
                 write!(f, "a {sort} of {bytes} bytes was not handled: {reason}")
             }

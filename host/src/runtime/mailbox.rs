@@ -202,13 +202,13 @@ mod tests {
     use crate::base::Payload;
 
     fn cast(text: &str) -> Message {
-        Message::Cast { message: Payload::from(text) }
+        Message::Cast { message: Payload::from(text), pass: None }
     }
 
     fn text(next: Option<Next<&str>>) -> String {
         match next {
             Some(Next::System(name)) => name.to_string(),
-            Some(Next::Message(Message::Cast { message })) => String::from_utf8_lossy(&message).to_string(),
+            Some(Next::Message(Message::Cast { message, .. })) => String::from_utf8_lossy(&message).to_string(),
             other => format!("{other:?}"),
         }
     }
@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn a_mailbox_is_bounded_in_bytes_too_but_takes_one_message_of_any_size() {
         let mailbox: Mailbox<&str> = Mailbox::new(100);
-        let large = || Message::Cast { message: Payload::from(vec![0; bounds::MAILBOX_BYTES_MAX as usize + 1]) };
+        let message = Payload::from(vec![0; bounds::MAILBOX_BYTES_MAX as usize + 1]);
+        let large = || Message::Cast { message: message.clone(), pass: None };
         mailbox.push(large()).unwrap();
         assert!(matches!(mailbox.push(cast("1")), Err(Refused::Full)));
         assert!(!mailbox.has_room_for_timers());

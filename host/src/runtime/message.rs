@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::worker::{Pass, Sign};
 use crate::base::{CallId, Name, Payload, Tick};
 use crate::sandbox::{CallError, Fact};
 
@@ -12,7 +13,11 @@ use crate::sandbox::{CallError, Fact};
 #[derive(Clone, Debug)]
 pub enum Message {
     Call(Call),
-    Cast { message: Payload },
+    Cast {
+        message: Payload,
+        /// Told how it went, where that matters.
+        pass: Option<Arc<Pass>>,
+    },
     Fact(Fact),
 }
 
@@ -42,7 +47,7 @@ impl Message {
     pub fn bytes(&self) -> usize {
         match self {
             Message::Call(call) => call.request.len(),
-            Message::Cast { message } | Message::Fact(Fact::Timer(_, message)) => message.len(),
+            Message::Cast { message, .. } | Message::Fact(Fact::Timer(_, message)) => message.len(),
             Message::Fact(Fact::Down(..)) => 0,
         }
     }
@@ -53,23 +58,48 @@ pub type Outcome = Result<Payload, CallError>;
 
 /// The place where one answer goes. The first one counts; later ones find nobody waiting.
 #[derive(Clone)]
-pub struct ReplyTo(Arc<Mutex<Option<oneshot::Sender<Outcome>>>>);
+pub struct ReplyTo {
+    sender: Arc<Mutex<Option<oneshot::Sender<Outcome>>>>,
+    pass: Option<Arc<Pass>>,
+}
+
+/// Where one answer comes.
+pub struct Awaited {
+    pub answer: oneshot::Receiver<Outcome>,
+    pass: Option<Arc<Pass>>,
+}
+
+impl Awaited {
+    /// What the caller is told in the end.
+    pub fn told(&self, outcome: &Outcome) {
+        tell(&self.pass, outcome);
+    }
+}
 
 impl ReplyTo {
-    pub fn new() -> (ReplyTo, oneshot::Receiver<Outcome>) {
-        let (sender, receiver) = oneshot::channel();
-        (ReplyTo(Arc::new(Mutex::new(Some(sender)))), receiver)
+    /// `pass`: is told of the first outcome, by whichever side sees it.
+    pub fn new(pass: Option<Arc<Pass>>) -> (ReplyTo, Awaited) {
+        let (sender, answer) = oneshot::channel();
+        (ReplyTo { sender: Arc::new(Mutex::new(Some(sender))), pass: pass.clone() }, Awaited { answer, pass })
     }
 
     /// False if it was answered before, or its caller has gone.
     pub fn answer(&self, outcome: Outcome) -> bool {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Before the caller knows: what it does next meets a breaker that knows too.
+        tell(&self.pass, &outcome);
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         sender.is_some_and(|sender| sender.send(outcome).is_ok())
     }
 
     pub fn is_waiting(&self) -> bool {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         sender.as_ref().is_some_and(|sender| !sender.is_closed())
+    }
+}
+
+fn tell(pass: &Option<Arc<Pass>>, outcome: &Outcome) {
+    if let (Some(pass), Some(sign)) = (pass, Sign::of(outcome)) {
+        pass.settle(sign);
     }
 }
 

@@ -1,17 +1,20 @@
 //! Mailboxes, workers, names, timers, and the supervisors above them.
 //!
-//! Pure: `spec`, `budget`, `budgets`, `backoff`, `supervision`. Drivers: `worker` (one task for each worker) and
-//! `supervisor` (one for each supervisor). Others send.
+//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `rate`, `storm`, `supervision`. Drivers:
+//! `worker` (one task for each worker) and `supervisor` (one for each supervisor). Others send.
 
 mod backoff;
+mod breaker;
 mod budget;
 mod budgets;
 mod keyed;
 mod mailbox;
 mod message;
+mod rate;
 mod registry;
 mod services;
 pub mod spec;
+mod storm;
 pub mod supervision;
 mod supervisor;
 mod templates;

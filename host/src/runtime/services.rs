@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-
-use tokio::sync::oneshot;
 
 use super::budgets::Budgets;
 use super::mailbox::Refused;
-use super::message::{Call, Message, Outcome, ReplyTo};
+use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry, Waits};
+use super::spec::Tier;
+use super::storm::{self, Storm, Weather};
 use super::supervisor::SupervisorHandle;
 use super::templates::Templates;
 use super::worker::Shared;
 use crate::base::{CallId, Clock, Name, Payload, Tick};
-use crate::record::{Database, Recorder};
+use crate::record::{Database, Event, Recorder};
 use crate::sandbox::{CallError, Sandbox};
 
 /// Deadline of a call that names none (DESIGN section 6).
@@ -38,6 +38,8 @@ pub struct Services {
     budgets: Mutex<Budgets>,
     /// Held while a child of a template is made.
     pub(super) making: Mutex<()>,
+    /// Of all restarts in the tree.
+    pub storm: Mutex<Storm>,
     first_id: u64,
     next_call: AtomicU64,
 }
@@ -61,6 +63,7 @@ impl Services {
             supervisors: Mutex::default(),
             budgets: Mutex::default(),
             making: Mutex::default(),
+            storm: Mutex::default(),
             first_id,
             next_call: AtomicU64::new(first_id),
         })
@@ -85,13 +88,6 @@ impl Services {
         self.budgets().used(supervisor)
     }
 
-    /// How long a restart waits because too many are under way in the tree.
-    pub(super) fn restart_delay(&self, _tier: super::spec::Tier) -> Duration {
-        Duration::ZERO
-    }
-
-    pub(super) fn open_breaker(&self, _worker: &Shared, _restarts: u32) {}
-
     /// Where ids of this run of the host begin.
     pub fn first_id(&self) -> u64 {
         self.first_id
@@ -111,28 +107,62 @@ impl Services {
         from: Option<Name>,
         request: Payload,
         deadline: Tick,
-    ) -> Result<oneshot::Receiver<Outcome>, CallError> {
-        to.admits(request.len())?;
-        let (reply, answer) = ReplyTo::new();
+    ) -> Result<Awaited, CallError> {
+        let pass = to.admits_from(request.len(), from.as_ref())?;
+        let (reply, answer) = ReplyTo::new(pass);
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
         accepted(to, Message::Call(Call { id, from, request, deadline, reply }))?;
         Ok(answer)
     }
 
-    /// Puts a cast into a mailbox. `Ok` means that it is there.
-    pub fn cast(&self, to: &Shared, message: Payload) -> Result<(), CallError> {
-        to.admits(message.len())?;
-        accepted(to, Message::Cast { message })
+    /// Puts a cast into a mailbox. `Ok` means that it is there. `from` is `None` for a client outside
+    /// the tree.
+    pub fn cast(&self, to: &Shared, from: Option<Name>, message: Payload) -> Result<(), CallError> {
+        let pass = to.admits_from(message.len(), from.as_ref())?;
+        accepted(to, Message::Cast { message, pass })
     }
 
-    pub async fn wait(&self, answer: oneshot::Receiver<Outcome>, deadline: Tick) -> Outcome {
+    pub async fn wait(&self, mut awaited: Awaited, deadline: Tick) -> Outcome {
         let left = deadline.since(self.clock.now());
-        match tokio::time::timeout(left, answer).await {
+        let outcome = match tokio::time::timeout(left, &mut awaited.answer).await {
             Ok(Ok(outcome)) => outcome,
             // The worker was removed with the call in its hands; its driver says why where it can.
             Ok(Err(_)) => Err(CallError::Down(crate::base::ExitReason::Shutdown)),
             Err(_) => Err(CallError::Timeout),
+        };
+        awaited.told(&outcome);
+        outcome
+    }
+
+    /// How long a restart that is due has to wait for its place among those of the whole tree. Asked
+    /// once for each restart: the place is then taken. Within a runtime.
+    pub fn restart_delay(self: &Arc<Services>, tier: Tier) -> Duration {
+        let place = self.storm().restart(self.clock.now(), tier);
+        if let Some(restarts) = place.begins {
+            self.recorder.emit(Event::RestartStorm { restarts, period: storm::PERIOD });
+            tokio::spawn(see_off(Arc::downgrade(self)));
         }
+        place.delay
+    }
+
+    fn storm(&self) -> MutexGuard<'_, Storm> {
+        self.storm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until a storm is over, and says so. One task for each storm.
+async fn see_off(services: Weak<Services>) {
+    loop {
+        let Some(services) = services.upgrade() else { return };
+        let now = services.clock.now();
+        let weather = services.storm().look(now);
+        let left = match weather {
+            Weather::Storm(until) => until.since(now),
+            Weather::Over => return services.recorder.emit(Event::RestartStormOver),
+            Weather::Calm => return,
+        };
+        drop(services);
+        tokio::time::sleep(left).await;
     }
 }
 
@@ -144,4 +174,30 @@ fn accepted(to: &Shared, message: Message) -> Result<(), CallError> {
         }
         Refused::Closed => CallError::NotFound,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::bounds::RESTARTS_PER_SECOND_MAX;
+
+    #[tokio::test]
+    async fn a_restart_storm_is_told_once_and_its_end_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::system();
+        let database = Database::open(&dir.path().join("paguro.db"), clock.clone()).unwrap();
+        let services = Services::new(clock.clone(), Recorder::new(clock), database, Sandbox::new(None).unwrap());
+        let delays: Vec<_> = (0..RESTARTS_PER_SECOND_MAX + 5).map(|_| services.restart_delay(Tier::Normal)).collect();
+        assert!(delays.is_sorted());
+        let told = |kind| services.recorder.events().after(0).iter().filter(|event| event.item.kind() == kind).count();
+        assert_eq!((told("restart-storm"), told("restart-storm-over")), (1, 0));
+        assert!(services.restart_delay(Tier::ErrorKernel).is_zero());
+        let over = async {
+            while told("restart-storm-over") == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), over).await.unwrap();
+        assert_eq!((told("restart-storm"), told("restart-storm-over")), (1, 1));
+    }
 }

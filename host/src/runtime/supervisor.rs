@@ -484,9 +484,9 @@ impl Driver {
                 let supervisor = self.name.clone();
                 self.emit(Event::RestartTogether { supervisor, failed, others });
             }
-            Action::CircuitBreak { name, restarts } => {
+            Action::CircuitBreak { name, .. } => {
                 if let Some(Entry { handle: ChildHandle::Worker(worker), .. }) = self.children.get(&name) {
-                    self.services.open_breaker(worker, restarts);
+                    worker.open_breaker(now);
                 }
             }
             Action::Isolate { name, why } => {
@@ -575,7 +575,10 @@ impl Driver {
         if running && self.services.templates.get(&self.name).is_some() {
             // Its key was let go of: the next start of the host does not bring it back by itself. State
             // and history stay under its name. Queued behind what was written of it before.
-            let _ = self.services.database.submit(vec![Change::WorkerRemoved(name.clone())]);
+            let _ = self
+                .services
+                .database
+                .submit(vec![Change::WorkerRemoved(name.clone()), Change::ClearBreaker(name.clone())]);
         }
         self.emit(Event::ChildRemoved { name: name.clone() });
     }

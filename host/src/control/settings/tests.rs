@@ -60,6 +60,15 @@ fn every_key_of_a_worker_is_read() {
         state = "2MiB"
         mailbox = 7
         log-lines = 0
+        [circuit-breaker]
+        failures = 3
+        window = "1s"
+        recovery = "2s"
+        trials = 4
+        [rate]
+        per-second = 10
+        burst = 20
+        caller-per-second = 5
         [config]
         when = 2026-01-01T00:00:00Z
         deep = { list = [1, 2.5, "x", true], b = {} }
@@ -91,6 +100,11 @@ fn every_key_of_a_worker_is_read() {
     assert_eq!(settings.limits.start, Duration::from_secs(1));
     assert_eq!((settings.limits.payload, settings.limits.state), (1000, 2 << 20));
     assert_eq!((settings.limits.mailbox, settings.limits.log_lines), (7, 0));
+    let breaker =
+        BreakerSettings { failures: 3, window: Duration::from_secs(1), recovery: Duration::from_secs(2), trials: 4 };
+    assert_eq!(settings.circuit_breaker, Some(breaker));
+    let rate = |per_second, burst| Some(Rate { per_second, burst });
+    assert_eq!(settings.rate, RateLimits { messages: rate(10, 20), per_caller: rate(5, 5) });
     expect![[r#"{"a":"ü","deep":{"b":{},"list":[1,2.5,"x",true]},"when":"2026-01-01T00:00:00Z"}"#]]
         .assert_eq(&settings.config);
     let grant =
@@ -114,6 +128,17 @@ fn every_key_of_a_worker_is_read() {
             on_rollback: OnRollback::Drop,
         }
     );
+}
+
+#[test]
+fn an_empty_section_is_a_circuit_breaker_with_its_defaults() {
+    assert_eq!(worker("[circuit-breaker]").unwrap().circuit_breaker, Some(BreakerSettings::default()));
+    let text =
+        |key: &str| reference().iter().find(|doc| doc.section == "circuit-breaker" && doc.key == key).unwrap().default;
+    let BreakerSettings { failures, trials, .. } = BreakerSettings::default();
+    assert!(text("failures").starts_with(&format!("({failures},")));
+    assert_eq!(text("trials"), format!("({trials})"));
+    assert_eq!((text("window"), text("recovery")), ("(\"10s\")", "(\"10s\")"));
 }
 
 #[test]
@@ -205,6 +230,12 @@ fn mistakes_of_workers() {
         "[grants]\nenvironment = { 'A=B' = 'x' }",
         "[grants]\narguments = 'x'",
         "[grants]\nconnect = ['example.com:80']",
+        "[circuit-breaker]\nfailures = 0",
+        "[circuit-breaker]\nrecovery = '0s'",
+        "[circuit-breaker]\ntrial = 1",
+        "[rate]\nper-second = 0",
+        "[rate]\nburst = 3",
+        "[rate]\nper-second = 1\ncaller-burst = 3",
         "[upgrade]\nprobation = '25h'",
         "[upgrade]\non-rollback = 'retry'",
         "\"a\\u001b[31m\" = 1",
@@ -213,7 +244,7 @@ fn mistakes_of_workers() {
     expect![[r#"
         workers/a.toml:3:5: `memry` is not a key of [limits]; did you mean `memory`?
         workers/a.toml:1:2: `limts` is not a key of a worker's settings; did you mean `limits`?
-        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, grants, upgrade
+        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, circuit-breaker, rate, grants, upgrade
         workers/a.toml:1:11: "permanant" is not a value of `restart`; did you mean "permanent"?
         workers/a.toml:1:11: "x" is not a value of `restart`; write "permanent" or "transient" or "temporary"
         workers/a.toml:1:11: `restart` must be a text in quotes
@@ -254,9 +285,15 @@ fn mistakes_of_workers() {
         workers/a.toml:2:17: `A=B` cannot be the name of an environment variable
         workers/a.toml:2:13: `grants.arguments` must be a list
         workers/a.toml:2:12: `example.com:80` is not an address to connect to; write `ip:port`, like "127.0.0.1:80" or "[::1]:80"; names are never resolved
+        workers/a.toml:2:12: `circuit-breaker.failures` cannot be 0; it must be at least 1
+        workers/a.toml:2:12: `circuit-breaker.recovery` must be more than zero
+        workers/a.toml:2:1: `trial` is not a key of [circuit-breaker]; did you mean `trials`?
+        workers/a.toml:2:14: `rate.per-second` cannot be 0; it must be at least 1
+        workers/a.toml:2:9: `rate.burst` needs `per-second`
+        workers/a.toml:3:16: `rate.caller-burst` needs `caller-per-second`
         workers/a.toml:2:13: `upgrade.probation` cannot be 1day 1h; it can be at most 1day
         workers/a.toml:2:15: "retry" is not a value of `upgrade.on-rollback`; write "replay" or "downgrade" or "drop"
-        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, grants, upgrade"#]].assert_eq(&errors.join("\n"));
+        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, circuit-breaker, rate, grants, upgrade"#]].assert_eq(&errors.join("\n"));
 }
 
 #[test]

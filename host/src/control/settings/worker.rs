@@ -8,7 +8,10 @@ use super::grants;
 use super::json;
 use super::section::{DURATION_MAX, Field, Key, Schema, Section, Source};
 use crate::base::units::show_size;
-use crate::runtime::spec::{Durability, OnRollback, Restart, Shutdown, SnapshotEvery, UpgradeSettings, WorkerSettings};
+use crate::runtime::spec::{
+    BreakerSettings, Durability, OnRollback, Rate, RateLimits, Restart, Shutdown, SnapshotEvery, UpgradeSettings,
+    WorkerSettings,
+};
 use crate::sandbox::Limits;
 
 /// Reads the settings of a worker. `path` is for messages and for host directories in `[grants]`,
@@ -40,6 +43,12 @@ pub fn parse_worker(path: &Path, text: &str) -> Result<WorkerSettings, SettingsE
     if let Some(section) = top.section(&LIMITS)? {
         limits(&section, &mut settings.limits)?;
     }
+    if let Some(section) = top.section(&CIRCUIT_BREAKER)? {
+        settings.circuit_breaker = Some(breaker(&section)?);
+    }
+    if let Some(section) = top.section(&RATE)? {
+        settings.rate = rate(&section)?;
+    }
     if let Some(section) = top.section(&grants::SCHEMA)? {
         settings.grants = grants::read(path, &section)?;
     }
@@ -49,7 +58,7 @@ pub fn parse_worker(path: &Path, text: &str) -> Result<WorkerSettings, SettingsE
     Ok(settings)
 }
 
-pub(super) const SCHEMAS: &[Schema] = &[TOP, SNAPSHOT, LIMITS, grants::SCHEMA, UPGRADE];
+pub(super) const SCHEMAS: &[Schema] = &[TOP, SNAPSHOT, LIMITS, CIRCUIT_BREAKER, RATE, grants::SCHEMA, UPGRADE];
 
 const TOP: Schema = Schema {
     section: "",
@@ -72,7 +81,7 @@ const TOP: Schema = Schema {
         },
         Key { name: "config", default: "{}", meaning: "any table; reaches the guest as a JSON object" },
     ],
-    sections: &["snapshot", "limits", "grants", "upgrade"],
+    sections: &["snapshot", "limits", "circuit-breaker", "rate", "grants", "upgrade"],
     later: &["significant", "tier", "hibernate-after"],
 };
 
@@ -103,6 +112,52 @@ const LIMITS: Schema = Schema {
     ],
     sections: &[],
     later: &["cpu"],
+};
+
+const CIRCUIT_BREAKER: Schema = Schema {
+    section: "circuit-breaker",
+    title: "[circuit-breaker]",
+    keys: &[
+        Key {
+            name: "failures",
+            default: "(5, once the section is written)",
+            meaning: "messages failed within `window` after which callers are refused with `circuit-open`",
+        },
+        Key { name: "window", default: "(\"10s\")", meaning: "the time in which failures are counted" },
+        Key {
+            name: "recovery",
+            default: "(\"10s\")",
+            meaning: "how long it refuses before it lets some through on trial",
+        },
+        Key {
+            name: "trials",
+            default: "(1)",
+            meaning: "let through at one time; as many must go well before it closes",
+        },
+    ],
+    sections: &[],
+    later: &[],
+};
+
+const RATE: Schema = Schema {
+    section: "rate",
+    title: "[rate]",
+    keys: &[
+        Key { name: "per-second", default: "(no bound)", meaning: "messages taken in a second; beyond: `overloaded`" },
+        Key { name: "burst", default: "(`per-second`)", meaning: "messages taken at once after a pause" },
+        Key {
+            name: "caller-per-second",
+            default: "(no bound)",
+            meaning: "the same for each caller; clients outside the tree count as one",
+        },
+        Key {
+            name: "caller-burst",
+            default: "(`caller-per-second`)",
+            meaning: "from one caller at once after a pause",
+        },
+    ],
+    sections: &[],
+    later: &[],
 };
 
 const UPGRADE: Schema = Schema {
@@ -147,6 +202,11 @@ const FUEL_MAX: u64 = i64::MAX as u64;
 const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
 const MAILBOX_MAX: u64 = 1_000_000;
 const LOG_LINES_MAX: u32 = 100_000;
+/// Each is remembered for the length of the window: 16 bytes.
+const BREAKER_FAILURES_MAX: u32 = 10_000;
+const BREAKER_TRIALS_MAX: u32 = 1_000;
+/// More than any worker can take.
+const RATE_MAX: u32 = 1_000_000_000;
 const PROBATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const KEEP_MESSAGES_MAX: u64 = 10_000_000;
 
@@ -214,6 +274,43 @@ fn limits(section: &Section<'_>, limits: &mut Limits) -> Result<(), SettingsErro
         limits.log_lines = field.count_u32(0..=LOG_LINES_MAX)?;
     }
     Ok(())
+}
+
+fn breaker(section: &Section<'_>) -> Result<BreakerSettings, SettingsError> {
+    let mut breaker = BreakerSettings::default();
+    if let Some(field) = section.field("failures") {
+        breaker.failures = field.count_u32(1..=BREAKER_FAILURES_MAX)?;
+    }
+    if let Some(field) = section.field("window") {
+        breaker.window = field.time()?;
+    }
+    if let Some(field) = section.field("recovery") {
+        breaker.recovery = field.time()?;
+    }
+    if let Some(field) = section.field("trials") {
+        breaker.trials = field.count_u32(1..=BREAKER_TRIALS_MAX)?;
+    }
+    Ok(breaker)
+}
+
+fn rate(section: &Section<'_>) -> Result<RateLimits, SettingsError> {
+    Ok(RateLimits {
+        messages: one_rate(section, "per-second", "burst")?,
+        per_caller: one_rate(section, "caller-per-second", "caller-burst")?,
+    })
+}
+
+fn one_rate(section: &Section<'_>, per_second: &str, burst: &str) -> Result<Option<Rate>, SettingsError> {
+    let at_once = section.field(burst);
+    let Some(field) = section.field(per_second) else {
+        return match at_once {
+            Some(field) => Err(field.error(format!("`{}` needs `{per_second}`", field.key), "")),
+            None => Ok(None),
+        };
+    };
+    let per_second = field.count_u32(1..=RATE_MAX)?;
+    let burst = at_once.map_or(Ok(per_second), |field| field.count_u32(1..=RATE_MAX))?;
+    Ok(Some(Rate { per_second, burst }))
 }
 
 fn upgrade(section: &Section<'_>, upgrade: &mut UpgradeSettings) -> Result<(), SettingsError> {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::records::{Change, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
+use super::records::{BreakerRecord, Change, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
 use super::rows::Column;
 use crate::base::{Name, bounds};
 use crate::record::ledger::{Head, LedgerEntry};
@@ -20,6 +20,8 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
         Change::DropSnapshot(worker) => delete(connection, "DELETE FROM snapshot WHERE worker = ?1", worker),
         Change::Reject(worker, record) => put_rejection(connection, worker, record),
         Change::ClearRejections(worker) => delete(connection, "DELETE FROM rejection WHERE worker = ?1", worker),
+        Change::PutBreaker(worker, record) => put_breaker(connection, worker, record),
+        Change::ClearBreaker(worker) => delete(connection, "DELETE FROM breaker WHERE worker = ?1", worker),
         Change::Ledger(new) => put_ledger_entry(connection, &head.append(new)),
     }
 }
@@ -27,11 +29,15 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
 /// The worker that must have a record for `change` to be possible.
 pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
     match change {
-        Change::PutRevision(name, _) | Change::PutSnapshot(name, _) | Change::Reject(name, _) => Some(name),
+        Change::PutRevision(name, _)
+        | Change::PutSnapshot(name, _)
+        | Change::Reject(name, _)
+        | Change::PutBreaker(name, _) => Some(name),
         Change::PutWorker(_)
         | Change::WorkerRemoved(_)
         | Change::DropSnapshot(_)
         | Change::ClearRejections(_)
+        | Change::ClearBreaker(_)
         | Change::Ledger(_) => None,
     }
 }
@@ -117,6 +123,15 @@ fn put_rejection(connection: &Connection, worker: &Name, record: &RejectedRecord
          ON CONFLICT (worker, component) DO UPDATE SET at = ?3, why = ?4",
     )?;
     statement.execute(params![Column(worker), Column(record.component), Column(record.at), record.why])?;
+    Ok(())
+}
+
+fn put_breaker(connection: &Connection, worker: &Name, record: &BreakerRecord) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO breaker (worker, opened_at, until, failures) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (worker) DO UPDATE SET opened_at = ?2, until = ?3, failures = ?4",
+    )?;
+    statement.execute(params![Column(worker), Column(record.opened_at), Column(record.until), record.failures,])?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::error::DatabaseError;
-use super::records::{RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
+use super::records::{BreakerRecord, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
 use super::rows::{self, Column};
 use super::schema;
 use crate::base::{ComponentHash, Name, bounds};
@@ -49,6 +49,10 @@ impl Reader {
     pub(super) fn rejections(&self, name: &Name) -> Result<Vec<RejectedRecord>, DatabaseError> {
         let sql = "SELECT * FROM rejection WHERE worker = ?1 ORDER BY at, component";
         self.all(sql, [Column(name)], rows::rejection)
+    }
+
+    pub(super) fn breaker(&self, name: &Name) -> Result<Option<BreakerRecord>, DatabaseError> {
+        self.one("SELECT * FROM breaker WHERE worker = ?1", [Column(name)], rows::breaker)
     }
 
     pub(super) fn ledger(&self, after_seq: u64, limit: usize) -> Result<Vec<LedgerEntry>, DatabaseError> {

@@ -87,6 +87,16 @@ pub struct RejectedRecord {
     pub why: String,
 }
 
+/// A circuit breaker that is not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerRecord {
+    pub opened_at: Timestamp,
+    /// From then on it is half-open.
+    pub until: Timestamp,
+    /// Failures that opened it.
+    pub failures: u32,
+}
+
 /// A change to the database. Those that name a worker need its record, from the same request
 /// before them or from an earlier one; else the request fails with
 /// [`DatabaseError::NoWorker`](super::DatabaseError::NoWorker). The ledger takes any name.
@@ -107,6 +117,10 @@ pub enum Change {
     /// Adds the rejection or replaces the one of this component.
     Reject(Name, RejectedRecord),
     ClearRejections(Name),
+    /// Replaces the state of the worker's circuit breaker.
+    PutBreaker(Name, BreakerRecord),
+    /// It is closed. Nothing to clear is no error.
+    ClearBreaker(Name),
     /// Appends to the ledger.
     Ledger(NewLedgerEntry),
 }

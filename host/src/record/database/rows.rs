@@ -6,7 +6,7 @@ use std::fmt;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
 
-use super::records::{RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord};
+use super::records::{BreakerRecord, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord};
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber, Snapshot, Timestamp};
 use crate::record::ledger::{Action, By, LedgerEntry};
 
@@ -161,6 +161,10 @@ pub(super) fn snapshot(row: &Row<'_>) -> rusqlite::Result<SnapshotRecord> {
 
 pub(super) fn rejection(row: &Row<'_>) -> rusqlite::Result<RejectedRecord> {
     Ok(RejectedRecord { component: get(row, "component")?, at: get(row, "at")?, why: row.get("why")? })
+}
+
+pub(super) fn breaker(row: &Row<'_>) -> rusqlite::Result<BreakerRecord> {
+    Ok(BreakerRecord { opened_at: get(row, "opened_at")?, until: get(row, "until")?, failures: row.get("failures")? })
 }
 
 pub(super) fn ledger_entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {

@@ -13,12 +13,12 @@ use super::error::DatabaseError;
 
 /// Each brings a database from the version that is its index to the next. Never change one that
 /// was released; add one.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 
-const VERSION_1: &str = "
+pub(super) const VERSION_1: &str = "
     CREATE TABLE worker (
         name        TEXT PRIMARY KEY NOT NULL,
         component   BLOB NOT NULL CHECK (length(component) = 32),
@@ -83,6 +83,16 @@ const VERSION_1: &str = "
 const VERSION_2: &str = "
     -- Of a child of a template that was started with a configuration of its own.
     ALTER TABLE worker ADD COLUMN config TEXT;
+";
+
+/// Circuit breakers that are not closed.
+const VERSION_3: &str = "
+    CREATE TABLE breaker (
+        worker    TEXT PRIMARY KEY NOT NULL REFERENCES worker (name),
+        opened_at INTEGER NOT NULL,
+        until     INTEGER NOT NULL,
+        failures  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Bytes of a page of the database file.

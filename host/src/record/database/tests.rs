@@ -4,7 +4,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::schema::{VERSION, open_for_writing};
+use super::schema::{VERSION, VERSION_1, open_for_writing};
 use super::*;
 use crate::base::{Incarnation, RevisionNumber, Snapshot, Timestamp};
 use crate::record::ledger::{Action, By, NewLedgerEntry};
@@ -117,6 +117,9 @@ async fn everything_comes_back_as_it_was() {
     changes.extend(revisions.iter().map(|record| Change::PutRevision(greeter.name.clone(), record.clone())));
     changes.push(Change::PutSnapshot(greeter.name.clone(), snapshot(100_000)));
     changes.push(Change::Reject(greeter.name.clone(), rejected.clone()));
+    let breaker = BreakerRecord { opened_at: Timestamp(8), until: Timestamp(9), failures: u32::MAX };
+    changes.push(Change::PutBreaker(greeter.name.clone(), BreakerRecord { failures: 1, ..breaker }));
+    changes.push(Change::PutBreaker(greeter.name.clone(), breaker));
     database.commit(changes).await.unwrap();
     database.close().await;
     drop(database);
@@ -128,12 +131,16 @@ async fn everything_comes_back_as_it_was() {
     assert_eq!(database.revisions(&greeter.name).unwrap(), revisions);
     assert_eq!(database.snapshot(&greeter.name).unwrap(), Some(snapshot(100_000)));
     assert_eq!(database.rejections(&greeter.name).unwrap(), [rejected]);
+    assert_eq!(database.breaker(&greeter.name).unwrap(), Some(breaker));
+    assert_eq!(database.breaker(&name("other")).unwrap(), None);
     let used = database.components_in_use().unwrap();
     assert_eq!(used, (1..=7).map(|number| hash(&format!("v{number}"))).collect());
 
     let (drop_snapshot, clear) =
         (Change::DropSnapshot(greeter.name.clone()), Change::ClearRejections(greeter.name.clone()));
-    database.commit(vec![drop_snapshot, clear]).await.unwrap();
+    let close = Change::ClearBreaker(greeter.name.clone());
+    database.commit(vec![drop_snapshot, clear, close]).await.unwrap();
+    assert_eq!(database.breaker(&greeter.name).unwrap(), None);
     assert_eq!(database.snapshot(&greeter.name).unwrap(), None);
     assert_eq!(database.rejections(&greeter.name).unwrap(), []);
 }
@@ -417,6 +424,20 @@ async fn a_newer_database_is_refused_and_left_as_it_is() {
     assert!(matches!(error, DatabaseError::Newer { found, known, .. } if (found, known) == (VERSION + 1, VERSION)));
     assert!(error.to_string().contains("was written by a newer Paguro"), "{error}");
     assert_eq!(place.bytes(), before);
+}
+
+/// As the first version wrote it.
+#[tokio::test]
+async fn an_older_database_is_brought_up_to_date_with_all_that_is_in_it() {
+    let place = Place::new();
+    place.tamper(&format!("{VERSION_1}; PRAGMA user_version = 1;"));
+    let hash = "x'0000000000000000000000000000000000000000000000000000000000000000'";
+    place.tamper(&format!("INSERT INTO worker VALUES ('a', {hash}, 1, NULL, 0, 0, 7)"));
+    let database = place.open();
+    assert_eq!(database.worker(&name("a")).unwrap().map(|worker| worker.incarnation), Some(Incarnation(7)));
+    let breaker = BreakerRecord { opened_at: Timestamp(1), until: Timestamp(2), failures: 3 };
+    database.commit(vec![Change::PutBreaker(name("a"), breaker)]).await.unwrap();
+    assert_eq!(database.breaker(&name("a")).unwrap(), Some(breaker));
 }
 
 /// The version may stand in a log that was not yet copied back: it must be neither missed nor moved.

@@ -11,11 +11,13 @@ use tokio::sync::mpsc;
 
 use super::desk::SendTape;
 use super::ending::PendingStop;
+use super::guard::Guard;
 use super::handle::{Turn, exit_reason};
 use super::shared::{Shared, Standing, Status};
 use super::system::{Adopted, NoTrial, System, TrialEvent};
 use super::trial::{Kept, Trial};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Snapshot, Tick};
+use crate::record::BreakerRecord;
 use crate::runtime::mailbox::{Next, Take};
 use crate::runtime::message::Message;
 use crate::runtime::services::Services;
@@ -31,6 +33,8 @@ pub struct Launch {
     pub settings: WorkerSettings,
     /// The state it continues from, saved by `component`.
     pub saved: Option<Snapshot>,
+    /// Its circuit breaker, if an earlier run of the host left it open.
+    pub breaker: Option<BreakerRecord>,
 }
 
 /// Puts a worker into the registry and starts its task. It does not run until its supervisor says
@@ -49,7 +53,8 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         version: launch.component.metadata().version.clone(),
         last_exit: None,
     };
-    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status));
+    let guard = Guard::new(launch.name.clone(), &launch.settings, services, launch.breaker);
+    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status, guard));
     shared.desk().begin_at(services.first_id());
     services.registry.insert(shared.clone());
     let driver = Driver {
@@ -294,6 +299,7 @@ impl Driver {
         let before = Adopted { component: self.component.clone(), revision: self.revision, saved: self.saved.clone() };
         self.saved = to.saved;
         self.become_revision(to.component, to.revision);
+        self.shared.guard.new_revision();
         Ok(before)
     }
 

@@ -1,9 +1,11 @@
 //! How the worker's task handles one message, and what follows.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::desk::{Recording, SendTape};
 use super::driver::{Driver, Live};
+use super::guard::{Pass, Sign};
 use super::trial::Kept;
 use crate::base::{ExitReason, Failure, Payload};
 use crate::record::Event;
@@ -29,11 +31,15 @@ impl Driver {
     pub(super) async fn message(&mut self, message: Message, turn: Turn) {
         if turn == Turn::First
             && let Message::Call(call) = &message
-            && (!call.reply.is_waiting() || call.deadline <= self.services.clock.now())
         {
-            self.shared.counters.expired.fetch_add(1, Relaxed);
-            call.reply.answer(Err(CallError::Timeout));
-            return;
+            let is_late = call.deadline <= self.services.clock.now();
+            if is_late {
+                call.reply.answer(Err(CallError::Timeout));
+            }
+            if is_late || !call.reply.is_waiting() {
+                self.shared.counters.expired.fetch_add(1, Relaxed);
+                return;
+            }
         }
         if let Some(trial) = &mut self.trial {
             trial.keep(&message);
@@ -41,7 +47,7 @@ impl Driver {
         }
         let fault = match message {
             Message::Call(call) => self.call(call, turn).await,
-            Message::Cast { message } => self.cast(message).await,
+            Message::Cast { message, pass } => self.cast(message, pass).await,
             Message::Fact(fact) => self.fact(fact).await,
         };
         self.after_message(fault).await;
@@ -94,8 +100,9 @@ impl Driver {
         }
     }
 
-    pub(super) async fn cast(&mut self, message: Payload) -> Option<ExitReason> {
+    pub(super) async fn cast(&mut self, message: Payload, pass: Option<Arc<Pass>>) -> Option<ExitReason> {
         let mut batch = vec![message];
+        let mut passes = vec![pass];
         if self.batches() {
             let room = std::cell::Cell::new(self.settings.limits.payload.saturating_sub(batch[0].len() as u64));
             let more = self.shared.mailbox.take_while(BATCH_MAX - 1, |next| {
@@ -104,8 +111,9 @@ impl Driver {
                 fits
             });
             for next in more {
-                if let Message::Cast { message } = next {
+                if let Message::Cast { message, pass } = next {
                     batch.push(message);
+                    passes.push(pass);
                 }
             }
         }
@@ -130,30 +138,46 @@ impl Driver {
         self.shared.counters.handled.fetch_add(batch.len() as u64 - 1, Relaxed);
         match result {
             Ok(failed) => {
+                self.casts_went(&passes);
                 for (_, error) in failed {
                     self.failed("cast", error);
                 }
                 None
             }
             Err(Some(Fault::Refused(error))) => {
+                self.casts_went(&passes);
                 self.failed("cast", error);
                 None
             }
             Err(dead) => {
                 let reason = exit_reason(dead);
+                // On trial the old revision handles it again: then it is seen how it goes.
                 if self.trial.is_none() {
                     if single {
+                        passes.iter().flatten().for_each(|pass| pass.settle(Sign::Bad));
                         self.dead_letter("cast", batch[0].len(), &format!("it ended the worker: {reason}"));
                     } else {
                         // Only the one at fault is to be charged: the next incarnation gets them singly.
                         self.one_by_one = batch.len();
-                        let again = batch.into_iter().map(|message| Message::Cast { message });
+                        let again = batch.into_iter().zip(passes);
+                        let again = again.map(|(message, pass)| Message::Cast { message, pass });
                         self.replay.extend(again.map(|message| Kept { message, sent: Vec::new() }));
                     }
                 }
                 Some(reason)
             }
         }
+    }
+
+    /// Casts were handled; an error as the answer is one too. One over which the worker chose to fail is
+    /// as bad as a trap.
+    fn casts_went(&self, passes: &[Option<Arc<Pass>>]) {
+        if passes.iter().all(Option::is_none) {
+            return;
+        }
+        let fails = self.shared.desk().stop.as_ref().is_some_and(|reason| !reason.is_orderly());
+        let sign = if fails { Sign::Bad } else { Sign::Good };
+        passes.iter().flatten().for_each(|pass| pass.settle(sign));
     }
 
     /// Whether casts may be handed over together. Not on trial, where each message is kept with

@@ -23,6 +23,7 @@ mod desk;
 mod door;
 mod driver;
 mod ending;
+mod guard;
 mod handle;
 mod saving;
 mod shared;
@@ -33,6 +34,7 @@ mod trial;
 
 pub use door::WorkerLog;
 pub use driver::{Launch, launch, restart_type};
+pub use guard::{BreakerView, Pass, Sign};
 pub use shared::{AskError, Counters, Shared, Standing, Status};
 pub use swap::{take_over, too_slow};
 pub use system::{

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 use super::desk::Desk;
+use super::guard::{BreakerView, Guard, Pass};
 use super::system::{Done, System};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick, Timestamp};
 use crate::runtime::mailbox::{Mailbox, Refused};
@@ -18,6 +19,7 @@ pub struct Shared {
     pub(in crate::runtime) mailbox: Mailbox<System>,
     pub(in crate::runtime) desk: Mutex<Desk>,
     pub counters: Counters,
+    pub(super) guard: Arc<Guard>,
     /// Ends a guest's run at once. One permit is kept, so that a kill which comes early is not lost.
     pub(super) kill: Notify,
     status: Mutex<Status>,
@@ -46,7 +48,7 @@ pub struct Counters {
     pub rejected: AtomicU64,
     /// Not begun, because nobody waited any more.
     pub expired: AtomicU64,
-    /// Not accepted: the mailbox was full.
+    /// Not accepted: the mailbox was full, or a rate limit reached.
     pub refused: AtomicU64,
     pub restarts: AtomicU64,
     /// Instances that ended, for whatever reason.
@@ -111,7 +113,7 @@ pub struct Status {
 }
 
 impl Shared {
-    pub(super) fn new(name: Name, settings: WorkerSettings, status: Status) -> Shared {
+    pub(super) fn new(name: Name, settings: WorkerSettings, status: Status, guard: Guard) -> Shared {
         let payload_max = settings.limits.payload;
         Shared {
             name,
@@ -119,6 +121,7 @@ impl Shared {
             settings: Mutex::new(Arc::new(settings)),
             desk: Mutex::default(),
             counters: Counters::default(),
+            guard: Arc::new(guard),
             kill: Notify::new(),
             status: Mutex::new(status),
             payload_max: AtomicU64::new(payload_max),
@@ -178,6 +181,17 @@ impl Shared {
         self.mailbox.len()
     }
 
+    /// Its circuit breaker, if it has one.
+    pub fn breaker(&self) -> Option<BreakerView> {
+        self.guard.view()
+    }
+
+    /// Opens its circuit breaker whatever was counted: an escalation step. A worker that has none gets
+    /// one with the default settings, until it closes.
+    pub fn open_breaker(&self, now: Tick) {
+        self.guard.open(now);
+    }
+
     /// Only the worker's task and its supervisor's say how it stands.
     pub(in crate::runtime) fn stand(&self, standing: Standing, now: Tick) {
         let mut status = self.lock_status();
@@ -195,6 +209,7 @@ impl Shared {
     pub(in crate::runtime) fn configure(&self, settings: WorkerSettings) {
         self.mailbox.set_max(settings.limits.mailbox);
         self.payload_max.store(settings.limits.payload, Ordering::Relaxed);
+        self.guard.configure(&settings);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
@@ -206,6 +221,21 @@ impl Shared {
         }
         let (size, limit) = (bytes as u64, self.payload_max.load(Ordering::Relaxed));
         if size > limit { Err(CallError::TooLarge { size, limit }) } else { Ok(()) }
+    }
+
+    /// Whether a message of so many bytes from this caller is accepted, as far as that can be told before
+    /// the mailbox. What is returned goes with it.
+    pub(in crate::runtime) fn admits_from(
+        &self,
+        bytes: usize,
+        from: Option<&Name>,
+    ) -> Result<Option<Arc<Pass>>, CallError> {
+        self.admits(bytes)?;
+        self.guard.admit(from).inspect_err(|error| {
+            if *error == CallError::Overloaded {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        })
     }
 
     pub(in crate::runtime) fn desk(&self) -> MutexGuard<'_, Desk> {

@@ -5,6 +5,7 @@ use super::desk::{Holdings, SendTape};
 use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::ending::{Asked, PendingStop};
+use super::guard::Sign;
 use super::saving::Due;
 use super::shared::Standing;
 use super::system::{Blame, CalledOff, NoState, NoTrial, Replace, Reverted, Switched};
@@ -78,6 +79,7 @@ impl Driver {
         };
         self.become_revision(component, revision);
         self.trial = Some(Trial::new(before_switch, terms));
+        self.shared.guard.new_revision();
         let now = self.services.clock.now();
         self.shared.stand(Standing::Probation, now);
         self.count_instances();
@@ -175,6 +177,9 @@ impl Driver {
                 Message::Call(call) if self.shared.desk().is_open(call.id) => {}
                 Message::Call(call) => drop(call.reply.answer(Err(CallError::Down(reason.clone())))),
                 other if at + 1 == last => {
+                    if let Message::Cast { pass: Some(pass), .. } = &other {
+                        pass.settle(Sign::Bad);
+                    }
                     self.dead_letter(other.sort(), other.bytes(), &format!("it ended the worker: {reason}"));
                 }
                 _ => {}
