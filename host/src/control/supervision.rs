@@ -183,8 +183,8 @@ pub(super) fn health(_worker: &Shared) -> Option<String> {
 }
 
 /// How the worker's circuit breaker stands, if it has one.
-pub(super) fn breaker(_worker: &Shared) -> Option<String> {
-    None
+pub(super) fn breaker(worker: &Shared) -> Option<String> {
+    worker.breaker().map(|view| view.state.to_string())
 }
 
 pub(super) fn strategy(strategy: Strategy) -> &'static str {
