@@ -4,7 +4,8 @@
 //! - `upgrade`: the pause that clients see: from the last reply before a switch to the first one
 //!   after it, with 1 KB and 1 MB of state, under calls without pause.
 //! - `call`: a call from this process to a guest and back, 64 bytes.
-//! - `restart`: from a trap to the first reply of the next incarnation.
+//! - `tree`: from a trap to ready and to the first reply, without backoff; what each child of a template
+//!   costs to start and to stop, at 1,000, 10,000 and 100,000 of them.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
 
@@ -21,8 +22,8 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 async fn main() -> Outcome {
     let wanted = std::env::args().nth(1);
     let wants = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
-    if let Some(name) = wanted.as_deref().filter(|name| !["upgrade", "call", "restart"].contains(name)) {
-        return Err(format!("there is no benchmark `{name}`; there are: upgrade, call, restart").into());
+    if let Some(name) = wanted.as_deref().filter(|name| !["upgrade", "call", "tree"].contains(name)) {
+        return Err(format!("there is no benchmark `{name}`; there are: upgrade, call, tree").into());
     }
     if wants("upgrade") {
         upgrade("1 KB", 1 << 10, 200).await?;
@@ -31,8 +32,9 @@ async fn main() -> Outcome {
     if wants("call") {
         calls().await?;
     }
-    if wants("restart") {
+    if wants("tree") {
         restart().await?;
+        scale().await?;
     }
     Ok(())
 }
@@ -123,26 +125,98 @@ async fn calls() -> Outcome {
     Ok(())
 }
 
+/// A worker that traps, with no backoff, so that what is measured is the host's own work.
 async fn restart() -> Outcome {
-    let backoff = "intensity = 1000000\nperiod = \"1s\"\n[backoff]\ninitial = \"1us\"\nmax = \"1us\"\n";
-    let (dir, host) = host(&[("crash", "counter-v1")], "").await?;
+    let backoff = "intensity = 1000000\nperiod = \"1s\"\n[backoff]\ninitial = \"0s\"\nmax = \"0s\"\n";
+    let dir = Scratch(std::env::temp_dir().join(format!("paguro-bench-{}-crash", std::process::id())));
+    std::fs::create_dir_all(&dir.0)?;
     std::fs::write(dir.0.join("supervisor.toml"), backoff)?;
-    while !host.recorder().events().after(0).iter().any(|event| event.item.kind() == "policy-changed") {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let mut times = Vec::new();
-    for _ in 0..200 {
+    std::fs::write(dir.0.join("crash.wasm"), guest("counter-v1")?)?;
+    // An error kernel's restarts never wait for a place among those of the whole tree.
+    std::fs::write(dir.0.join("crash.toml"), "tier = \"error-kernel\"\n")?;
+    let host = Host::start(HostOptions::new(&dir.0)).await?;
+    let worker = host.worker("crash")?;
+    let (mut ready, mut replied) = (Vec::new(), Vec::new());
+    for _ in 0..500 {
+        // Until the snapshot of the last round is on disk: its sync is not the restart's.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let before = worker.status().incarnation;
         // The reply to the crash is its failure: from there on the worker is on its way back.
         let crash = host.call("crash", "crash".into(), Duration::from_secs(5)).await;
         let begun = Instant::now();
         if crash.is_ok() {
             return Err("the worker did not crash".into());
         }
+        while worker.status().incarnation == before || worker.status().standing.word() != "running" {
+            std::hint::spin_loop();
+        }
+        ready.push(begun.elapsed());
         host.call("crash", "get".into(), Duration::from_secs(5)).await?;
-        times.push(begun.elapsed());
+        replied.push(begun.elapsed());
     }
-    show("crash to the first reply of the next incarnation", times);
+    show("crash to ready, from the caller's error to a running worker, no backoff", ready);
+    show("crash to the first reply of the next incarnation", replied);
     host.stop().await;
+    Ok(())
+}
+
+/// Starts that many children of one template, sends each a message, and stops the template.
+async fn scale() -> Outcome {
+    let mut costs = Vec::new();
+    for children in [1_000_usize, 10_000, 100_000] {
+        let dir = Scratch(std::env::temp_dir().join(format!("paguro-bench-{}-scale", std::process::id())));
+        std::fs::create_dir_all(dir.0.join("many"))?;
+        std::fs::write(dir.0.join("many/supervisor.toml"), "strategy = \"simple-one-for-one\"\n")?;
+        std::fs::write(dir.0.join("many/one.wasm"), guest("counter-v1")?)?;
+        // Nothing on disk: what is measured is the tree.
+        std::fs::write(dir.0.join("many/one.toml"), "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n")?;
+        let host = Host::start(HostOptions::new(&dir.0)).await?;
+        let begun = Instant::now();
+        side_by_side(&host, children, async |host, name| host.start_worker(&name).await.map(drop)).await?;
+        let started = begun.elapsed();
+        let begun = Instant::now();
+        side_by_side(&host, children, async |host, name| {
+            host.call(&name, "get".into(), Duration::from_secs(60)).await.map(drop)
+        })
+        .await?;
+        let called = begun.elapsed();
+        let begun = Instant::now();
+        host.stop_worker("many").await?;
+        let stopped = begun.elapsed();
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / children as f64;
+        println!(
+            "{children} children of a template: start {:.1} us, call {:.1} us, stop {:.1} us each ({:.2} s, {:.2} s, {:.2} s)",
+            each(started),
+            each(called),
+            each(stopped),
+            started.as_secs_f64(),
+            called.as_secs_f64(),
+            stopped.as_secs_f64()
+        );
+        costs.push(each(started) + each(stopped));
+        host.stop().await;
+    }
+    println!("cost per child, start and stop: at 100,000 {:.2} times that at 1,000", costs[2] / costs[0]);
+    Ok(())
+}
+
+/// Does one thing for every child, 64 at a time.
+async fn side_by_side(
+    host: &Arc<Host>,
+    children: usize,
+    act: impl AsyncFn(Arc<Host>, String) -> Result<(), paguro::control::RequestError>,
+) -> Outcome {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let lane = async || {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= children {
+                return Ok::<(), paguro::control::RequestError>(());
+            }
+            act(host.clone(), format!("many/{n}")).await?;
+        }
+    };
+    futures::future::try_join_all((0..64).map(|_| lane())).await?;
     Ok(())
 }
 
