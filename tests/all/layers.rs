@@ -80,7 +80,13 @@ fn only_the_sandbox_names_wasmtime_and_the_pure_files_name_no_tokio() {
                 assert!(!code(&path).contains(engine), "{inside} names {engine}");
             }
         }
-        let pure = ["runtime/spec.rs", "runtime/budget.rs", "runtime/backoff.rs", "runtime/supervision.rs"];
+        let pure = [
+            "runtime/spec.rs",
+            "runtime/budget.rs",
+            "runtime/backoff.rs",
+            "runtime/poison.rs",
+            "runtime/supervision.rs",
+        ];
         let pure = pure.contains(&inside.as_str()) || inside.starts_with("base/");
         if pure || ["change/probation.rs", "change/history.rs", "control/directory/plan.rs"].contains(&inside.as_str())
         {

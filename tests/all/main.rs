@@ -1,6 +1,7 @@
 //! Integration tests in one binary: the real host with real components.
 
 mod cli;
+mod dead_letters;
 mod directory;
 mod disk;
 mod faults;

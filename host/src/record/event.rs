@@ -108,9 +108,28 @@ pub enum Event {
     /// A message that was accepted and will not be handled; nobody waits for it.
     DeadLetter {
         worker: Name,
+        /// Under which number it is kept; `None` if it is not.
+        id: Option<u64>,
         sort: &'static str,
         bytes: usize,
         reason: String,
+    },
+    /// An operator had a dead letter put into the mailbox again.
+    DeadLetterResent {
+        worker: Name,
+        id: u64,
+    },
+    /// An operator had dead letters thrown away.
+    DeadLettersDropped {
+        worker: Name,
+        letters: u64,
+    },
+    /// Messages of this content ended the worker so often that it gets no more of them.
+    PoisonQuarantined {
+        worker: Name,
+        sort: &'static str,
+        bytes: usize,
+        kills: u32,
     },
     /// A cast, timer or other fact that the handler answered with an error.
     MessageFailed {
@@ -227,6 +246,9 @@ impl Event {
             Event::RestartScheduled { .. } => "restart-scheduled",
             Event::WorkerIsolated { .. } => "worker-isolated",
             Event::DeadLetter { .. } => "dead-letter",
+            Event::DeadLetterResent { .. } => "dead-letter-resent",
+            Event::DeadLettersDropped { .. } => "dead-letters-dropped",
+            Event::PoisonQuarantined { .. } => "poison-quarantined",
             Event::MessageFailed { .. } => "message-failed",
             Event::BoundReached { .. } => "bound-reached",
             Event::SnapshotFailed { .. } => "snapshot-failed",
@@ -260,6 +282,9 @@ impl Event {
             | Event::RestartScheduled { worker, .. }
             | Event::WorkerIsolated { worker, .. }
             | Event::DeadLetter { worker, .. }
+            | Event::DeadLetterResent { worker, .. }
+            | Event::DeadLettersDropped { worker, .. }
+            | Event::PoisonQuarantined { worker, .. }
             | Event::MessageFailed { worker, .. }
             | Event::BoundReached { worker, .. }
             | Event::SnapshotFailed { worker, .. }
@@ -296,6 +321,7 @@ impl Event {
             | Event::MessageFailed { .. }
             | Event::BoundReached { .. }
             | Event::DeadLetter { .. }
+            | Event::PoisonQuarantined { .. }
             | Event::UpgradeCalledOff { .. }
             | Event::RolledBack { .. }
             | Event::DirectoryProblem { .. }
@@ -361,8 +387,17 @@ impl fmt::Display for Event {
                 write!(f, "restarts in {} (restart {restarts} in the period)", show_duration(*delay))
             }
             Event::WorkerIsolated { why, .. } => write!(f, "isolated: {why}"),
-            Event::DeadLetter { sort, bytes, reason, .. } => {
-                write!(f, "a {sort} of {bytes} bytes was not handled: {reason}")
+            Event::DeadLetter { id, sort, bytes, reason, .. } => {
+                write!(f, "a {sort} of {bytes} bytes was not handled: {reason}")?;
+                match id {
+                    Some(id) => write!(f, "; kept as dead letter {id}"),
+                    None => f.write_str("; it is not kept"),
+                }
+            }
+            Event::DeadLetterResent { id, .. } => write!(f, "dead letter {id} is in the mailbox again"),
+            Event::DeadLettersDropped { letters, .. } => write!(f, "{letters} dead letters were thrown away"),
+            Event::PoisonQuarantined { sort, bytes, kills, .. } => {
+                write!(f, "a {sort} of {bytes} bytes is quarantined: its content ended the worker {kills} times")
             }
             Event::MessageFailed { sort, error, .. } => write!(f, "a {sort} failed: {error}"),
             Event::BoundReached { bound, value, .. } => write!(f, "bound reached: {bound}, {value}"),

@@ -12,7 +12,11 @@ use crate::sandbox::{CallError, Fact};
 #[derive(Clone, Debug)]
 pub enum Message {
     Call(Call),
-    Cast { message: Payload },
+    Cast {
+        /// `None` for a client outside the tree.
+        from: Option<Name>,
+        message: Payload,
+    },
     Fact(Fact),
 }
 
@@ -42,7 +46,7 @@ impl Message {
     pub fn bytes(&self) -> usize {
         match self {
             Message::Call(call) => call.request.len(),
-            Message::Cast { message } | Message::Fact(Fact::Timer(_, message)) => message.len(),
+            Message::Cast { message, .. } | Message::Fact(Fact::Timer(_, message)) => message.len(),
             Message::Fact(Fact::Down(..)) => 0,
         }
     }

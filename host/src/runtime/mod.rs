@@ -1,14 +1,16 @@
 //! Mailboxes, workers, names, timers, and the supervisors above them.
 //!
-//! Pure: `spec`, `budget`, `budgets`, `backoff`, `supervision`. Drivers: `worker` (one task for each worker) and
-//! `supervisor` (one for each supervisor). Others send.
+//! Pure: `spec`, `budget`, `budgets`, `backoff`, `poison`, `supervision`. Drivers: `worker` (one task for
+//! each worker) and `supervisor` (one for each supervisor). Others send.
 
 mod backoff;
 mod budget;
 mod budgets;
+mod dead_letters;
 mod keyed;
 mod mailbox;
 mod message;
+mod poison;
 mod registry;
 mod services;
 pub mod spec;
@@ -18,6 +20,7 @@ mod templates;
 mod tree;
 pub mod worker;
 
+pub use dead_letters::{Cause, DeadLetters, Letter};
 pub use keyed::find;
 pub use message::Outcome;
 pub use registry::Registry;

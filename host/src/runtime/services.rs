@@ -8,15 +8,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::budgets::Budgets;
+use super::dead_letters::DeadLetters;
 use super::mailbox::Refused;
 use super::message::{Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry, Waits};
 use super::supervisor::SupervisorHandle;
 use super::templates::Templates;
 use super::worker::Shared;
-use crate::base::{CallId, Clock, Name, Payload, Tick};
+use crate::base::{CallId, Clock, Name, Payload, Tick, TimerId};
 use crate::record::{Database, Recorder};
-use crate::sandbox::{CallError, Sandbox};
+use crate::sandbox::{CallError, Fact, Sandbox};
 
 /// Deadline of a call that names none (DESIGN section 6).
 pub const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -38,16 +39,19 @@ pub struct Services {
     budgets: Mutex<Budgets>,
     /// Held while a child of a template is made.
     pub(super) making: Mutex<()>,
+    pub dead_letters: DeadLetters,
     first_id: u64,
     next_call: AtomicU64,
 }
 
 impl Services {
+    /// Within a runtime: it starts the task that writes dead letters.
     pub fn new(clock: Clock, recorder: Recorder, database: Database, sandbox: Sandbox) -> Arc<Services> {
         // Workers keep ids in their states, and a late answer must not reach a stranger: ids of this
         // run begin after those of all earlier ones, which gave out less than a million a second.
         // Below 2^53, so that a JSON number holds them.
         let first_id = (clock.timestamp().0 / 1_000) << 20;
+        let dead_letters = DeadLetters::new(database.clone(), recorder.clone());
         Arc::new(Services {
             clock,
             recorder,
@@ -61,6 +65,7 @@ impl Services {
             supervisors: Mutex::default(),
             budgets: Mutex::default(),
             making: Mutex::default(),
+            dead_letters,
             first_id,
             next_call: AtomicU64::new(first_id),
         })
@@ -120,9 +125,16 @@ impl Services {
     }
 
     /// Puts a cast into a mailbox. `Ok` means that it is there.
-    pub fn cast(&self, to: &Shared, message: Payload) -> Result<(), CallError> {
+    pub fn cast(&self, to: &Shared, from: Option<Name>, message: Payload) -> Result<(), CallError> {
         to.admits(message.len())?;
-        accepted(to, Message::Cast { message })
+        accepted(to, Message::Cast { from, message })
+    }
+
+    /// Has a timer fire that fired before and was not handled.
+    pub fn fire_again(&self, to: &Shared, timer: TimerId, message: Payload) -> Result<(), CallError> {
+        to.admits(message.len())?;
+        let fired = to.mailbox.push_fact(Message::Fact(Fact::Timer(timer, message)));
+        if fired { Ok(()) } else { Err(CallError::Overloaded) }
     }
 
     pub async fn wait(&self, answer: oneshot::Receiver<Outcome>, deadline: Tick) -> Outcome {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::records::{Change, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
+use super::records::{Change, DeadLetterRecord, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
 use super::rows::Column;
 use crate::base::{Name, bounds};
 use crate::record::ledger::{Head, LedgerEntry};
@@ -20,6 +20,15 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
         Change::DropSnapshot(worker) => delete(connection, "DELETE FROM snapshot WHERE worker = ?1", worker),
         Change::Reject(worker, record) => put_rejection(connection, worker, record),
         Change::ClearRejections(worker) => delete(connection, "DELETE FROM rejection WHERE worker = ?1", worker),
+        Change::PutDeadLetter(record, body) => {
+            put_dead_letter(connection, record, body)?;
+            trim_dead_letters(connection)
+        }
+        Change::DropDeadLetter(id) => {
+            connection.prepare_cached("DELETE FROM dead_letter WHERE id = ?1")?.execute([Column(*id)])?;
+            Ok(())
+        }
+        Change::DropDeadLetters(worker) => delete(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
         Change::Ledger(new) => put_ledger_entry(connection, &head.append(new)),
     }
 }
@@ -32,6 +41,9 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::WorkerRemoved(_)
         | Change::DropSnapshot(_)
         | Change::ClearRejections(_)
+        | Change::PutDeadLetter(..)
+        | Change::DropDeadLetter(_)
+        | Change::DropDeadLetters(_)
         | Change::Ledger(_) => None,
     }
 }
@@ -117,6 +129,40 @@ fn put_rejection(connection: &Connection, worker: &Name, record: &RejectedRecord
          ON CONFLICT (worker, component) DO UPDATE SET at = ?3, why = ?4",
     )?;
     statement.execute(params![Column(worker), Column(record.component), Column(record.at), record.why])?;
+    Ok(())
+}
+
+fn put_dead_letter(connection: &Connection, record: &DeadLetterRecord, body: &[u8]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO dead_letter (id, at, worker, sort, sender, timer, why, reason, exit, revision, bytes, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    statement.execute(params![
+        Column(record.id),
+        Column(record.at),
+        Column(&record.worker),
+        Column(record.sort),
+        record.from.as_ref().map(Column),
+        record.timer.map(Column),
+        Column(record.why),
+        record.reason,
+        record.exit,
+        Column(record.revision),
+        Column(record.bytes),
+        body,
+    ])?;
+    Ok(())
+}
+
+/// Each turn takes the oldest letter out, until both bounds hold.
+fn trim_dead_letters(connection: &Connection) -> rusqlite::Result<()> {
+    let mut over = connection.prepare_cached("SELECT letters > ?1 OR bytes > ?2 FROM dead_letter_total")?;
+    let (letters, bytes) = (bounds::DEAD_LETTERS_MAX as u64, bounds::DEAD_LETTERS_BYTES_MAX);
+    while over.query_row([Column(letters), Column(bytes)], |row| row.get(0))? {
+        let oldest = "DELETE FROM dead_letter WHERE id = (SELECT min(id) FROM dead_letter)";
+        connection.prepare_cached(oldest)?.execute([])?;
+        connection.prepare_cached("UPDATE dead_letter_total SET let_go = let_go + 1")?.execute([])?;
+    }
     Ok(())
 }
 

@@ -13,12 +13,12 @@ use super::error::DatabaseError;
 
 /// Each brings a database from the version that is its index to the next. Never change one that
 /// was released; add one.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 
-const VERSION_1: &str = "
+pub(super) const VERSION_1: &str = "
     CREATE TABLE worker (
         name        TEXT PRIMARY KEY NOT NULL,
         component   BLOB NOT NULL CHECK (length(component) = 32),
@@ -83,6 +83,40 @@ const VERSION_1: &str = "
 const VERSION_2: &str = "
     -- Of a child of a template that was started with a configuration of its own.
     ALTER TABLE worker ADD COLUMN config TEXT;
+";
+
+const VERSION_3: &str = "
+    -- No reference to worker: a letter outlives the worker it was for. AUTOINCREMENT: a number is never
+    -- used again, not even that of a newest letter that was dropped.
+    CREATE TABLE dead_letter (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        at       INTEGER NOT NULL,
+        worker   TEXT NOT NULL,
+        sort     TEXT NOT NULL,
+        sender   TEXT,
+        timer    INTEGER,
+        why      TEXT NOT NULL,
+        reason   TEXT NOT NULL,
+        exit     TEXT,
+        revision INTEGER NOT NULL,
+        bytes    INTEGER NOT NULL,
+        body     BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX dead_letter_by_worker ON dead_letter (worker, id);
+
+    -- One row, kept by triggers: to count ten thousand letters for each new one would hold up the writer.
+    CREATE TABLE dead_letter_total (
+        letters INTEGER NOT NULL,
+        bytes   INTEGER NOT NULL,
+        let_go  INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO dead_letter_total VALUES (0, 0, 0);
+    CREATE TRIGGER dead_letter_comes AFTER INSERT ON dead_letter BEGIN
+        UPDATE dead_letter_total SET letters = letters + 1, bytes = bytes + length(NEW.body);
+    END;
+    CREATE TRIGGER dead_letter_goes AFTER DELETE ON dead_letter BEGIN
+        UPDATE dead_letter_total SET letters = letters - 1, bytes = bytes - length(OLD.body);
+    END;
 ";
 
 /// Bytes of a page of the database file.

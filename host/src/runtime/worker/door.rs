@@ -87,7 +87,7 @@ impl Outside for Door {
             return Ok(());
         }
         let receiver = keyed::find(&self.services, to).ok_or(CallError::NotFound)?;
-        self.services.cast(&receiver, message.clone())?;
+        self.services.cast(&receiver, Some(self.me.name().clone()), message.clone())?;
         self.me.desk().tape.cast(to, &message);
         Ok(())
     }
