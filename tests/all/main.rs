@@ -2,6 +2,7 @@
 
 mod breakers;
 mod cli;
+mod dead_letters;
 mod directory;
 mod disk;
 mod faults;

@@ -170,8 +170,34 @@ pub fn small_loads() -> usize {
     cores.clamp(SMALL_LOADS_MIN, SMALL_LOADS_MAX)
 }
 
+/// Dead letters that are kept. Beyond, the oldest go: what nobody looked at among ten thousand newer
+/// ones is not missed.
+pub const DEAD_LETTERS_MAX: usize = 10_000;
+
+/// Bytes of the bodies of all dead letters together. Beyond, the oldest go.
+pub const DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of one dead letter's body. The rest is cut, and the letter is not sent again.
+pub const DEAD_LETTER_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Dead letters that wait for the database. A worker whose letters find no room waits until there is:
+/// then its mailbox fills and its senders are refused, and nothing is lost unseen.
+pub const DEAD_LETTER_QUEUE_MAX: usize = 64;
+
+/// How often a message of the same content may end its worker; from then on it is quarantined.
+pub const POISON_KILLS: u32 = 3;
+
+/// Contents that a worker remembers because they ended it. Beyond, the one that was seen longest ago is
+/// forgotten, and would have to end the worker three times anew.
+pub const POISON_CONTENTS_MAX: usize = 64;
+
 const _: () = assert!(WASM_STACK_BYTES * 2 <= FIBER_STACK_BYTES, "host functions need the other half of the fiber");
 const _: () = assert!(DATABASE_GROUP_MAX <= DATABASE_QUEUE_MAX);
+const _: () = assert!(DEAD_LETTER_BODY_BYTES_MAX as u64 <= DEAD_LETTERS_BYTES_MAX, "each letter fits alone");
+const _: () = assert!(
+    (DEAD_LETTER_QUEUE_MAX * DEAD_LETTER_BODY_BYTES_MAX) as u64 <= MAILBOX_BYTES_MAX,
+    "what waits for the disk takes no more than a mailbox"
+);
 const _: () = assert!(SMALL_LOADS_MIN <= SMALL_LOADS_MAX);
 const _: () = assert!(LARGE_COMPONENT_BYTES <= COMPONENT_BYTES_MAX);
 const _: () =

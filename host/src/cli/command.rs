@@ -80,6 +80,8 @@ enum Verb {
     Events(events::EventsArgs),
     /// Ask whether a file is a worker, and whether it would fit
     Check(check::CheckArgs),
+    /// List messages that were not handled; show, send again or drop them
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// List every decision: what, when, by whom, why
     Ledger(ledger::LedgerArgs),
     /// Look for what is not as it should be
@@ -145,6 +147,7 @@ async fn ask(verb: Verb, client: &Client) -> Result<(), CliError> {
         Verb::Logs(args) => logs::run(args, client).await,
         Verb::Events(args) => events::run(args, client).await,
         Verb::Check(args) => check::run(args, client).await,
+        Verb::DeadLetters(args) => dead_letters::run(args, client).await,
         Verb::Ledger(args) => ledger::run(args, client).await,
         Verb::Doctor(args) => doctor::run(args, client).await,
         Verb::Up(_) | Verb::Completions(_) => unreachable!("`run` handles what needs no client"),

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::dead_letters::is_resendable;
 use super::host::{Checked, Host};
 use super::supervision::{breaker, health, strategy};
 use super::wire::{
-    CheckInfo, ChildInfo, EventInfo, HostInfo, LedgerInfo, LogInfo, RehearsalInfo, RevisionInfo, StateInfo,
-    SupervisorInfo, UpgradeInfo, WorkerInfo,
+    CheckInfo, ChildInfo, DeadLetterInfo, EventInfo, HostInfo, LedgerInfo, LogInfo, RehearsalInfo, RevisionInfo,
+    StateInfo, SupervisorInfo, UpgradeInfo, WorkerInfo,
 };
-use crate::base::{ComponentHash, Name, RevisionNumber, Snapshot};
+use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot};
 use crate::change::{Outcome, Rehearsal, Switched};
-use crate::record::{DatabaseError, Event, LedgerEntry, Level, LogLine, Recorded, RevisionRecord};
+use crate::record::{DatabaseError, DeadLetterRecord, Event, LedgerEntry, Level, LogLine, Recorded, RevisionRecord};
 use crate::runtime::{Page, Shared, Standing};
 use crate::sandbox::{Health, Kind};
 
@@ -282,6 +286,34 @@ pub fn ledger_info(entry: &LedgerEntry) -> LedgerInfo {
         by: entry.by.to_string(),
         detail: entry.detail.clone(),
         digest: ComponentHash(entry.digest).hex(),
+    }
+}
+
+pub fn dead_letter_info(letter: &DeadLetterRecord) -> DeadLetterInfo {
+    DeadLetterInfo {
+        id: letter.id,
+        at: letter.at.to_string(),
+        worker: letter.worker.to_string(),
+        sort: letter.sort.to_string(),
+        from: letter.from.as_ref().map(ToString::to_string),
+        why: letter.why.to_string(),
+        reason: letter.reason.clone(),
+        exit: letter.exit.clone(),
+        revision: letter.revision.0,
+        bytes: letter.bytes,
+        cut: letter.is_cut(),
+        resendable: is_resendable(letter),
+        text: None,
+        base64: None,
+    }
+}
+
+/// With its body: as text where it is UTF-8, else as base64.
+pub fn dead_letter_with_body(letter: &DeadLetterRecord, body: Payload) -> DeadLetterInfo {
+    let info = dead_letter_info(letter);
+    match String::from_utf8(body.into_vec()) {
+        Ok(text) => DeadLetterInfo { text: Some(text), ..info },
+        Err(bytes) => DeadLetterInfo { base64: Some(BASE64.encode(bytes.as_bytes())), ..info },
     }
 }
 

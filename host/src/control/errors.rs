@@ -56,6 +56,13 @@ impl From<&RequestError> for ErrorInfo {
             RequestError::NotAWorker(error) => {
                 info("not-a-worker", message, error.to_string(), "README.md, *Write a worker*, shows how one is built")
             }
+            RequestError::NoDeadLetter(_) => info(
+                "not-found",
+                message,
+                "it was sent again or thrown away, or newer ones took its place".to_string(),
+                "`paguro dead-letters` lists what there is",
+            ),
+            RequestError::NotResent { refused, .. } => info("rejected", message, refused.why.clone(), &refused.help),
             RequestError::Database(error) => database_error(error),
         }
     }

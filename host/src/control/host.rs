@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::dead_letters::NotResent;
 use super::keeper::{Keeper, Problems};
 use crate::base::{Clock, ComponentHash, Name, Payload, RevisionNumber, Snapshot, Timestamp, bounds};
 use crate::change::{ChangeError, Changes, Outcome, Rehearsal, Switched, UpgradeRequest};
@@ -15,7 +16,7 @@ use crate::record::{
     StateDirError, Why,
 };
 use crate::runtime::worker::{AskError, NoState, System};
-use crate::runtime::{Outcome as Reply, Services, Shared, Standing, Started, Tree, TreeError};
+use crate::runtime::{Cause, Outcome as Reply, Services, Shared, Standing, Started, Tree, TreeError};
 use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
 
 /// How to start a host.
@@ -93,6 +94,10 @@ pub enum RequestError {
     NotStarted { worker: Name, why: String },
     #[error("the file is not a worker")]
     NotAWorker(ComponentError),
+    #[error("there is no dead letter {0}")]
+    NoDeadLetter(u64),
+    #[error("dead letter {id} was not sent again")]
+    NotResent { id: u64, refused: NotResent },
     #[error(transparent)]
     Database(#[from] DatabaseError),
 }
@@ -197,10 +202,11 @@ impl Host {
         self.tree.ask_to_stop().await;
         self.tree.stopped().await;
         self.changes.all_ended().await;
-        // What still waits is answered, or becomes a dead letter in the record.
+        // What still waits is answered, or becomes a dead letter.
         for worker in self.workers() {
-            self.tree.quit(&worker).await;
+            self.tree.quit(&worker, Cause::HostStopped).await;
         }
+        self.services.dead_letters.written().await;
         // What cannot be written now is written nowhere: the next start finds what was.
         let _ = self.services.database.commit(vec![host_entry(&self.services, Action::HostStopped)]).await;
         self.services.database.close().await;
@@ -457,7 +463,7 @@ impl Host {
 }
 
 /// A worker that does not run at all is told apart from one that ended over this call.
-fn call_error(worker: &Shared, error: CallError) -> RequestError {
+pub(super) fn call_error(worker: &Shared, error: CallError) -> RequestError {
     let name = worker.name().clone();
     match (&error, worker.status().standing) {
         (CallError::Down(_), Standing::Isolated(why)) => RequestError::Isolated { worker: name, why },

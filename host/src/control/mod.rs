@@ -1,6 +1,7 @@
 //! The host as a whole: the directory that is its tree, the API, and the library's [`Host`].
 
 mod answer;
+mod dead_letters;
 pub mod directory;
 mod doctor;
 mod errors;
@@ -15,5 +16,6 @@ mod supervision;
 mod up;
 pub mod wire;
 
+pub use dead_letters::NotResent;
 pub use host::{Checked, Host, HostError, HostOptions, RequestError};
 pub use up::{UpError, UpLine, UpOptions, up};

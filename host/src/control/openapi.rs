@@ -83,6 +83,18 @@ const OPERATIONS: &[Operation] = &[
         JSON,
     ),
     Operation("get", "/v1/ledger", "Decisions, oldest first", &["after", "worker"], None, JSON),
+    Operation(
+        "get",
+        "/v1/dead-letters",
+        "Messages that were not handled, newest first, without their bodies",
+        &["worker", "before", "limit"],
+        None,
+        JSON,
+    ),
+    Operation("delete", "/v1/dead-letters", "Throws all of one worker away", &["worker"], None, JSON),
+    Operation("get", "/v1/dead-letters/{id}", "One of them, with its body", &[], None, JSON),
+    Operation("delete", "/v1/dead-letters/{id}", "Throws it away", &[], None, JSON),
+    Operation("post", "/v1/dead-letters/{id}/resend", "Puts it into the mailbox again", &[], None, JSON),
     Operation("get", "/v1/events", "Events that are kept", &["after", "worker"], None, JSON),
     Operation(
         "get",
@@ -136,6 +148,9 @@ fn described(Operation(_, path, what, query, body, answer): &Operation) -> Value
             "name": "name", "in": "path", "required": true, "schema": { "type": "string" },
             "description": "Full name; its `/` written `%2F`",
         }));
+    }
+    if path.contains("{id}") {
+        parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "integer" } }));
     }
     parameters.extend(
         query

@@ -25,6 +25,11 @@
 //! PUT  /v1/workers/{name}/state?schema=     body: the state's bytes, `content-type`; 204
 //! POST /v1/check?against=                   body: component; 200 CheckInfo
 //! GET  /v1/ledger?after=&worker=            [LedgerInfo]
+//! GET  /v1/dead-letters?worker=&before=&limit=   [DeadLetterInfo], newest first, without bodies
+//! DELETE /v1/dead-letters?worker=           all of one worker; 200 DroppedInfo
+//! GET  /v1/dead-letters/{id}                DeadLetterInfo, with its body
+//! POST /v1/dead-letters/{id}/resend         200 DeadLetterInfo
+//! DELETE /v1/dead-letters/{id}              204
 //! GET  /v1/events?after=  GET /v1/events/follow?after=   [EventInfo], or server-sent events of it
 //! GET  /v1/logs?after=&worker=  GET /v1/logs/follow?after=&worker=  [LogInfo], or server-sent events
 //! GET  /v1/doctor                           [DoctorInfo]
@@ -391,6 +396,45 @@ pub struct LogInfo {
     pub worker: String,
     pub level: String,
     pub text: String,
+}
+
+/// A message that was accepted and not handled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterInfo {
+    pub id: u64,
+    pub at: String,
+    pub worker: String,
+    /// `call`, `cast`, `timer` or `down`.
+    pub sort: String,
+    /// Who sent it; for `down` who ended. Absent for a client outside the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// `ended-worker`, `poison`, `removed`, `host-stopped`, `command`, `dropped` or `no-room`.
+    pub why: String,
+    /// The same for people, with the details.
+    pub reason: String,
+    /// How the worker ended over it: `trap`, `limit`, `failed` or `killed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<String>,
+    /// The revision that did not handle it.
+    pub revision: u64,
+    pub bytes: u64,
+    /// Whether only the beginning of its body was kept.
+    pub cut: bool,
+    /// Whether it is of a kind that can be sent again. Its worker may refuse it all the same.
+    pub resendable: bool,
+    /// The body, where it is asked for and is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The body, where it is asked for and is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DroppedInfo {
+    /// Letters that were thrown away.
+    pub letters: u64,
 }
 
 /// One thing that `paguro doctor` looked at.

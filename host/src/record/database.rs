@@ -1,5 +1,5 @@
 //! The database: what a host must know after it was killed. Workers, their revisions, the last
-//! snapshot of each, what was rejected, and the ledger.
+//! snapshot of each, what was rejected, the messages that nobody handled, and the ledger.
 //!
 //! SQLite in WAL mode behind one thread that writes, so that requests from many tasks share one
 //! sync of the disk:
@@ -28,6 +28,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -38,11 +39,12 @@ use tokio::sync::{mpsc, oneshot};
 use self::reader::Reader;
 use self::writer::{Request, Writer};
 use super::ledger::{Head, LedgerBroken, LedgerEntry};
-use crate::base::{Clock, ComponentHash, Name, bounds};
+use crate::base::{Clock, ComponentHash, Name, Payload, bounds};
 
 pub use self::error::DatabaseError;
 pub use self::records::{
-    BreakerRecord, Change, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord,
+    BreakerRecord, Change, DeadLetterRecord, DeadLetterTotals, LetterSort, LetterWhy, RejectedRecord, RevisionRecord,
+    SnapshotRecord, Verdict, Why, WorkerRecord,
 };
 pub use self::schema::Options;
 pub use self::writer::Stats;
@@ -58,6 +60,7 @@ struct Shared {
     path: PathBuf,
     reader: Reader,
     stats: Arc<Mutex<Stats>>,
+    last_dead_letter: AtomicU64,
     // Dropped in this order: the thread ends once there is no sender left.
     requests: mpsc::Sender<Request>,
     thread: WriterThread,
@@ -88,6 +91,7 @@ impl Database {
             Some(entry) => Head { seq: entry.seq, digest: entry.digest },
             None => Head::EMPTY,
         };
+        let last_dead_letter = AtomicU64::new(reader.dead_letter_last()?);
         let stats = Arc::new(Mutex::new(Stats::default()));
         let (requests, queue) = mpsc::channel(bounds::DATABASE_QUEUE_MAX);
         let writer = Writer::new(connection, path, head, clock, stats.clone());
@@ -96,7 +100,8 @@ impl Database {
             .spawn(move || writer.run(queue))
             .map_err(|error| DatabaseError::io(path, error))?;
         let thread = WriterThread(Mutex::new(Some(thread)));
-        Ok(Database { shared: Arc::new(Shared { path: path.to_path_buf(), reader, stats, requests, thread }) })
+        let path = path.to_path_buf();
+        Ok(Database { shared: Arc::new(Shared { path, reader, stats, last_dead_letter, requests, thread }) })
     }
 
     pub fn path(&self) -> &Path {
@@ -142,6 +147,11 @@ impl Database {
             let _ = ended.await;
         }
         self.shared.thread.join();
+    }
+
+    /// A number for a new dead letter. One that is not used leaves a gap.
+    pub fn next_dead_letter(&self) -> u64 {
+        self.shared.last_dead_letter.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// What the writer has done since the database was opened.
@@ -203,6 +213,31 @@ impl Database {
     /// broken one. Takes about a second per million entries; other reads go on in between.
     pub fn verify_ledger(&self) -> Result<u64, LedgerBroken> {
         self.shared.reader.verify_ledger()
+    }
+
+    /// The newest `limit` dead letters before number `before`, newest first, without their bodies; of
+    /// one worker or of all.
+    pub fn dead_letters(
+        &self,
+        worker: Option<&Name>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRecord>, DatabaseError> {
+        self.shared.reader.dead_letters(worker, before, limit)
+    }
+
+    /// One dead letter, with what was kept of its body.
+    pub fn dead_letter(&self, id: u64) -> Result<Option<(DeadLetterRecord, Payload)>, DatabaseError> {
+        self.shared.reader.dead_letter(id)
+    }
+
+    /// Dead letters of one worker.
+    pub fn dead_letter_count(&self, worker: &Name) -> Result<u64, DatabaseError> {
+        self.shared.reader.dead_letter_count(worker)
+    }
+
+    pub fn dead_letter_totals(&self) -> Result<DeadLetterTotals, DatabaseError> {
+        self.shared.reader.dead_letter_totals()
     }
 
     /// Every component that a worker, a revision or a snapshot names: the files that must be kept.

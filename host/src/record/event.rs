@@ -138,9 +138,28 @@ pub enum Event {
     /// A message that was accepted and will not be handled; nobody waits for it.
     DeadLetter {
         worker: Name,
+        /// Under which number it is kept; `None` if it is not.
+        id: Option<u64>,
         sort: &'static str,
         bytes: usize,
         reason: String,
+    },
+    /// An operator had a dead letter put into the mailbox again.
+    DeadLetterResent {
+        worker: Name,
+        id: u64,
+    },
+    /// An operator had dead letters thrown away.
+    DeadLettersDropped {
+        worker: Name,
+        letters: u64,
+    },
+    /// Messages of this content ended the worker so often that it gets no more of them.
+    PoisonQuarantined {
+        worker: Name,
+        sort: &'static str,
+        bytes: usize,
+        kills: u32,
     },
     /// A cast, timer or other fact that the handler answered with an error.
     MessageFailed {
@@ -263,6 +282,9 @@ impl Event {
             Event::RestartStorm { .. } => "restart-storm",
             Event::RestartStormOver => "restart-storm-over",
             Event::DeadLetter { .. } => "dead-letter",
+            Event::DeadLetterResent { .. } => "dead-letter-resent",
+            Event::DeadLettersDropped { .. } => "dead-letters-dropped",
+            Event::PoisonQuarantined { .. } => "poison-quarantined",
             Event::MessageFailed { .. } => "message-failed",
             Event::BoundReached { .. } => "bound-reached",
             Event::SnapshotFailed { .. } => "snapshot-failed",
@@ -299,6 +321,9 @@ impl Event {
             | Event::BreakerHalfOpen { worker }
             | Event::BreakerClosed { worker }
             | Event::DeadLetter { worker, .. }
+            | Event::DeadLetterResent { worker, .. }
+            | Event::DeadLettersDropped { worker, .. }
+            | Event::PoisonQuarantined { worker, .. }
             | Event::MessageFailed { worker, .. }
             | Event::BoundReached { worker, .. }
             | Event::SnapshotFailed { worker, .. }
@@ -340,6 +365,7 @@ impl Event {
             | Event::BreakerOpened { .. }
             | Event::RestartStorm { .. }
             | Event::DeadLetter { .. }
+            | Event::PoisonQuarantined { .. }
             | Event::UpgradeCalledOff { .. }
             | Event::RolledBack { .. }
             | Event::DirectoryProblem { .. }
@@ -422,8 +448,17 @@ impl fmt::Display for Event {
                 show_duration(*period)
             ),
             Event::RestartStormOver => f.write_str("the restart storm is over"),
-            Event::DeadLetter { sort, bytes, reason, .. } => {
-                write!(f, "a {sort} of {bytes} bytes was not handled: {reason}")
+            Event::DeadLetter { id, sort, bytes, reason, .. } => {
+                write!(f, "a {sort} of {bytes} bytes was not handled: {reason}")?;
+                match id {
+                    Some(id) => write!(f, "; kept as dead letter {id}"),
+                    None => f.write_str("; it is not kept"),
+                }
+            }
+            Event::DeadLetterResent { id, .. } => write!(f, "dead letter {id} is in the mailbox again"),
+            Event::DeadLettersDropped { letters, .. } => write!(f, "{letters} dead letters were thrown away"),
+            Event::PoisonQuarantined { sort, bytes, kills, .. } => {
+                write!(f, "a {sort} of {bytes} bytes is quarantined: its content ended the worker {kills} times")
             }
             Event::MessageFailed { sort, error, .. } => write!(f, "a {sort} failed: {error}"),
             Event::BoundReached { bound, value, .. } => write!(f, "bound reached: {bound}, {value}"),

@@ -11,8 +11,8 @@ mod state_dir;
 
 pub use components::{ComponentFileError, ComponentFiles};
 pub use database::{
-    BreakerRecord, Change, Database, DatabaseError, Options, Pending, RejectedRecord, RevisionRecord, SnapshotRecord,
-    Stats, Verdict, Why, WorkerRecord,
+    BreakerRecord, Change, Database, DatabaseError, DeadLetterRecord, DeadLetterTotals, LetterSort, LetterWhy, Options,
+    Pending, RejectedRecord, RevisionRecord, SnapshotRecord, Stats, Verdict, Why, WorkerRecord,
 };
 pub use event::{Event, Level, Origin};
 pub use ledger::{Action, By, LedgerBroken, LedgerEntry, NewLedgerEntry};

@@ -94,14 +94,19 @@ impl<S> Mailbox<S> {
     /// A fact from the host (a timer, a down) does not compete with other messages for room. False
     /// when [`bounds::FACTS_MAX`] of them wait already, or the mailbox is closed.
     pub fn push_fact(&self, message: Message) -> bool {
+        self.try_push_fact(message).is_ok()
+    }
+
+    /// As [`Mailbox::push_fact`]; what finds no room is handed back.
+    pub fn try_push_fact(&self, message: Message) -> Result<(), Message> {
         let mut queues = self.queues();
-        let room = !queues.closed && queues.facts < bounds::FACTS_MAX;
-        if room {
-            queues.put(message);
+        if queues.closed || queues.facts >= bounds::FACTS_MAX {
+            return Err(message);
         }
+        queues.put(message);
         drop(queues);
         self.wake.notify_one();
-        room
+        Ok(())
     }
 
     /// Whether one more fact of a timer finds room: timers wait on the desk until it does.
@@ -202,7 +207,7 @@ mod tests {
     use crate::base::Payload;
 
     fn cast(text: &str) -> Message {
-        Message::Cast { message: Payload::from(text), pass: None }
+        Message::Cast { from: None, message: Payload::from(text), pass: None }
     }
 
     fn text(next: Option<Next<&str>>) -> String {
@@ -241,8 +246,8 @@ mod tests {
     #[test]
     fn a_mailbox_is_bounded_in_bytes_too_but_takes_one_message_of_any_size() {
         let mailbox: Mailbox<&str> = Mailbox::new(100);
-        let message = Payload::from(vec![0; bounds::MAILBOX_BYTES_MAX as usize + 1]);
-        let large = || Message::Cast { message: message.clone(), pass: None };
+        let huge = || Payload::from(vec![0; bounds::MAILBOX_BYTES_MAX as usize + 1]);
+        let large = || Message::Cast { from: None, message: huge(), pass: None };
         mailbox.push(large()).unwrap();
         assert!(matches!(mailbox.push(cast("1")), Err(Refused::Full)));
         assert!(!mailbox.has_room_for_timers());

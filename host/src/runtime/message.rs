@@ -14,6 +14,8 @@ use crate::sandbox::{CallError, Fact};
 pub enum Message {
     Call(Call),
     Cast {
+        /// `None` for a client outside the tree.
+        from: Option<Name>,
         message: Payload,
         /// Told how it went, where that matters.
         pass: Option<Arc<Pass>>,

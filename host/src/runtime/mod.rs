@@ -1,15 +1,17 @@
 //! Mailboxes, workers, names, timers, and the supervisors above them.
 //!
-//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `rate`, `storm`, `supervision`. Drivers:
+//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `poison`, `rate`, `storm`, `supervision`. Drivers:
 //! `worker` (one task for each worker) and `supervisor` (one for each supervisor). Others send.
 
 mod backoff;
 mod breaker;
 mod budget;
 mod budgets;
+mod dead_letters;
 mod keyed;
 mod mailbox;
 mod message;
+mod poison;
 mod rate;
 mod registry;
 mod services;
@@ -21,6 +23,7 @@ mod templates;
 mod tree;
 pub mod worker;
 
+pub use dead_letters::{Cause, DeadLetters, Letter};
 pub use keyed::find;
 pub use message::Outcome;
 pub use registry::Registry;

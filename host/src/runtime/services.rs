@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::budgets::Budgets;
+use super::dead_letters::DeadLetters;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry, Waits};
@@ -14,9 +15,9 @@ use super::storm::{self, Storm, Weather};
 use super::supervisor::SupervisorHandle;
 use super::templates::Templates;
 use super::worker::Shared;
-use crate::base::{CallId, Clock, Name, Payload, Tick};
+use crate::base::{CallId, Clock, Name, Payload, Tick, TimerId};
 use crate::record::{Database, Event, Recorder};
-use crate::sandbox::{CallError, Sandbox};
+use crate::sandbox::{CallError, Fact, Sandbox};
 
 /// Deadline of a call that names none (DESIGN section 6).
 pub const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -40,16 +41,19 @@ pub struct Services {
     pub(super) making: Mutex<()>,
     /// Of all restarts in the tree.
     pub storm: Mutex<Storm>,
+    pub dead_letters: DeadLetters,
     first_id: u64,
     next_call: AtomicU64,
 }
 
 impl Services {
+    /// Within a runtime: it starts the task that writes dead letters.
     pub fn new(clock: Clock, recorder: Recorder, database: Database, sandbox: Sandbox) -> Arc<Services> {
         // Workers keep ids in their states, and a late answer must not reach a stranger: ids of this
         // run begin after those of all earlier ones, which gave out less than a million a second.
         // Below 2^53, so that a JSON number holds them.
         let first_id = (clock.timestamp().0 / 1_000) << 20;
+        let dead_letters = DeadLetters::new(database.clone(), recorder.clone());
         Arc::new(Services {
             clock,
             recorder,
@@ -64,6 +68,7 @@ impl Services {
             budgets: Mutex::default(),
             making: Mutex::default(),
             storm: Mutex::default(),
+            dead_letters,
             first_id,
             next_call: AtomicU64::new(first_id),
         })
@@ -119,7 +124,14 @@ impl Services {
     /// the tree.
     pub fn cast(&self, to: &Shared, from: Option<Name>, message: Payload) -> Result<(), CallError> {
         let pass = to.admits_from(message.len(), from.as_ref())?;
-        accepted(to, Message::Cast { message, pass })
+        accepted(to, Message::Cast { from, message, pass })
+    }
+
+    /// Has a timer fire that fired before and was not handled.
+    pub fn fire_again(&self, to: &Shared, timer: TimerId, message: Payload) -> Result<(), CallError> {
+        to.admits(message.len())?;
+        let fired = to.mailbox.push_fact(Message::Fact(Fact::Timer(timer, message)));
+        if fired { Ok(()) } else { Err(CallError::Overloaded) }
     }
 
     pub async fn wait(&self, mut awaited: Awaited, deadline: Tick) -> Outcome {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::dead_letters::Cause;
 use super::services::Services;
 use super::spec::{Shutdown, SupervisorSettings};
 use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Counts, Ended, Input, Moment, Supervision};
@@ -613,7 +614,7 @@ pub(super) fn dismiss(handle: &ChildHandle, name: &Name, services: &Services) {
         ChildHandle::Worker(worker) => {
             services.registry.remove(worker);
             let (done, _) = oneshot::channel();
-            worker.mailbox.push_supervision(System::Quit { done });
+            worker.mailbox.push_supervision(System::Quit { why: Cause::Removed, done });
         }
         ChildHandle::Supervisor(supervisor) => {
             services.supervisors().remove(name);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::budgets::{Needs, NoRoom};
+use super::dead_letters::Cause;
 use super::keyed;
 use super::services::Services;
 use super::spec::{SupervisorSettings, WorkerSettings};
@@ -132,10 +133,10 @@ impl Tree {
     }
 
     /// Ends the task of a worker that has stopped; what waits for it is answered or becomes a dead
-    /// letter.
-    pub async fn quit(&self, worker: &Shared) {
+    /// letter, with `why` as its cause.
+    pub async fn quit(&self, worker: &Shared, why: Cause<'static>) {
         let (done, quit) = oneshot::channel();
-        worker.mailbox.push_supervision(System::Quit { done });
+        worker.mailbox.push_supervision(System::Quit { why, done });
         // An error means that it has left already.
         let _ = quit.await;
     }

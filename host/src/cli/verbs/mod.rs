@@ -5,6 +5,7 @@ pub mod cast;
 pub mod check;
 pub mod commit;
 pub mod completions;
+pub mod dead_letters;
 pub mod delete;
 pub mod doctor;
 pub mod events;

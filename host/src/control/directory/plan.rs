@@ -31,7 +31,7 @@ use std::path::PathBuf;
 
 use super::{DesiredTree, WorkerEntry};
 use crate::base::{ComponentHash, Name};
-use crate::runtime::spec::{Strategy, SupervisorSettings, WorkerSettings};
+use crate::runtime::spec::{self, SupervisorSettings, WorkerSettings};
 
 /// What runs, as far as the directory matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -231,7 +231,7 @@ fn is_template(current: &CurrentTree, desired: &DesiredTree, name: &Name) -> boo
     let Some(parent) = name.parent() else { return false };
     let wanted = desired.supervisors.get(&parent).and_then(|entry| entry.settings.as_ref().ok());
     let settings = wanted.or_else(|| current.supervisors.get(&parent));
-    settings.is_some_and(|settings| settings.strategy == Strategy::SimpleOneForOne)
+    settings.is_some_and(|settings| settings.strategy == spec::Strategy::SimpleOneForOne)
 }
 
 fn template(current: &CurrentTree, name: Name, wanted: Wanted) -> Option<Step> {

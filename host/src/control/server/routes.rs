@@ -16,7 +16,7 @@ use super::stream::{self, Follow};
 use crate::base::{Name, Payload, RevisionNumber, Snapshot, bounds};
 use crate::control::answer;
 use crate::control::host::{Host, RequestError};
-use crate::control::wire::{ErrorInfo, UpgradeInfo};
+use crate::control::wire::{DeadLetterInfo, DroppedInfo, ErrorInfo, UpgradeInfo};
 use crate::control::{doctor, metrics, openapi};
 use crate::record::DatabaseError;
 use crate::runtime::{CALL_DEADLINE, Page};
@@ -45,6 +45,11 @@ pub const ROUTES: &[&str] = &[
     "GET /v1/workers/{name}/state/data",
     "POST /v1/check",
     "GET /v1/ledger",
+    "GET /v1/dead-letters",
+    "DELETE /v1/dead-letters",
+    "GET /v1/dead-letters/{id}",
+    "DELETE /v1/dead-letters/{id}",
+    "POST /v1/dead-letters/{id}/resend",
     "GET /v1/events",
     "GET /v1/events/follow",
     "GET /v1/logs",
@@ -112,6 +117,9 @@ pub fn router(host: Arc<Host>, stop: watch::Receiver<bool>) -> Router {
         .route("/v1/workers/{name}/state", get(state).put(import))
         .route("/v1/workers/{name}/state/data", get(state_data))
         .route("/v1/ledger", get(ledger))
+        .route("/v1/dead-letters", get(dead_letters).delete(drop_dead_letters))
+        .route("/v1/dead-letters/{id}", get(dead_letter).delete(drop_dead_letter))
+        .route("/v1/dead-letters/{id}/resend", post(resend))
         .route("/v1/events", get(stream::events))
         .route("/v1/events/follow", get(stream::follow_events))
         .route("/v1/logs", get(stream::logs))
@@ -379,6 +387,46 @@ async fn ledger(State(app): State<App>, Query(query): Query<LedgerQuery>) -> Ans
         }
     };
     Ok(Json(entries.iter().map(answer::ledger_info).collect::<Vec<_>>()).into_response())
+}
+
+#[derive(Deserialize)]
+struct LettersQuery {
+    worker: Option<String>,
+    before: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn dead_letters(State(app): State<App>, Query(query): Query<LettersQuery>) -> Answer<Json<Vec<DeadLetterInfo>>> {
+    let limit = query.limit.unwrap_or(bounds::PAGE_ROWS_MAX);
+    let letters = app.host.dead_letters(query.worker.as_deref(), query.before, limit).await?;
+    Ok(Json(letters.iter().map(answer::dead_letter_info).collect()))
+}
+
+async fn dead_letter(State(app): State<App>, Path(id): Path<u64>) -> Answer<Json<DeadLetterInfo>> {
+    let (letter, body) = app.host.dead_letter(id).await?;
+    Ok(Json(answer::dead_letter_with_body(&letter, body)))
+}
+
+async fn resend(State(app): State<App>, Path(id): Path<u64>) -> Answer<Json<DeadLetterInfo>> {
+    // To its end even where its client goes away half way: sent and kept would be sent twice.
+    let work = tokio::spawn(async move { app.host.resend_dead_letter(id).await });
+    let letter = work.await.map_err(|error| internal(&error.to_string()))??;
+    Ok(Json(answer::dead_letter_info(&letter)))
+}
+
+async fn drop_dead_letter(State(app): State<App>, Path(id): Path<u64>) -> Answer<StatusCode> {
+    app.host.drop_dead_letter(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct DropQuery {
+    worker: String,
+}
+
+async fn drop_dead_letters(State(app): State<App>, Query(query): Query<DropQuery>) -> Answer<Json<DroppedInfo>> {
+    let letters = app.host.drop_dead_letters(&query.worker).await?;
+    Ok(Json(DroppedInfo { letters }))
 }
 
 fn internal(why: &str) -> Failed {

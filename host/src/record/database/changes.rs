@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, params};
 
-use super::records::{BreakerRecord, Change, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
+use super::records::{
+    BreakerRecord, Change, DeadLetterRecord, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord,
+};
 use super::rows::Column;
 use crate::base::{Name, bounds};
 use crate::record::ledger::{Head, LedgerEntry};
@@ -22,6 +24,15 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
         Change::ClearRejections(worker) => delete(connection, "DELETE FROM rejection WHERE worker = ?1", worker),
         Change::PutBreaker(worker, record) => put_breaker(connection, worker, record),
         Change::ClearBreaker(worker) => delete(connection, "DELETE FROM breaker WHERE worker = ?1", worker),
+        Change::PutDeadLetter(record, body) => {
+            put_dead_letter(connection, record, body)?;
+            trim_dead_letters(connection)
+        }
+        Change::DropDeadLetter(id) => {
+            connection.prepare_cached("DELETE FROM dead_letter WHERE id = ?1")?.execute([Column(*id)])?;
+            Ok(())
+        }
+        Change::DropDeadLetters(worker) => delete(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
         Change::Ledger(new) => put_ledger_entry(connection, &head.append(new)),
     }
 }
@@ -38,6 +49,9 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::DropSnapshot(_)
         | Change::ClearRejections(_)
         | Change::ClearBreaker(_)
+        | Change::PutDeadLetter(..)
+        | Change::DropDeadLetter(_)
+        | Change::DropDeadLetters(_)
         | Change::Ledger(_) => None,
     }
 }
@@ -132,6 +146,40 @@ fn put_breaker(connection: &Connection, worker: &Name, record: &BreakerRecord) -
          ON CONFLICT (worker) DO UPDATE SET opened_at = ?2, until = ?3, failures = ?4",
     )?;
     statement.execute(params![Column(worker), Column(record.opened_at), Column(record.until), record.failures,])?;
+    Ok(())
+}
+
+fn put_dead_letter(connection: &Connection, record: &DeadLetterRecord, body: &[u8]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO dead_letter (id, at, worker, sort, sender, timer, why, reason, exit, revision, bytes, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    statement.execute(params![
+        Column(record.id),
+        Column(record.at),
+        Column(&record.worker),
+        Column(record.sort),
+        record.from.as_ref().map(Column),
+        record.timer.map(Column),
+        Column(record.why),
+        record.reason,
+        record.exit,
+        Column(record.revision),
+        Column(record.bytes),
+        body,
+    ])?;
+    Ok(())
+}
+
+/// Each turn takes the oldest letter out, until both bounds hold.
+fn trim_dead_letters(connection: &Connection) -> rusqlite::Result<()> {
+    let mut over = connection.prepare_cached("SELECT letters > ?1 OR bytes > ?2 FROM dead_letter_total")?;
+    let (letters, bytes) = (bounds::DEAD_LETTERS_MAX as u64, bounds::DEAD_LETTERS_BYTES_MAX);
+    while over.query_row([Column(letters), Column(bytes)], |row| row.get(0))? {
+        let oldest = "DELETE FROM dead_letter WHERE id = (SELECT min(id) FROM dead_letter)";
+        connection.prepare_cached(oldest)?.execute([])?;
+        connection.prepare_cached("UPDATE dead_letter_total SET let_go = let_go + 1")?.execute([])?;
+    }
     Ok(())
 }
 

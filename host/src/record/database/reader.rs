@@ -8,10 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::error::DatabaseError;
-use super::records::{BreakerRecord, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord};
+use super::records::{
+    BreakerRecord, DeadLetterRecord, DeadLetterTotals, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord,
+};
 use super::rows::{self, Column};
 use super::schema;
-use crate::base::{ComponentHash, Name, bounds};
+use crate::base::{ComponentHash, Name, Payload, bounds};
 use crate::record::ledger::{Head, LedgerBroken, LedgerEntry};
 
 pub(super) struct Reader {
@@ -92,6 +94,49 @@ impl Reader {
         let sql = "SELECT component FROM worker UNION SELECT component FROM revision
                    UNION SELECT component FROM snapshot";
         Ok(self.all(sql, [], |row| rows::get(row, "component"))?.into_iter().collect())
+    }
+
+    pub(super) fn dead_letters(
+        &self,
+        worker: Option<&Name>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRecord>, DatabaseError> {
+        // The bodies stay on disk. More than can be counted: everything comes before it.
+        let before = Column(before.unwrap_or(u64::MAX).min(i64::MAX as u64));
+        let limit = Column(row_limit(limit));
+        let columns = "id, at, worker, sort, sender, timer, why, reason, exit, revision, bytes";
+        match worker {
+            Some(worker) => {
+                let sql = format!(
+                    "SELECT {columns} FROM dead_letter WHERE worker = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
+                );
+                self.all(&sql, (Column(worker), before, limit), rows::dead_letter)
+            }
+            None => {
+                let sql = format!("SELECT {columns} FROM dead_letter WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
+                self.all(&sql, (before, limit), rows::dead_letter)
+            }
+        }
+    }
+
+    pub(super) fn dead_letter(&self, id: u64) -> Result<Option<(DeadLetterRecord, Payload)>, DatabaseError> {
+        self.one("SELECT * FROM dead_letter WHERE id = ?1", [Column(id)], rows::dead_letter_and_body)
+    }
+
+    pub(super) fn dead_letter_count(&self, worker: &Name) -> Result<u64, DatabaseError> {
+        let sql = "SELECT count(*) AS letters FROM dead_letter WHERE worker = ?1";
+        Ok(self.one(sql, [Column(worker)], |row| rows::get(row, "letters"))?.unwrap_or(0))
+    }
+
+    pub(super) fn dead_letter_totals(&self) -> Result<DeadLetterTotals, DatabaseError> {
+        Ok(self.one("SELECT * FROM dead_letter_total", [], rows::dead_letter_totals)?.unwrap_or_default())
+    }
+
+    /// The number of the newest letter that there ever was.
+    pub(super) fn dead_letter_last(&self) -> Result<u64, DatabaseError> {
+        let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'dead_letter'";
+        Ok(self.one(sql, [], |row| rows::get(row, "seq"))?.unwrap_or(0))
     }
 
     fn all<T>(

@@ -1,6 +1,6 @@
 //! What the database holds, in the core's own types, and the changes it takes.
 
-use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber, Snapshot, Timestamp};
+use crate::base::{ComponentHash, Incarnation, Name, Payload, RevisionNumber, Snapshot, TimerId, Timestamp, bounds};
 use crate::record::ledger::{By, NewLedgerEntry, words};
 
 /// What is known of a worker whether or not it runs.
@@ -97,6 +97,81 @@ pub struct BreakerRecord {
     pub failures: u32,
 }
 
+/// A message that was accepted and not handled. Its body is kept beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterRecord {
+    /// From 1, in the order in which they came about; never used again.
+    pub id: u64,
+    pub at: Timestamp,
+    /// Whose it was. It may be gone.
+    pub worker: Name,
+    pub sort: LetterSort,
+    /// Who sent it; for [`LetterSort::Down`] who ended. `None` where a client outside the tree did.
+    pub from: Option<Name>,
+    /// Of a [`LetterSort::Timer`].
+    pub timer: Option<TimerId>,
+    pub why: LetterWhy,
+    /// A sentence for people.
+    pub reason: String,
+    /// How the worker ended over it, in a word.
+    pub exit: Option<String>,
+    /// The revision that did not handle it.
+    pub revision: RevisionNumber,
+    /// Bytes that the body had. Where it had more than
+    /// [`bounds::DEAD_LETTER_BODY_BYTES_MAX`](crate::base::bounds::DEAD_LETTER_BODY_BYTES_MAX), only that
+    /// many are kept.
+    pub bytes: u64,
+}
+
+impl DeadLetterRecord {
+    /// Whether only the beginning of its body was kept.
+    pub fn is_cut(&self) -> bool {
+        self.bytes > bounds::DEAD_LETTER_BODY_BYTES_MAX as u64
+    }
+}
+
+words! {
+    /// What a dead letter was.
+    pub enum LetterSort {
+        /// Only one that is quarantined: else the caller was told, and that is all.
+        Call = "call",
+        Cast = "cast",
+        Timer = "timer",
+        /// News of a worker that ended.
+        Down = "down",
+    }
+}
+
+words! {
+    /// Why a message was not handled.
+    pub enum LetterWhy {
+        /// It ended the worker that handled it.
+        EndedWorker = "ended-worker",
+        /// It did so as often as [`bounds::POISON_KILLS`](crate::base::bounds::POISON_KILLS).
+        Poison = "poison",
+        /// It waited when its worker was removed.
+        Removed = "removed",
+        /// It waited when the host stopped.
+        HostStopped = "host-stopped",
+        /// The worker is a command.
+        Command = "command",
+        /// A rollback let it go, as the settings say.
+        Dropped = "dropped",
+        /// Too many facts waited.
+        NoRoom = "no-room",
+    }
+}
+
+/// How many dead letters there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterTotals {
+    pub letters: u64,
+    /// Bytes of their bodies, as far as they are kept.
+    pub bytes: u64,
+    /// Letters that went because a bound was reached, since the database was made.
+    pub let_go: u64,
+}
+
 /// A change to the database. Those that name a worker need its record, from the same request
 /// before them or from an earlier one; else the request fails with
 /// [`DatabaseError::NoWorker`](super::DatabaseError::NoWorker). The ledger takes any name.
@@ -121,6 +196,13 @@ pub enum Change {
     PutBreaker(Name, BreakerRecord),
     /// It is closed. Nothing to clear is no error.
     ClearBreaker(Name),
+    /// Adds a letter, with as much of its body as is kept. Its worker needs no record. Beyond
+    /// [`bounds::DEAD_LETTERS_MAX`] and [`bounds::DEAD_LETTERS_BYTES_MAX`] the oldest go.
+    PutDeadLetter(DeadLetterRecord, Payload),
+    /// Nothing to drop is no error.
+    DropDeadLetter(u64),
+    /// All of one worker.
+    DropDeadLetters(Name),
     /// Appends to the ledger.
     Ledger(NewLedgerEntry),
 }
@@ -130,6 +212,7 @@ impl Change {
     pub(super) fn payload_bytes(&self) -> usize {
         match self {
             Change::PutSnapshot(_, record) => record.snapshot.len(),
+            Change::PutDeadLetter(_, body) => body.len(),
             _ => 0,
         }
     }

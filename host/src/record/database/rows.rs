@@ -6,8 +6,11 @@ use std::fmt;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
 
-use super::records::{BreakerRecord, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord};
-use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber, Snapshot, Timestamp};
+use super::records::{
+    BreakerRecord, DeadLetterRecord, DeadLetterTotals, LetterSort, LetterWhy, RejectedRecord, RevisionRecord,
+    SnapshotRecord, Verdict, Why, WorkerRecord,
+};
+use crate::base::{ComponentHash, Incarnation, Name, Payload, RevisionNumber, Snapshot, TimerId, Timestamp};
 use crate::record::ledger::{Action, By, LedgerEntry};
 
 /// A core type as a column.
@@ -86,7 +89,7 @@ macro_rules! number_column {
         }
     )*};
 }
-number_column!(Timestamp RevisionNumber Incarnation);
+number_column!(Timestamp RevisionNumber Incarnation TimerId);
 
 /// A type that is a word.
 macro_rules! word_column {
@@ -106,7 +109,7 @@ macro_rules! word_column {
         }
     )*};
 }
-word_column!(Action By Why Verdict);
+word_column!(Action By Why Verdict LetterSort LetterWhy);
 
 /// The core type in the column called `name`.
 pub(super) fn get<T>(row: &Row<'_>, name: &str) -> rusqlite::Result<T>
@@ -116,8 +119,11 @@ where
     row.get::<_, Column<T>>(name).map(|column| column.0)
 }
 
-fn get_hash_if_any(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<ComponentHash>> {
-    Ok(row.get::<_, Option<Column<ComponentHash>>>(name)?.map(|column| column.0))
+fn get_if_any<T>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>>
+where
+    Column<T>: FromSql,
+{
+    Ok(row.get::<_, Option<Column<T>>>(name)?.map(|column| column.0))
 }
 
 pub(super) fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerRecord> {
@@ -125,7 +131,7 @@ pub(super) fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerRecord> {
         name: get(row, "name")?,
         component: get(row, "component")?,
         revision: get(row, "revision")?,
-        file: get_hash_if_any(row, "file")?,
+        file: get_if_any(row, "file")?,
         overridden: row.get("overridden")?,
         removed: row.get("removed")?,
         incarnation: get(row, "incarnation")?,
@@ -173,10 +179,35 @@ pub(super) fn ledger_entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
         at: get(row, "at")?,
         worker: get(row, "worker")?,
         action: get(row, "action")?,
-        hash: get_hash_if_any(row, "component")?,
+        hash: get_if_any(row, "component")?,
         by: get(row, "by")?,
         detail: row.get("detail")?,
         previous: row.get("previous")?,
         digest: row.get("digest")?,
     })
+}
+
+/// Without its body.
+pub(super) fn dead_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetterRecord> {
+    Ok(DeadLetterRecord {
+        id: get(row, "id")?,
+        at: get(row, "at")?,
+        worker: get(row, "worker")?,
+        sort: get(row, "sort")?,
+        from: get_if_any(row, "sender")?,
+        timer: get_if_any(row, "timer")?,
+        why: get(row, "why")?,
+        reason: row.get("reason")?,
+        exit: row.get("exit")?,
+        revision: get(row, "revision")?,
+        bytes: get(row, "bytes")?,
+    })
+}
+
+pub(super) fn dead_letter_and_body(row: &Row<'_>) -> rusqlite::Result<(DeadLetterRecord, Payload)> {
+    Ok((dead_letter(row)?, row.get::<_, Vec<u8>>("body")?.into()))
+}
+
+pub(super) fn dead_letter_totals(row: &Row<'_>) -> rusqlite::Result<DeadLetterTotals> {
+    Ok(DeadLetterTotals { letters: get(row, "letters")?, bytes: get(row, "bytes")?, let_go: get(row, "let_go")? })
 }

@@ -13,7 +13,7 @@ use super::error::DatabaseError;
 
 /// Each brings a database from the version that is its index to the next. Never change one that
 /// was released; add one.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -93,6 +93,40 @@ const VERSION_3: &str = "
         until     INTEGER NOT NULL,
         failures  INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+";
+
+const VERSION_4: &str = "
+    -- No reference to worker: a letter outlives the worker it was for. AUTOINCREMENT: a number is never
+    -- used again, not even that of a newest letter that was dropped.
+    CREATE TABLE dead_letter (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        at       INTEGER NOT NULL,
+        worker   TEXT NOT NULL,
+        sort     TEXT NOT NULL,
+        sender   TEXT,
+        timer    INTEGER,
+        why      TEXT NOT NULL,
+        reason   TEXT NOT NULL,
+        exit     TEXT,
+        revision INTEGER NOT NULL,
+        bytes    INTEGER NOT NULL,
+        body     BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX dead_letter_by_worker ON dead_letter (worker, id);
+
+    -- One row, kept by triggers: to count ten thousand letters for each new one would hold up the writer.
+    CREATE TABLE dead_letter_total (
+        letters INTEGER NOT NULL,
+        bytes   INTEGER NOT NULL,
+        let_go  INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO dead_letter_total VALUES (0, 0, 0);
+    CREATE TRIGGER dead_letter_comes AFTER INSERT ON dead_letter BEGIN
+        UPDATE dead_letter_total SET letters = letters + 1, bytes = bytes + length(NEW.body);
+    END;
+    CREATE TRIGGER dead_letter_goes AFTER DELETE ON dead_letter BEGIN
+        UPDATE dead_letter_total SET letters = letters - 1, bytes = bytes - length(OLD.body);
+    END;
 ";
 
 /// Bytes of a page of the database file.

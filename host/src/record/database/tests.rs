@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::schema::{VERSION, VERSION_1, open_for_writing};
 use super::*;
-use crate::base::{Incarnation, RevisionNumber, Snapshot, Timestamp};
+use crate::base::{Incarnation, RevisionNumber, Snapshot, TimerId, Timestamp};
 use crate::record::ledger::{Action, By, NewLedgerEntry};
 
 /// A directory with a database in it.
@@ -554,4 +554,104 @@ async fn the_time_a_group_takes_is_read_from_the_clock() {
     database.commit(vec![]).await.unwrap();
     assert_eq!(database.stats().group_time_max, Duration::ZERO, "a clock that stands still");
     assert_eq!(database.stats().groups, 1);
+}
+
+fn letter(id: u64, worker: &str) -> DeadLetterRecord {
+    DeadLetterRecord {
+        id,
+        at: Timestamp(id),
+        worker: name(worker),
+        sort: LetterSort::Cast,
+        from: None,
+        timer: None,
+        why: LetterWhy::Removed,
+        reason: "the worker was removed".into(),
+        exit: None,
+        revision: RevisionNumber(1),
+        bytes: 1,
+    }
+}
+
+fn put_letter(database: &Database, worker: &str, body: &[u8]) -> Change {
+    let record = DeadLetterRecord { bytes: body.len() as u64, ..letter(database.next_dead_letter(), worker) };
+    Change::PutDeadLetter(record, body.into())
+}
+
+fn ids(letters: &[DeadLetterRecord]) -> Vec<u64> {
+    letters.iter().map(|letter| letter.id).collect()
+}
+
+#[tokio::test]
+async fn dead_letters_come_back_as_they_were_newest_first() {
+    let place = Place::new();
+    let database = place.open();
+    let whole = DeadLetterRecord {
+        sort: LetterSort::Timer,
+        from: Some(name("shop/orders")),
+        timer: Some(TimerId(9)),
+        why: LetterWhy::EndedWorker,
+        exit: Some("trap".into()),
+        bytes: 3 << 20,
+        ..letter(database.next_dead_letter(), "nobody/knows")
+    };
+    database.commit(vec![Change::PutDeadLetter(whole.clone(), b"\xff\0body".as_slice().into())]).await.unwrap();
+    let others = (0..4).map(|n| put_letter(&database, if n % 2 == 0 { "a" } else { "b" }, b"12345")).collect();
+    database.commit(others).await.unwrap();
+    drop(database);
+
+    let database = place.open();
+    assert_eq!(database.dead_letter(1).unwrap(), Some((whole.clone(), b"\xff\0body".as_slice().into())));
+    assert!(whole.is_cut());
+    assert_eq!(database.dead_letter(6).unwrap(), None);
+    assert_eq!(ids(&database.dead_letters(None, None, 3).unwrap()), [5, 4, 3]);
+    assert_eq!(ids(&database.dead_letters(None, Some(3), 3).unwrap()), [2, 1]);
+    assert_eq!(ids(&database.dead_letters(Some(&name("a")), Some(u64::MAX), usize::MAX).unwrap()), [4, 2]);
+    assert_eq!(database.dead_letters(None, Some(2), 9).unwrap(), [whole]);
+    assert_eq!(database.dead_letter_count(&name("b")).unwrap(), 2);
+    assert_eq!(database.dead_letter_totals().unwrap(), DeadLetterTotals { letters: 5, bytes: 26, let_go: 0 });
+
+    let drops = vec![Change::DropDeadLetter(5), Change::DropDeadLetter(5), Change::DropDeadLetters(name("a"))];
+    database.commit(drops).await.unwrap();
+    assert_eq!(ids(&database.dead_letters(None, None, 9).unwrap()), [3, 1]);
+    assert_eq!(database.dead_letter_totals().unwrap(), DeadLetterTotals { letters: 2, bytes: 11, let_go: 0 });
+    drop(database);
+    assert_eq!(place.open().next_dead_letter(), 6, "the number of one that was dropped is not used again");
+}
+
+#[tokio::test]
+async fn dead_letters_are_bounded_in_number_and_in_bytes_and_the_oldest_go() {
+    let place = Place::new();
+    let database = place.open();
+    let more = bounds::DEAD_LETTERS_MAX as u64 + 5;
+    let letters = (0..more).map(|_| put_letter(&database, "a", b"x")).collect();
+    database.commit(letters).await.unwrap();
+    let totals = database.dead_letter_totals().unwrap();
+    assert_eq!((totals.letters, totals.let_go), (bounds::DEAD_LETTERS_MAX as u64, 5));
+    assert_eq!((database.dead_letter(5).unwrap(), database.dead_letter(6).unwrap().is_some()), (None, true));
+
+    let large = vec![0; bounds::DEAD_LETTER_BODY_BYTES_MAX];
+    let fit = bounds::DEAD_LETTERS_BYTES_MAX / large.len() as u64;
+    for _ in 0..fit {
+        database.commit(vec![put_letter(&database, "b", &large)]).await.unwrap();
+    }
+    let totals = database.dead_letter_totals().unwrap();
+    assert_eq!((totals.letters, totals.bytes), (fit, bounds::DEAD_LETTERS_BYTES_MAX));
+    assert_eq!(database.dead_letter_count(&name("a")).unwrap(), 0);
+    database.commit(vec![put_letter(&database, "c", b"x")]).await.unwrap();
+    assert_eq!(ids(&database.dead_letters(None, None, 1).unwrap()), [more + fit + 1]);
+    assert_eq!(database.dead_letter_totals().unwrap().letters, fit);
+}
+
+#[tokio::test]
+async fn a_database_of_version_1_becomes_the_newest_with_what_it_had() {
+    let place = Place::new();
+    place.tamper(&format!(
+        "{}; PRAGMA user_version = 1; INSERT INTO worker VALUES ('a', zeroblob(32), 4, NULL, 0, 0, 7);",
+        super::schema::VERSION_1
+    ));
+    let database = place.open();
+    assert_eq!(database.worker(&name("a")).unwrap().map(|worker| worker.revision), Some(RevisionNumber(4)));
+    assert_eq!(database.dead_letters(None, None, 9).unwrap(), []);
+    database.commit(vec![put_letter(&database, "a", b"x")]).await.unwrap();
+    assert_eq!(database.dead_letter_totals().unwrap().letters, 1);
 }

@@ -18,8 +18,10 @@ use super::system::{Adopted, NoTrial, System, TrialEvent};
 use super::trial::{Kept, Trial};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Snapshot, Tick};
 use crate::record::BreakerRecord;
+use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::mailbox::{Next, Take};
 use crate::runtime::message::Message;
+use crate::runtime::poison::Poison;
 use crate::runtime::services::Services;
 use crate::runtime::spec::{OnRollback, Restart, WorkerSettings};
 use crate::runtime::supervisor::Report;
@@ -70,6 +72,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         pending_stop: None,
         replay: VecDeque::new(),
         one_by_one: 0,
+        poison: Poison::default(),
         incarnation: Incarnation::default(),
         writing: None,
         unwritten: Arc::default(),
@@ -96,6 +99,8 @@ pub(super) struct Driver {
     pub replay: VecDeque<Kept>,
     /// Casts that are handed over singly, because a batch with them trapped.
     pub one_by_one: usize,
+    /// Of the current revision, which a new one does not inherit: the code that died is gone.
+    pub poison: Poison,
     pub incarnation: Incarnation,
     /// A snapshot is on its way to the disk.
     pub writing: Option<tokio::task::JoinHandle<()>>,
@@ -127,8 +132,8 @@ impl Driver {
             // A worker that always has a message waiting would otherwise never give way.
             tokio::task::coop::consume_budget().await;
             match self.wait().await {
-                Woken::Next(Next::System(System::Quit { done })) => {
-                    self.quit().await;
+                Woken::Next(Next::System(System::Quit { why, done })) => {
+                    self.quit(why).await;
                     let _ = done.send(());
                     return;
                 }
@@ -224,7 +229,10 @@ impl Driver {
             if let Some(trial) = &mut self.trial {
                 trial.fired(timer);
             }
-            self.shared.mailbox.push_fact(Message::Fact(Fact::Timer(timer, message)));
+            // News of other workers may have taken the room that was there.
+            if let Err(fact) = self.shared.mailbox.try_push_fact(Message::Fact(Fact::Timer(timer, message))) {
+                self.dead_letter(Letter::of(fact), Cause::NoRoom).await;
+            }
         }
         if self.is_dirty() && now.since(self.saved_at) >= self.settings.snapshot.interval {
             self.save_if_due(true).await;
@@ -314,6 +322,7 @@ impl Driver {
         });
         self.component = component;
         self.revision = revision;
+        self.poison = Poison::default();
     }
 
     pub fn drop_live(&mut self) {

@@ -10,6 +10,7 @@ use super::shared::Standing;
 use super::system::{NoState, TrialEvent};
 use crate::base::{ExitReason, Failure, Limit, Snapshot, bounds};
 use crate::record::Event;
+use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::message::Message;
 use crate::runtime::spec::Shutdown;
 use crate::runtime::supervisor::Report;
@@ -111,7 +112,7 @@ impl Driver {
     }
 
     pub(super) async fn finish_stop(&mut self, end: ExitReason, asked: Asked) {
-        self.ended_for_others(&end);
+        self.ended_for_others(&end).await;
         let child = self.shared.name().clone();
         match asked {
             Asked::Yes | Asked::ComesBack => {
@@ -194,7 +195,7 @@ impl Driver {
     }
 
     /// Tells everybody but the supervisor: callers whose call is open, monitors, the record.
-    pub(super) fn ended_for_others(&mut self, reason: &ExitReason) {
+    pub(super) async fn ended_for_others(&mut self, reason: &ExitReason) {
         let name = self.shared.name().clone();
         let incarnation = self.incarnation;
         self.shared.update(|status| status.last_exit = Some(reason.clone()));
@@ -215,15 +216,21 @@ impl Driver {
         for (watcher, monitor) in self.services.monitors.take(&name) {
             if let Some(watcher) = self.services.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), reason.clone());
-                watcher.mailbox.push_fact(Message::Fact(fact));
+                if let Err(fact) = watcher.mailbox.try_push_fact(Message::Fact(fact)) {
+                    let (letters, revision) = (&self.services.dead_letters, watcher.status().revision);
+                    letters.put(watcher.name(), revision, Letter::of(fact), Cause::NoRoom).await;
+                }
             }
         }
     }
 
     /// Leaves the tree: what waited is answered or becomes a dead letter.
-    pub(super) async fn quit(&mut self) {
+    pub(super) async fn quit(&mut self, why: Cause<'static>) {
         self.drop_live();
-        self.trial = None;
+        if let Some(trial) = self.trial.take() {
+            let reason = trial.failed.clone().unwrap_or(ExitReason::Shutdown);
+            self.let_go(trial, &reason).await;
+        }
         self.services.registry.remove(&self.shared);
         let (_, messages) = self.shared.mailbox.close();
         let open = self.shared.desk().take_open(false);
@@ -233,13 +240,24 @@ impl Driver {
             call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
         }
         let replay = std::mem::take(&mut self.replay).into_iter().map(|kept| kept.message);
+        let mut letters = Vec::new();
         for message in replay.chain(messages) {
             match message {
                 Message::Call(call) => {
                     call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
                 }
-                other => self.dead_letter(other.sort(), other.bytes(), "the worker was removed"),
+                other => letters.push(other),
             }
+        }
+        // More than are kept at all: the oldest would go for the newest anyway.
+        let (worker, max) = (self.shared.name().clone(), bounds::DEAD_LETTERS_MAX);
+        let over = letters.len().saturating_sub(max);
+        if over > 0 {
+            let event = Event::BoundReached { worker, bound: "dead-letters", value: max as u64 };
+            self.services.recorder.emit(event);
+        }
+        for message in letters.into_iter().skip(over) {
+            self.dead_letter(Letter::of(message), why).await;
         }
         self.services.monitors.take(self.shared.name());
         self.services.recorder.metrics().forget(self.shared.name());

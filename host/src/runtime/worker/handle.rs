@@ -7,9 +7,11 @@ use super::desk::{Recording, SendTape};
 use super::driver::{Driver, Live};
 use super::guard::{Pass, Sign};
 use super::trial::Kept;
-use crate::base::{ExitReason, Failure, Payload};
-use crate::record::Event;
+use crate::base::{ExitReason, Failure, Name, Payload, bounds};
+use crate::record::{Event, LetterSort};
+use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::message::{Call, Message};
+use crate::runtime::poison::Content;
 use crate::sandbox::{Answer, CallError, Fact, Fault};
 
 /// Casts that are handed over in one call, where the guest can take them.
@@ -17,6 +19,10 @@ use crate::sandbox::{Answer, CallError, Fact, Fault};
 /// A batch has the deadline and the fuel of as many messages as it holds, so this also bounds how
 /// long a guest may be away from its message boundary.
 const BATCH_MAX: usize = 16;
+
+/// What the caller of a quarantined call is told.
+const QUARANTINED: &str = "quarantined: it ended the worker three times; `paguro dead-letters` shows it";
+const _: () = assert!(bounds::POISON_KILLS == 3, "the text says three");
 
 /// Whether a message is taken for the first time.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,13 +47,16 @@ impl Driver {
                 return;
             }
         }
+        if !self.poison.is_empty() && self.meets_poison(&message) {
+            return self.refuse_poison(message).await;
+        }
         if let Some(trial) = &mut self.trial {
             trial.keep(&message);
             self.shared.desk().tape = SendTape::Record(Recording::default());
         }
         let fault = match message {
             Message::Call(call) => self.call(call, turn).await,
-            Message::Cast { message, pass } => self.cast(message, pass).await,
+            Message::Cast { from, message, pass } => self.cast(from, message, pass).await,
             Message::Fact(fact) => self.fact(fact).await,
         };
         self.after_message(fault).await;
@@ -94,32 +103,43 @@ impl Driver {
                 // On trial the message is kept: the old revision will answer it.
                 if self.trial.is_none() {
                     call.reply.answer(Err(CallError::Down(reason.clone())));
+                    self.ended_by(Letter::call(&call), &reason).await;
                 }
                 Some(reason)
             }
         }
     }
 
-    pub(super) async fn cast(&mut self, message: Payload, pass: Option<Arc<Pass>>) -> Option<ExitReason> {
+    pub(super) async fn cast(
+        &mut self,
+        from: Option<Name>,
+        message: Payload,
+        pass: Option<Arc<Pass>>,
+    ) -> Option<ExitReason> {
         let mut batch = vec![message];
         let mut passes = vec![pass];
+        let mut others_from = Vec::new();
         if self.batches() {
             let room = std::cell::Cell::new(self.settings.limits.payload.saturating_sub(batch[0].len() as u64));
             let more = self.shared.mailbox.take_while(BATCH_MAX - 1, |next| {
-                let fits = matches!(next, Message::Cast { .. }) && next.bytes() as u64 <= room.get();
+                let fits = matches!(next, Message::Cast { .. })
+                    && next.bytes() as u64 <= room.get()
+                    && (self.poison.is_empty() || !self.is_poison(next));
                 room.set(room.get().saturating_sub(next.bytes() as u64));
                 fits
             });
             for next in more {
-                if let Message::Cast { message, pass } = next {
+                if let Message::Cast { from, message, pass } = next {
                     batch.push(message);
                     passes.push(pass);
+                    others_from.push(from);
                 }
             }
         }
         self.one_by_one = self.one_by_one.saturating_sub(1);
         let Some(Live::Worker(instance)) = &mut self.live else {
-            self.dead_letter("cast", batch[0].len(), "it is a command: it takes no messages");
+            // A command has no batches.
+            self.dead_letter(Letter::cast(from, batch.swap_remove(0)), Cause::Command).await;
             return None;
         };
         let single = batch.len() == 1;
@@ -155,12 +175,13 @@ impl Driver {
                 if self.trial.is_none() {
                     if single {
                         passes.iter().flatten().for_each(|pass| pass.settle(Sign::Bad));
-                        self.dead_letter("cast", batch[0].len(), &format!("it ended the worker: {reason}"));
+                        self.ended_by(Letter::cast(from, batch.swap_remove(0)), &reason).await;
                     } else {
                         // Only the one at fault is to be charged: the next incarnation gets them singly.
                         self.one_by_one = batch.len();
-                        let again = batch.into_iter().zip(passes);
-                        let again = again.map(|(message, pass)| Message::Cast { message, pass });
+                        let from = std::iter::once(from).chain(others_from);
+                        let again = from.zip(batch).zip(passes);
+                        let again = again.map(|((from, message), pass)| Message::Cast { from, message, pass });
                         self.replay.extend(again.map(|message| Kept { message, sent: Vec::new() }));
                     }
                 }
@@ -191,7 +212,10 @@ impl Driver {
         if let Fact::Down(monitor, ..) = &fact {
             self.shared.desk().demonitor(*monitor);
         }
-        let Some(Live::Worker(instance)) = &mut self.live else { return None };
+        let Some(Live::Worker(instance)) = &mut self.live else {
+            self.dead_letter(Letter::fact(fact), Cause::Command).await;
+            return None;
+        };
         let result = tokio::select! {
             biased;
             result = instance.handle_info(&fact) => result.map_err(Some),
@@ -206,7 +230,7 @@ impl Driver {
             Err(dead) => {
                 let reason = exit_reason(dead);
                 if self.trial.is_none() {
-                    self.dead_letter(sort, 0, &format!("it ended the worker: {reason}"));
+                    self.ended_by(Letter::fact(fact), &reason).await;
                 }
                 Some(reason)
             }
@@ -248,10 +272,58 @@ impl Driver {
         self.services.recorder.emit(Event::MessageFailed { worker: self.shared.name().clone(), sort, error });
     }
 
-    pub(super) fn dead_letter(&self, sort: &'static str, bytes: usize, reason: &str) {
-        let worker = self.shared.name().clone();
-        self.services.recorder.emit(Event::DeadLetter { worker, sort, bytes, reason: reason.to_string() });
+    pub(super) async fn dead_letter(&mut self, letter: Letter, cause: Cause<'_>) {
+        self.services.dead_letters.put(self.shared.name(), self.revision, letter, cause).await;
     }
+
+    /// A message ended the revision that is the worker's own, not one on trial: that one is rolled
+    /// back, and the message is handled again. Whoever called was told; any other becomes a dead
+    /// letter, and a call as well once it is poison, so that it can be looked at.
+    ///
+    /// A kill is not counted: it is part of a stop, whatever message is in hand.
+    pub(super) async fn ended_by(&mut self, letter: Letter, reason: &ExitReason) {
+        let content = letter.content().filter(|_| *reason != ExitReason::Killed);
+        let kills = content.map_or(0, |content| self.poison.killed(content));
+        if kills >= bounds::POISON_KILLS {
+            let (worker, sort, bytes) = (self.shared.name().clone(), letter.sort.as_str(), letter.body.len());
+            self.services.recorder.emit(Event::PoisonQuarantined { worker, sort, bytes, kills });
+            self.dead_letter(letter, Cause::Poison(Some(reason))).await;
+        } else if letter.sort != LetterSort::Call {
+            self.dead_letter(letter, Cause::EndedWorker(reason)).await;
+        }
+    }
+
+    fn is_poison(&self, message: &Message) -> bool {
+        content(message).is_some_and(|content| self.poison.is_poison(&content))
+    }
+
+    fn meets_poison(&mut self, message: &Message) -> bool {
+        content(message).is_some_and(|content| self.poison.meets(&content))
+    }
+
+    /// Not run: whoever called is told, any other becomes a dead letter.
+    async fn refuse_poison(&mut self, message: Message) {
+        // What was recorded for it is not for the next one.
+        self.shared.desk().tape = SendTape::Off;
+        match message {
+            Message::Call(call) => {
+                self.shared.counters.rejected.fetch_add(1, Relaxed);
+                call.reply.answer(Err(CallError::Rejected(QUARANTINED.to_string())));
+            }
+            other => self.dead_letter(Letter::of(other), Cause::Poison(None)).await,
+        }
+    }
+}
+
+/// What a message would be recognised by, without a copy of it. News of another worker is never the
+/// same again.
+fn content(message: &Message) -> Option<Content> {
+    let body = match message {
+        Message::Call(call) => &call.request,
+        Message::Cast { message, .. } | Message::Fact(Fact::Timer(_, message)) => message,
+        Message::Fact(Fact::Down(..)) => return None,
+    };
+    Some(Content::of(message.sort(), body))
 }
 
 /// `None` stands for a kill.

@@ -9,8 +9,9 @@ use super::guard::Sign;
 use super::saving::Due;
 use super::shared::Standing;
 use super::system::{Blame, CalledOff, NoState, NoTrial, Replace, Reverted, Switched};
-use super::trial::{Before, Trial};
+use super::trial::{Before, Kept, Trial};
 use crate::base::{ExitReason, Failure, Limit, Snapshot};
+use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::message::Message;
 use crate::runtime::spec::OnRollback;
 use crate::sandbox::{CallError, Component, Context, Fault, Instance};
@@ -76,6 +77,7 @@ impl Driver {
             revision: self.revision,
             state: before.clone(),
             desk: mark,
+            poison: std::mem::take(&mut self.poison),
         };
         self.become_revision(component, revision);
         self.trial = Some(Trial::new(before_switch, terms));
@@ -146,7 +148,10 @@ impl Driver {
         }
         // It ended between the decision and this. The decision stands.
         if let Some(reason) = trial.failed.clone() {
-            self.let_go(trial, &reason);
+            self.let_go(trial, &reason).await;
+            if self.pending_stop.is_none() {
+                self.pending_stop = Some(PendingStop { end: reason, state: None, asked: Asked::No });
+            }
         }
         let pending = self.pending_stop.take();
         let Some(stop) = pending else {
@@ -168,25 +173,26 @@ impl Driver {
     }
 
     /// What the new instance took and did not come to answer, in a trial that was decided for it:
-    /// whoever waits is told, the rest is in the record.
-    fn let_go(&mut self, trial: Trial, reason: &ExitReason) {
-        let (_, kept) = trial.into_parts();
-        let last = kept.len();
-        for (at, kept) in kept.into_iter().enumerate() {
-            match kept.message {
-                Message::Call(call) if self.shared.desk().is_open(call.id) => {}
-                Message::Call(call) => drop(call.reply.answer(Err(CallError::Down(reason.clone())))),
-                other if at + 1 == last => {
-                    if let Message::Cast { pass: Some(pass), .. } = &other {
-                        pass.settle(Sign::Bad);
-                    }
-                    self.dead_letter(other.sort(), other.bytes(), &format!("it ended the worker: {reason}"));
-                }
-                _ => {}
+    /// whoever waits is told, and what ended it is a dead letter.
+    pub(super) async fn let_go(&mut self, trial: Trial, reason: &ExitReason) {
+        let at_hand = trial.is_at_hand();
+        let (_, mut kept) = trial.into_parts();
+        let last = if at_hand { kept.pop_back() } else { None };
+        for kept in kept {
+            if let Message::Call(call) = kept.message
+                && !self.shared.desk().is_open(call.id)
+            {
+                call.reply.answer(Err(CallError::Down(reason.clone())));
             }
         }
-        if self.pending_stop.is_none() {
-            self.pending_stop = Some(PendingStop { end: reason.clone(), state: None, asked: Asked::No });
+        if let Some(Kept { message, .. }) = last {
+            if let Message::Call(call) = &message {
+                call.reply.answer(Err(CallError::Down(reason.clone())));
+            }
+            if let Message::Cast { pass: Some(pass), .. } = &message {
+                pass.settle(Sign::Bad);
+            }
+            self.ended_by(Letter::of(message), reason).await;
         }
     }
 
@@ -200,6 +206,7 @@ impl Driver {
         let spent = trial.spent();
         let (before, mut kept) = trial.into_parts();
         self.become_revision(before.component, before.revision);
+        self.poison = before.poison;
         self.shared.desk().tape = SendTape::Off;
         let migrate = self.settings.upgrade.migrate;
         let downgraded = match newer {
@@ -220,7 +227,7 @@ impl Driver {
         }
         if how == OnRollback::Drop {
             for dropped in kept.drain(..) {
-                self.drop_message(&dropped.message);
+                self.drop_message(dropped.message).await;
             }
         }
         let replayed = kept.len();
@@ -250,13 +257,12 @@ impl Driver {
     }
 
     /// By the worker's settings, a message since the switch is let go.
-    fn drop_message(&self, message: &Message) {
-        let reason = "its revision was rolled back, and the settings say to drop what it took";
+    async fn drop_message(&mut self, message: Message) {
         match message {
             Message::Call(call) => {
                 call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
             }
-            other => self.dead_letter(other.sort(), other.bytes(), reason),
+            other => self.dead_letter(Letter::of(other), Cause::Dropped).await,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::base::{ExitReason, Incarnation, RevisionNumber, Snapshot};
+use crate::runtime::dead_letters::Cause;
 use crate::runtime::spec::{OnRollback, Shutdown, WorkerSettings};
 use crate::sandbox::{Component, Health, Instance};
 
@@ -62,6 +63,8 @@ pub enum System {
     },
     /// The worker is removed from the tree.
     Quit {
+        /// Of what still waits.
+        why: Cause<'static>,
         done: Done<()>,
     },
 }

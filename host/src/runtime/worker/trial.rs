@@ -9,6 +9,7 @@ use super::desk::{Holdings, Recording, Sent, Spent};
 use super::system::{TrialEvent, TrialTerms};
 use crate::base::{ExitReason, RevisionNumber, Snapshot, TimerId};
 use crate::runtime::message::Message;
+use crate::runtime::poison::Poison;
 use crate::sandbox::{Component, Fact, Instance};
 
 pub struct Trial {
@@ -22,6 +23,8 @@ pub struct Trial {
     /// How the new instance ended, when it has.
     pub failed: Option<ExitReason>,
     fired: Vec<Spent>,
+    /// Whether the last kept message is being handled, or ended the instance.
+    at_hand: bool,
 }
 
 /// The worker as it was at the switch.
@@ -32,6 +35,7 @@ pub struct Before {
     pub revision: RevisionNumber,
     pub state: Option<Snapshot>,
     pub desk: Holdings,
+    pub poison: Poison,
 }
 
 /// A message the new instance took, and what was sent while it was handled.
@@ -58,6 +62,7 @@ impl Trial {
             said_full: false,
             failed: None,
             fired: Vec::new(),
+            at_hand: false,
         }
     }
 
@@ -65,6 +70,7 @@ impl Trial {
     /// and must settle: from then on nothing more can be handed back.
     pub fn keep(&mut self, message: &Message) {
         self.keep.bytes += message.bytes() as u64;
+        self.at_hand = true;
         self.kept.push_back(Kept { message: message.clone(), sent: Vec::new() });
         self.check();
     }
@@ -88,6 +94,7 @@ impl Trial {
 
     /// The last kept message was handled.
     pub fn handled(&mut self) {
+        self.at_hand = false;
         if let Some(left) = &mut self.messages_left {
             *left = left.saturating_sub(1);
             if *left == 0 {
@@ -95,6 +102,11 @@ impl Trial {
                 self.tell(TrialEvent::Enough);
             }
         }
+    }
+
+    /// Whether the last kept message was not handled to its end.
+    pub fn is_at_hand(&self) -> bool {
+        self.at_hand
     }
 
     /// Whether a bound was reached: the trial waits to be settled, and nothing may be taken until

@@ -52,7 +52,7 @@ fn current(workers: &[(&str, CurrentWorker)], supervisors: &[&str]) -> CurrentTr
     CurrentTree {
         supervisors: supervisors.iter().map(|text| (name(text), policy(1, &[]))).collect(),
         workers: workers.iter().map(|(text, worker)| (name(text), worker.clone())).collect(),
-        loading: BTreeMap::new(),
+        ..CurrentTree::default()
     }
 }
 
@@ -78,6 +78,9 @@ fn shown(steps: &[Step]) -> Vec<String> {
     let show = |step: &Step| match step {
         Step::AddSupervisor { name, .. } => format!("+{name}/"),
         Step::Load { name, .. } => format!("+{name}"),
+        Step::LoadTemplate { name, .. } => format!("template {name}"),
+        Step::ChangeTemplate { name, .. } => format!("change template {name}"),
+        Step::RemoveTemplate { name } => format!("-template {name}"),
         Step::Abandon { name } => format!("abandon {name}"),
         Step::RemoveSupervisor { name } => format!("-{name}/"),
         Step::RemoveWorker { name } => format!("-{name}"),
@@ -87,6 +90,34 @@ fn shown(steps: &[Step]) -> Vec<String> {
         Step::SameAgain { name, hash } => format!("same {name} {}", hash.0[0]),
     };
     steps.iter().map(show).collect()
+}
+
+#[test]
+fn a_component_below_a_simple_one_for_one_supervisor_is_a_template() {
+    let simple = SupervisorSettings {
+        strategy: crate::runtime::spec::Strategy::SimpleOneForOne,
+        ..SupervisorSettings::default()
+    };
+    let policy = |settings: SupervisorSettings| SupervisorEntry { settings: Ok(settings) };
+    let mut now = current(&[], &["/", "d"]);
+    let mut said = desired(&[("d/one", wanted(1))], &["/", "d"]);
+    now.supervisors.insert(name("d"), simple.clone());
+    said.supervisors.insert(name("d"), policy(simple));
+    assert_eq!(shown(&plan(&now, &said)), ["template d/one"]);
+    now.loading.insert(name("d/one"), load_of(&wanted(1)));
+    assert_eq!(shown(&plan(&now, &said)), [""; 0]);
+    now.loading.clear();
+    now.templates.insert(name("d/one"), load_of(&wanted(1)));
+    assert_eq!(shown(&plan(&now, &said)), [""; 0]);
+    let other = WorkerEntry { settings: Ok(settings(7)), ..wanted(1) };
+    said.workers.insert(name("d/one"), other);
+    assert_eq!(shown(&plan(&now, &said)), ["change template d/one"]);
+    said.workers.insert(name("d/one"), wanted(2));
+    assert_eq!(shown(&plan(&now, &said)), ["template d/one"]);
+    said.workers.clear();
+    assert_eq!(shown(&plan(&now, &said)), ["-template d/one"]);
+    said.held.insert(name("d/one"));
+    assert_eq!(shown(&plan(&now, &said)), [""; 0]);
 }
 
 /// One worker `a` and its file.
@@ -262,6 +293,9 @@ fn apply(tree: &mut CurrentTree, steps: Vec<Step>) {
                 free(tree, &name);
                 tree.loading.insert(name, wanted);
             }
+            Step::LoadTemplate { name, wanted } => drop(tree.loading.insert(name, wanted)),
+            Step::ChangeTemplate { name, wanted } => *tree.templates.get_mut(&name).unwrap() = wanted,
+            Step::RemoveTemplate { name } => assert!(tree.templates.remove(&name).is_some()),
             Step::Abandon { name } => assert!(tree.loading.remove(&name).is_some()),
             Step::RemoveSupervisor { name } => {
                 let below = tree.workers.keys().chain(tree.supervisors.keys()).any(|other| other.is_below(&name));
@@ -351,7 +385,7 @@ fn any_current() -> impl Strategy<Value = CurrentTree> {
                 loading.insert(name(text), load);
             }
         }
-        CurrentTree { supervisors, workers, loading }
+        CurrentTree { supervisors, workers, loading, ..CurrentTree::default() }
     })
 }
 

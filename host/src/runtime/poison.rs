@@ -1,0 +1,146 @@
+//! Which messages are poison: those whose content ended their worker [`bounds::POISON_KILLS`] times.
+//! Pure.
+//!
+//! A message that ends its worker is never retried, so what comes again is its content, in another
+//! message: a client that asks again, a job that is sent again. What is remembered is the hash of it.
+
+use std::collections::VecDeque;
+
+use crate::base::bounds;
+
+/// What a message is, whoever sent it and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content([u8; 32]);
+
+impl Content {
+    /// The same bytes as a call and as a cast are two things: other code handles them.
+    pub fn of(sort: &str, body: &[u8]) -> Content {
+        let mut hash = blake3::Hasher::new();
+        hash.update(sort.as_bytes()).update(&[0]).update(body);
+        Content(*hash.finalize().as_bytes())
+    }
+}
+
+/// What one worker remembers of the messages that ended its revision.
+#[derive(Debug, Default)]
+pub struct Poison {
+    /// The one that was seen longest ago first.
+    contents: VecDeque<Remembered>,
+    quarantined: usize,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    content: Content,
+    kills: u32,
+}
+
+impl Remembered {
+    fn is_poison(&self) -> bool {
+        self.kills >= bounds::POISON_KILLS
+    }
+}
+
+impl Poison {
+    /// Whether there is anything to look for: without it no message needs to be hashed.
+    pub fn is_empty(&self) -> bool {
+        self.quarantined == 0
+    }
+
+    /// A message of this content ended the worker. How often that was.
+    pub fn killed(&mut self, content: Content) -> u32 {
+        let kills = self.take(&content).map_or(1, |before| before.kills.saturating_add(1));
+        self.put(Remembered { content, kills });
+        if self.contents.len() > bounds::POISON_CONTENTS_MAX {
+            let oldest = self.contents.pop_front();
+            self.quarantined -= usize::from(oldest.is_some_and(|oldest| oldest.is_poison()));
+        }
+        kills
+    }
+
+    pub fn is_poison(&self, content: &Content) -> bool {
+        self.contents.iter().any(|remembered| remembered.content == *content && remembered.is_poison())
+    }
+
+    /// As [`Poison::is_poison`]; one that is has been seen now.
+    pub fn meets(&mut self, content: &Content) -> bool {
+        let is_poison = self.is_poison(content);
+        if is_poison && let Some(remembered) = self.take(content) {
+            self.put(remembered);
+        }
+        is_poison
+    }
+
+    fn take(&mut self, content: &Content) -> Option<Remembered> {
+        let at = self.contents.iter().position(|remembered| remembered.content == *content)?;
+        let taken = self.contents.remove(at)?;
+        self.quarantined -= usize::from(taken.is_poison());
+        Some(taken)
+    }
+
+    fn put(&mut self, remembered: Remembered) {
+        self.quarantined += usize::from(remembered.is_poison());
+        self.contents.push_back(remembered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(n: usize) -> Content {
+        Content::of("cast", n.to_string().as_bytes())
+    }
+
+    fn quarantine(poison: &mut Poison, n: usize) {
+        for kills in 1..=bounds::POISON_KILLS {
+            assert_eq!(poison.killed(content(n)), kills);
+        }
+    }
+
+    #[test]
+    fn the_third_kill_makes_it_poison() {
+        let mut poison = Poison::default();
+        for kills in 1..bounds::POISON_KILLS {
+            assert_eq!(poison.killed(content(1)), kills);
+            assert!(poison.is_empty() && !poison.meets(&content(1)));
+        }
+        assert_eq!(poison.killed(content(1)), bounds::POISON_KILLS);
+        assert!(!poison.is_empty() && poison.meets(&content(1)) && !poison.meets(&content(2)));
+    }
+
+    #[test]
+    fn kills_by_others_in_between_do_not_matter() {
+        let mut poison = Poison::default();
+        for _ in 0..bounds::POISON_KILLS {
+            poison.killed(content(1));
+            poison.killed(content(2));
+        }
+        assert!(poison.is_poison(&content(1)) && poison.is_poison(&content(2)));
+    }
+
+    #[test]
+    fn a_call_is_not_a_cast_of_the_same_bytes() {
+        assert_ne!(Content::of("call", b"x"), Content::of("cast", b"x"));
+        assert_ne!(Content::of("call", b""), Content::of("cal", b"l"));
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_forgets_what_was_seen_longest_ago() {
+        let mut poison = Poison::default();
+        quarantine(&mut poison, 0);
+        quarantine(&mut poison, 1);
+        for n in 2..bounds::POISON_CONTENTS_MAX {
+            poison.killed(content(n));
+        }
+        assert!(poison.meets(&content(0)), "it is seen again");
+        poison.killed(content(1_000));
+        assert_eq!(poison.contents.len(), bounds::POISON_CONTENTS_MAX);
+        assert!(poison.is_poison(&content(0)) && !poison.is_poison(&content(1)));
+        for n in 2_000..2_000 + bounds::POISON_CONTENTS_MAX {
+            poison.killed(content(n));
+        }
+        assert!(poison.is_empty());
+        assert_eq!(poison.killed(content(0)), 1, "it begins anew");
+    }
+}
