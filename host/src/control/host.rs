@@ -360,13 +360,14 @@ impl Host {
         let record = crate::record::WorkerRecord { removed: true, overridden: true, ..record };
         let entry = NewLedgerEntry {
             at: self.services.clock.timestamp(),
-            worker: child,
+            worker: child.clone(),
             action: Action::Removed,
             hash: Some(component),
             by: By::Operator,
             detail: "deleted; state and history are kept".to_string(),
         };
-        Ok(self.services.database.commit(vec![Change::PutWorker(record), Change::Ledger(entry)]).await?)
+        let changes = vec![Change::PutWorker(record), Change::ClearBreaker(child), Change::Ledger(entry)];
+        Ok(self.services.database.commit(changes).await?)
     }
 
     /// A start that neither succeeds nor fails in its time (a dependency that does not come up) goes on,
