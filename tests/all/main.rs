@@ -1,6 +1,7 @@
 //! Integration tests in one binary: the real host with real components.
 
 mod breakers;
+mod cancellation;
 mod cli;
 mod directory;
 mod disk;

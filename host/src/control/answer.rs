@@ -79,6 +79,7 @@ impl Host {
             handled: counters.handled.load(Relaxed),
             rejected: counters.rejected.load(Relaxed),
             expired: counters.expired.load(Relaxed),
+            cancelled: counters.cancelled.load(Relaxed),
             refused: counters.refused.load(Relaxed),
             last_exit: status.last_exit.as_ref().map(ToString::to_string),
             probation_left_ms: self.changes.probation_left(worker.name()).map(ms),

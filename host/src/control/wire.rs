@@ -81,6 +81,9 @@ pub struct WorkerInfo {
     pub handled: u64,
     pub rejected: u64,
     pub expired: u64,
+    /// Calls of its own to others that were cut short, because its own caller had gone.
+    #[serde(default)]
+    pub cancelled: u64,
     pub refused: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,

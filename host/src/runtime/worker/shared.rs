@@ -48,6 +48,8 @@ pub struct Counters {
     pub rejected: AtomicU64,
     /// Not begun, because nobody waited any more.
     pub expired: AtomicU64,
+    /// Calls of its own to others that were cut short, because its own caller had gone.
+    pub cancelled: AtomicU64,
     /// Not accepted: the mailbox was full, or a rate limit reached.
     pub refused: AtomicU64,
     pub restarts: AtomicU64,
