@@ -3,10 +3,12 @@
 mod breakers;
 mod cancellation;
 mod cli;
+mod cpu;
 mod directory;
 mod disk;
 mod faults;
 mod first_light;
+mod health;
 mod layers;
 mod listener;
 mod loading;

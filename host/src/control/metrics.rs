@@ -24,6 +24,7 @@ const WORKER_FAMILIES: &[Family] = &[
     ("paguro_worker_log_lines_dropped_total", "counter", "Log lines over the rate limit", |c| {
         c.log_lines_dropped.load(Relaxed)
     }),
+    ("paguro_worker_fuel_total", "counter", "Fuel used, starts included", |c| c.fuel.load(Relaxed)),
     ("paguro_worker_memory_bytes", "gauge", "Linear memory of the live instance", |c| c.memory.load(Relaxed)),
     ("paguro_worker_instances", "gauge", "Instances in memory", |c| c.instances.load(Relaxed) as u64),
 ];

@@ -1,18 +1,20 @@
 //! Mailboxes, workers, names, timers, and the supervisors above them.
 //!
-//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `rate`, `storm`, `supervision`. Drivers:
+//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `cpu`, `rate`, `storm`, `supervision`. Drivers:
 //! `worker` (one task for each worker) and `supervisor` (one for each supervisor). Others send.
 
 mod backoff;
 mod breaker;
 mod budget;
 mod budgets;
+mod cpu;
 mod keyed;
 mod mailbox;
 mod message;
 mod rate;
 mod registry;
 mod services;
+mod share;
 pub mod spec;
 mod storm;
 pub mod supervision;

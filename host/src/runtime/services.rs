@@ -9,6 +9,7 @@ use super::budgets::Budgets;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry, Waits};
+use super::share::CpuBudgets;
 use super::spec::Tier;
 use super::storm::{self, Storm, Weather};
 use super::supervisor::SupervisorHandle;
@@ -40,6 +41,7 @@ pub struct Services {
     pub(super) making: Mutex<()>,
     /// Of all restarts in the tree.
     pub storm: Mutex<Storm>,
+    cpu: CpuBudgets,
     first_id: u64,
     next_call: AtomicU64,
 }
@@ -64,6 +66,7 @@ impl Services {
             budgets: Mutex::default(),
             making: Mutex::default(),
             storm: Mutex::default(),
+            cpu: CpuBudgets::default(),
             first_id,
             next_call: AtomicU64::new(first_id),
         })
@@ -91,6 +94,22 @@ impl Services {
     /// Where ids of this run of the host begin.
     pub fn first_id(&self) -> u64 {
         self.first_id
+    }
+
+    /// Fuel per second for all workers below a supervisor together; `None`: no bound of its own.
+    pub fn set_cpu_budget(&self, supervisor: &Name, per_second: Option<u64>) {
+        if self.cpu.set(supervisor, per_second, self.clock.now()) {
+            for worker in self.registry.all().iter().filter(|worker| worker.name().is_below(supervisor)) {
+                self.cpu.link(worker.name(), &worker.cpu);
+            }
+        }
+    }
+
+    /// Gives a worker that is in the registry its share: its own bound, in fuel per second, and those
+    /// of the supervisors above it.
+    pub(super) fn share_cpu(&self, worker: &Shared, own: Option<u64>) {
+        worker.cpu.set_own(own, self.clock.now());
+        self.cpu.link(worker.name(), &worker.cpu);
     }
 
     /// Sends a request from outside the tree and waits for its answer.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::desk::{Behalf, Joined, PutBack, SentResult};
+use super::pace::WorkerPace;
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
 use crate::record::{Event, Recorder};
@@ -12,7 +13,7 @@ use crate::runtime::keyed;
 use crate::runtime::message::Message;
 use crate::runtime::services::{CALL_DEADLINE, Services};
 use crate::runtime::tree::TreeError;
-use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError, Waiting};
+use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
 
 /// One for each instance; all of a worker's share its desk.
 pub struct Door {
@@ -80,6 +81,10 @@ impl Door {
 }
 
 impl Outside for Door {
+    fn pace(&self) -> Option<Arc<dyn Pace>> {
+        Some(Arc::new(WorkerPace { worker: self.me.clone(), clock: self.services.clock.clone() }))
+    }
+
     fn call<'a>(
         &'a mut self,
         to: &'a str,

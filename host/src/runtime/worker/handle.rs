@@ -67,8 +67,7 @@ impl Driver {
             }
             // One that is handled again may call others as long as any message may: nobody waits for it,
             // and that cancels nothing.
-            desk.behalf =
-                (turn == Turn::First).then(|| Behalf { deadline: call.deadline, reply: call.reply.clone() });
+            desk.behalf = (turn == Turn::First).then(|| Behalf { deadline: call.deadline, reply: call.reply.clone() });
             desk.open_call(&call);
         }
         let result = tokio::select! {
