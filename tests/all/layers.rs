@@ -80,7 +80,7 @@ fn only_the_sandbox_names_wasmtime_and_the_pure_files_name_no_tokio() {
                 assert!(!code(&path).contains(engine), "{inside} names {engine}");
             }
         }
-        let pure = ["spec", "budget", "budgets", "backoff", "breaker", "poison", "rate", "storm", "supervision"];
+        let pure = ["spec", "budget", "budgets", "backoff", "breaker", "cpu", "poison", "rate", "storm", "supervision"];
         let is_one = |file: &&str| [".rs", "/"].iter().any(|end| inside.starts_with(&format!("runtime/{file}{end}")));
         let pure = pure.iter().any(is_one) || inside.starts_with("base/");
         if pure || ["change/probation.rs", "change/history.rs", "control/directory/plan.rs"].contains(&inside.as_str())

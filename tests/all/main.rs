@@ -1,12 +1,15 @@
 //! Integration tests in one binary: the real host with real components.
 
 mod breakers;
+mod cancellation;
 mod cli;
+mod cpu;
 mod dead_letters;
 mod directory;
 mod disk;
 mod faults;
 mod first_light;
+mod health;
 mod layers;
 mod listener;
 mod loading;

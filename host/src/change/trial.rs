@@ -12,7 +12,6 @@ use crate::record::{Action, By, Change, Event, RevisionRecord};
 use crate::runtime::Shared;
 use crate::runtime::spec::WorkerSettings;
 use crate::runtime::worker::{Blame, NoState, System, TrialEvent};
-use crate::sandbox::Health;
 
 /// How a probation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +31,6 @@ pub(super) struct Trial {
     pub events: mpsc::Receiver<TrialEvent>,
     pub orders: mpsc::Receiver<Ordered>,
     pub tell: Option<oneshot::Sender<Outcome>>,
-    /// What it last said of its health.
-    pub health: Option<Health>,
 }
 
 /// A sign, and who asked for it or what came with it.
@@ -121,14 +118,6 @@ impl Trial {
     async fn health(&mut self) -> Option<Sign> {
         // `None`, or an error: the instance ended over it, and its event follows.
         let health = self.worker.ask_as_owner(|done| System::Health { done }).await.ok().flatten()?;
-        let changed = self.health.replace(health.clone()).as_ref() != Some(&health);
-        if let Health::Degraded(why) = &health
-            && changed
-        {
-            let worker = self.claim.worker.clone();
-            let status = format!("degraded: {why}");
-            self.changes.services.recorder.emit(Event::HealthChanged { worker, status });
-        }
         Some(Sign { seen: Seen::Health(health), asked: None, stopped: None })
     }
 

@@ -286,7 +286,6 @@ impl Changes {
             events,
             orders,
             tell: Some(tell),
-            health: None,
             claim: verified.claim,
         };
         tokio::spawn(trial.own());

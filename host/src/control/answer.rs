@@ -19,7 +19,7 @@ use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot};
 use crate::change::{Outcome, Rehearsal, Switched};
 use crate::record::{DatabaseError, DeadLetterRecord, Event, LedgerEntry, Level, LogLine, Recorded, RevisionRecord};
 use crate::runtime::{Page, Shared, Standing};
-use crate::sandbox::{Health, Kind};
+use crate::sandbox::Kind;
 
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -80,11 +80,14 @@ impl Host {
             mailbox_max: settings.limits.mailbox,
             memory_bytes: counters.memory.load(Relaxed),
             memory_max_bytes: settings.limits.memory,
+            fuel: counters.fuel.load(Relaxed),
             handled: counters.handled.load(Relaxed),
             rejected: counters.rejected.load(Relaxed),
             expired: counters.expired.load(Relaxed),
+            cancelled: counters.cancelled.load(Relaxed),
             refused: counters.refused.load(Relaxed),
             last_exit: status.last_exit.as_ref().map(ToString::to_string),
+            health_at: status.health.as_ref().map(|(_, at)| at.to_string()),
             probation_left_ms: self.changes.probation_left(worker.name()).map(ms),
             breaker: breaker(worker),
             health: health(worker),
@@ -184,11 +187,7 @@ pub fn rehearsal_info(rehearsal: &Rehearsal) -> RehearsalInfo {
         state_after_bytes: bytes(&rehearsal.after),
         schema_before: rehearsal.before.as_ref().map(|state| state.schema),
         schema_after: rehearsal.after.as_ref().map(|state| state.schema),
-        health: match &rehearsal.health {
-            Health::Healthy => "healthy".to_string(),
-            Health::Degraded(why) => format!("degraded: {why}"),
-            Health::Critical(why) => format!("critical: {why}"),
-        },
+        health: rehearsal.health.to_string(),
     }
 }
 

@@ -161,6 +161,7 @@ mod tests {
             exports: Exports::default(),
             version: None,
             last_exit: None,
+            health: None,
         }
     }
 

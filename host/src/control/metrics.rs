@@ -14,6 +14,9 @@ const WORKER_FAMILIES: &[Family] = &[
     ("paguro_worker_handled_total", "counter", "Messages handled", |c| c.handled.load(Relaxed)),
     ("paguro_worker_rejected_total", "counter", "Messages answered with an error", |c| c.rejected.load(Relaxed)),
     ("paguro_worker_expired_total", "counter", "Calls not begun, because nobody waited", |c| c.expired.load(Relaxed)),
+    ("paguro_worker_cancelled_total", "counter", "Calls to others cut short, because the caller had gone", |c| {
+        c.cancelled.load(Relaxed)
+    }),
     ("paguro_worker_refused_total", "counter", "Messages refused by a full mailbox or a rate limit", |c| {
         c.refused.load(Relaxed)
     }),
@@ -21,6 +24,7 @@ const WORKER_FAMILIES: &[Family] = &[
     ("paguro_worker_log_lines_dropped_total", "counter", "Log lines over the rate limit", |c| {
         c.log_lines_dropped.load(Relaxed)
     }),
+    ("paguro_worker_fuel_total", "counter", "Fuel used, starts included", |c| c.fuel.load(Relaxed)),
     ("paguro_worker_memory_bytes", "gauge", "Linear memory of the live instance", |c| c.memory.load(Relaxed)),
     ("paguro_worker_instances", "gauge", "Instances in memory", |c| c.instances.load(Relaxed) as u64),
 ];

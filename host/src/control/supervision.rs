@@ -178,8 +178,8 @@ impl Host {
 }
 
 /// What the worker's own `health.check` said last.
-pub(super) fn health(_worker: &Shared) -> Option<String> {
-    None
+pub(super) fn health(worker: &Shared) -> Option<String> {
+    worker.status().health.map(|(health, _)| health.to_string())
 }
 
 /// How the worker's circuit breaker stands, if it has one.

@@ -83,9 +83,15 @@ pub struct WorkerInfo {
     pub mailbox_max: usize,
     pub memory_bytes: u64,
     pub memory_max_bytes: u64,
+    /// Used since the host started, about one unit for each instruction; added when a message is handled.
+    #[serde(default)]
+    pub fuel: u64,
     pub handled: u64,
     pub rejected: u64,
     pub expired: u64,
+    /// Calls of its own to others that were cut short, because its own caller had gone.
+    #[serde(default)]
+    pub cancelled: u64,
     pub refused: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
@@ -95,9 +101,12 @@ pub struct WorkerInfo {
     /// `closed`, `open` or `half-open`; absent where it has no circuit breaker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<String>,
-    /// What its own `health.check` said last.
+    /// What its own `health.check` said last, and when: `healthy`, or `degraded` or `critical` with its
+    /// reason. Absent where it was never asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_at: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! Messages and where their answers go.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use tokio::sync::oneshot;
 
@@ -89,13 +91,32 @@ impl ReplyTo {
     pub fn answer(&self, outcome: Outcome) -> bool {
         // Before the caller knows: what it does next meets a breaker that knows too.
         tell(&self.pass, &outcome);
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sender = self.sender().take();
         sender.is_some_and(|sender| sender.send(outcome).is_ok())
     }
 
     pub fn is_waiting(&self) -> bool {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.as_ref().is_some_and(|sender| !sender.is_closed())
+        self.sender().as_ref().is_some_and(|sender| !sender.is_closed())
+    }
+
+    /// Whether its caller went away before there was an answer. False once it was answered: then the
+    /// caller has what it wanted.
+    pub fn is_abandoned(&self) -> bool {
+        self.sender().as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    /// Resolves when [`ReplyTo::is_abandoned`] comes true, which may be never. For one task at a time,
+    /// the worker's own: of several, only the last that asked is woken.
+    pub async fn abandoned(&self) {
+        poll_fn(|cx| match self.sender().as_mut() {
+            Some(sender) => sender.poll_closed(cx),
+            None => Poll::Pending,
+        })
+        .await;
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<oneshot::Sender<Outcome>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,5 +129,34 @@ fn tell(pass: &Option<Arc<Pass>>, outcome: &Outcome) {
 impl std::fmt::Debug for ReplyTo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.is_waiting() { "waiting" } else { "answered" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_place_for_an_answer_is_abandoned_when_its_caller_goes_before_there_is_one() {
+        let (reply, answer) = ReplyTo::new(None);
+        assert!(!reply.is_abandoned() && reply.abandoned().now_or_never().is_none());
+        let waiting = tokio::spawn({
+            let reply = reply.clone();
+            async move { reply.abandoned().await }
+        });
+        tokio::task::yield_now().await;
+        drop(answer);
+        waiting.await.unwrap();
+        assert!(reply.is_abandoned() && !reply.is_waiting());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_has_its_answer_has_abandoned_nothing() {
+        let (reply, answer) = ReplyTo::new(None);
+        assert!(reply.answer(Ok(Payload::default())));
+        drop(answer);
+        assert!(!reply.is_abandoned() && reply.abandoned().now_or_never().is_none());
     }
 }

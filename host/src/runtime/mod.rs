@@ -1,12 +1,13 @@
 //! Mailboxes, workers, names, timers, and the supervisors above them.
 //!
-//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `poison`, `rate`, `storm`, `supervision`. Drivers:
+//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `cpu`, `poison`, `rate`, `storm`, `supervision`. Drivers:
 //! `worker` (one task for each worker) and `supervisor` (one for each supervisor). Others send.
 
 mod backoff;
 mod breaker;
 mod budget;
 mod budgets;
+mod cpu;
 mod dead_letters;
 mod keyed;
 mod mailbox;
@@ -15,6 +16,7 @@ mod poison;
 mod rate;
 mod registry;
 mod services;
+mod share;
 pub mod spec;
 mod storm;
 pub mod supervision;

@@ -10,6 +10,7 @@ use super::dead_letters::DeadLetters;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry, Waits};
+use super::share::CpuBudgets;
 use super::spec::Tier;
 use super::storm::{self, Storm, Weather};
 use super::supervisor::SupervisorHandle;
@@ -42,6 +43,7 @@ pub struct Services {
     /// Of all restarts in the tree.
     pub storm: Mutex<Storm>,
     pub dead_letters: DeadLetters,
+    cpu: CpuBudgets,
     first_id: u64,
     next_call: AtomicU64,
 }
@@ -69,6 +71,7 @@ impl Services {
             making: Mutex::default(),
             storm: Mutex::default(),
             dead_letters,
+            cpu: CpuBudgets::default(),
             first_id,
             next_call: AtomicU64::new(first_id),
         })
@@ -96,6 +99,22 @@ impl Services {
     /// Where ids of this run of the host begin.
     pub fn first_id(&self) -> u64 {
         self.first_id
+    }
+
+    /// Fuel per second for all workers below a supervisor together; `None`: no bound of its own.
+    pub fn set_cpu_budget(&self, supervisor: &Name, per_second: Option<u64>) {
+        if self.cpu.set(supervisor, per_second, self.clock.now()) {
+            for worker in self.registry.all().iter().filter(|worker| worker.name().is_below(supervisor)) {
+                self.cpu.link(worker.name(), &worker.cpu);
+            }
+        }
+    }
+
+    /// Gives a worker that is in the registry its share: its own bound, in fuel per second, and those
+    /// of the supervisors above it.
+    pub(super) fn share_cpu(&self, worker: &Shared, own: Option<u64>) {
+        worker.cpu.set_own(own, self.clock.now());
+        self.cpu.link(worker.name(), &worker.cpu);
     }
 
     /// Sends a request from outside the tree and waits for its answer.

@@ -618,6 +618,7 @@ pub(super) fn dismiss(handle: &ChildHandle, name: &Name, services: &Services) {
         }
         ChildHandle::Supervisor(supervisor) => {
             services.supervisors().remove(name);
+            services.set_cpu_budget(name, None);
             // One that is so busy that its queue is full ends when its last handle goes.
             let _ = supervisor.try_ask(Ask::Quit);
         }

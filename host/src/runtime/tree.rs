@@ -64,6 +64,7 @@ impl Tree {
     /// A tree with nothing but its root, which is not started yet.
     pub fn new(services: &Arc<Services>, root: SupervisorSettings) -> Tree {
         let (reports, root_reports) = mpsc::channel(8);
+        services.set_cpu_budget(&Name::root(), root.budget.cpu);
         let root = supervisor::launch(Name::root(), root, services, reports);
         services.supervisors().insert(Name::root(), root.clone());
         Tree { services: services.clone(), root_reports: tokio::sync::Mutex::new(root_reports), root }
@@ -102,6 +103,7 @@ impl Tree {
             return Err(TreeError::AlreadyThere(name));
         }
         self.budget(&name, &settings)?;
+        self.services.set_cpu_budget(&name, settings.budget.cpu);
         let spec = supervisor::supervisor_spec(name.clone(), &settings);
         let handle = supervisor::launch(name.clone(), settings, &self.services, parent.reports());
         self.services.supervisors().insert(name, handle.clone());
@@ -145,6 +147,7 @@ impl Tree {
     pub async fn configure_supervisor(&self, name: &Name, settings: SupervisorSettings) -> Result<(), TreeError> {
         let supervisor = self.supervisor(name).ok_or_else(|| TreeError::NoSupervisor(name.clone()))?;
         self.budget(name, &settings)?;
+        self.services.set_cpu_budget(name, settings.budget.cpu);
         if let Ok(parent) = self.parent_of(name) {
             let spec = Box::new(supervisor::supervisor_spec(name.clone(), &settings));
             parent.ask(Ask::Change { spec }).await.map_err(stopping)?;

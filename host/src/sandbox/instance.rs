@@ -6,6 +6,7 @@
 //! dropped before its end (its time passed, the worker was killed) leaves the instance dead too.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
@@ -20,6 +21,7 @@ use super::deadline::{Passed, within};
 use super::engine::{ComponentError, one_line};
 use super::fault::{Fault, InForce, cut, failure};
 use super::outside::{Fact, LogSink, Outside};
+use super::pace::{Charged, Pace, paced};
 use super::{Grants, Limits, wasi};
 use crate::base::{CallId, ComponentHash, ExitReason, Failure, Incarnation, Limit, Name, Payload, Snapshot, bounds};
 
@@ -47,6 +49,26 @@ pub enum Health {
     Healthy,
     Degraded(String),
     Critical(String),
+}
+
+impl Health {
+    /// Without its reason.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Health::Healthy => "healthy",
+            Health::Degraded(_) => "degraded",
+            Health::Critical(_) => "critical",
+        }
+    }
+}
+
+impl std::fmt::Display for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Health::Healthy => f.write_str(self.word()),
+            Health::Degraded(why) | Health::Critical(why) => write!(f, "{}: {why}", self.word()),
+        }
+    }
 }
 
 /// Why there is no instance.
@@ -124,7 +146,19 @@ pub struct Instance {
     store: Store<State>,
     guest: Guest,
     limits: Limits,
+    pace: Option<Arc<dyn Pace>>,
     alive: bool,
+}
+
+/// How a call's fuel is accounted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    /// It is held up while the worker has used more than its share.
+    AtItsPace,
+    /// It is not held up, and charged afterwards.
+    AtOnce,
+    /// It is not charged.
+    Start,
 }
 
 enum Guest {
@@ -152,6 +186,7 @@ impl Instance {
         let inner = &component.0;
         let not_startable = |why| InstanceError::Failed(Failure::NotStartable(why));
         let wasi = wasi::context(grants, &inner.hash.short(), log.clone()).map_err(not_startable)?;
+        let pace = outside.pace();
         let meter = Meter {
             memory: 0,
             memory_max: limits.memory,
@@ -183,7 +218,7 @@ impl Instance {
             Ok(Ok(instance)) => instance,
         };
         let guest = load(&mut store, &instance, &inner.entry)?;
-        Ok(Instance { store, guest, limits: limits.clone(), alive: true })
+        Ok(Instance { store, guest, limits: limits.clone(), pace, alive: true })
     }
 
     /// New limits hold from the next call on. Memory that is in use already is not taken away.
@@ -233,7 +268,7 @@ impl Instance {
     /// Last call into an instance that stops in order, within `time`.
     pub async fn terminate(&mut self, reason: &ExitReason, time: Duration) -> Result<(), Fault> {
         let reason = types::ExitReason::from(reason);
-        self.call(time, self.limits.payload, async |guest, store| match &guest.lifecycle {
+        self.call(Run::AtOnce, time, self.limits.payload, async |guest, store| match &guest.lifecycle {
             Some(lifecycle) => lifecycle.call_terminate(store, &reason).await.map(Ok),
             None => Ok(Ok(())),
         })
@@ -243,7 +278,7 @@ impl Instance {
     pub async fn handle_call(&mut self, call: CallId, request: &Payload) -> Result<Answer, Fault> {
         let limit = self.limits.payload;
         let answer = self
-            .call(self.limits.deadline, limit, async |guest, store| {
+            .call(Run::AtItsPace, self.limits.deadline, limit, async |guest, store| {
                 guest.handler.call_handle_call(store, call.0, request.as_vec()).await
             })
             .await;
@@ -262,7 +297,7 @@ impl Instance {
     }
 
     pub async fn handle_cast(&mut self, message: &Payload) -> Result<(), Fault> {
-        self.call(self.limits.deadline, self.limits.payload, async |guest, store| {
+        self.call(Run::AtItsPace, self.limits.deadline, self.limits.payload, async |guest, store| {
             guest.handler.call_handle_cast(store, message.as_vec()).await
         })
         .await
@@ -277,7 +312,7 @@ impl Instance {
         let (time, fuel) = (self.limits.deadline * count, self.limits.fuel.saturating_mul(count.into()));
         let own = std::mem::replace(&mut self.limits.fuel, fuel);
         let handled = self
-            .call(time, self.limits.payload, async |guest, store| match &guest.batch {
+            .call(Run::AtItsPace, time, self.limits.payload, async |guest, store| match &guest.batch {
                 Some(batch) => {
                     let failed = batch.call_handle_casts(store, &messages).await?;
                     // No more than there were messages, and of each reason what the host keeps.
@@ -296,7 +331,7 @@ impl Instance {
             Fact::Timer(timer, message) => exports::handler::Info::Timer((timer.0, message.to_vec())),
             Fact::Down(monitor, name, reason) => exports::handler::Info::Down((monitor.0, name.clone(), reason.into())),
         };
-        self.call(self.limits.deadline, self.limits.payload, async |guest, store| {
+        self.call(Run::AtItsPace, self.limits.deadline, self.limits.payload, async |guest, store| {
             guest.handler.call_handle_info(store, &info).await
         })
         .await
@@ -305,7 +340,7 @@ impl Instance {
     pub async fn save(&mut self) -> Result<Snapshot, Fault> {
         let limit = self.limits.state;
         let snapshot = self
-            .call(self.limits.deadline, limit, async |guest, store| match &guest.state {
+            .call(Run::AtOnce, self.limits.deadline, limit, async |guest, store| match &guest.state {
                 Some(state) => state.call_save_state(store).await,
                 None => Ok(Err("the component exports no `state`".to_string())),
             })
@@ -318,7 +353,7 @@ impl Instance {
         let limit = self.limits.state;
         let old = snapshot_out(old);
         let snapshot = self
-            .call(time, limit, async |guest, store| match &guest.state {
+            .call(Run::AtOnce, time, limit, async |guest, store| match &guest.state {
                 Some(state) => state.call_upgrade_state(store, &old).await,
                 None => Ok(Err("the component exports no `state`".to_string())),
             })
@@ -328,7 +363,7 @@ impl Instance {
 
     /// The worker's own opinion; healthy where `health` is not exported.
     pub async fn health(&mut self) -> Result<Health, Fault> {
-        self.call(self.limits.deadline, self.limits.payload, async |guest, store| {
+        self.call(Run::AtItsPace, self.limits.deadline, self.limits.payload, async |guest, store| {
             let Some(health) = &guest.health else { return Ok(Ok(Health::Healthy)) };
             health.call_check(store).await.map(|status| {
                 Ok(match status {
@@ -348,7 +383,14 @@ impl Instance {
         };
         self.alive = false;
         let in_force = InForce { fuel: u64::MAX, copies: copies_max(self.limits.payload) as u64, denied: None };
-        let result = command.wasi_cli_run().call_run(&mut self.store).await;
+        let charged = AtomicU64::new(0);
+        let running = command.wasi_cli_run().call_run(&mut self.store);
+        let result = match self.pace.as_deref() {
+            // A bound may come while it runs.
+            Some(pace) => paced(pace, &charged, running).await,
+            None => running.await,
+        };
+        self.account(Run::AtItsPace, u64::MAX, charged.into_inner());
         let denied = self.store.data_mut().meter.denied.take();
         match result {
             Ok(Ok(())) => ExitReason::Normal,
@@ -367,7 +409,7 @@ impl Instance {
     ) -> Result<(), Fault> {
         let fuel = std::mem::replace(&mut self.limits.fuel, u64::MAX);
         let time = self.limits.start;
-        let result = self.call(time, self.limits.payload, call).await;
+        let result = self.call(Run::Start, time, self.limits.payload, call).await;
         self.limits.fuel = fuel;
         match result {
             Err(Fault::Dead(Failure::Limit(Limit::Deadline(ms)))) => Err(Fault::Dead(Failure::Limit(Limit::Start(ms)))),
@@ -378,6 +420,7 @@ impl Instance {
     /// Every call into a worker goes through here: limits before it, faults after it.
     async fn call<T>(
         &mut self,
+        run: Run,
         time: Duration,
         copies: u64,
         call: impl AsyncFnOnce(&Worker, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
@@ -395,7 +438,13 @@ impl Instance {
         self.store.set_hostcall_fuel(copies_max(copies));
         // Dead until the call has ended well: a future that is dropped half way leaves it so.
         self.alive = false;
-        match within(time, call(worker, &mut self.store)).await {
+        let charged = AtomicU64::new(0);
+        let ended = match self.pace.as_deref().filter(|pace| run == Run::AtItsPace && pace.is_bounded()) {
+            Some(pace) => within(time, paced(pace, &charged, call(worker, &mut self.store))).await,
+            None => within(time, call(worker, &mut self.store)).await,
+        };
+        self.account(run, fuel, charged.into_inner());
+        match ended {
             Ok(Ok(result)) => {
                 self.alive = true;
                 self.store.data_mut().meter.denied = None;
@@ -407,6 +456,17 @@ impl Instance {
             }
             Err(Passed) => Err(Fault::Dead(Failure::Limit(Limit::Deadline(ms(time))))),
         }
+    }
+
+    /// What a call used of the fuel it was given is counted, and charged as far as it was not yet.
+    fn account(&self, run: Run, given: u64, charged: u64) {
+        let Some(pace) = &self.pace else { return };
+        let charged = match run {
+            Run::AtItsPace => Charged::BySlices(charged),
+            Run::AtOnce => Charged::NotYet,
+            Run::Start => Charged::Never,
+        };
+        pace.used(self.fuel_used(given), charged);
     }
 
     fn dead(&mut self, failure: Failure) -> Fault {

@@ -13,7 +13,8 @@ pub struct Limits {
     pub table_elements: u64,
     /// Fuel for one message: about one unit for each WebAssembly instruction.
     pub fuel: u64,
-    /// Fuel per second, over all messages: one that has used more waits. `None`: no bound of its own.
+    /// Fuel per second, over all messages: one that has used more waits, and its messages' deadlines
+    /// hold meanwhile. A start is not charged. `None`: no bound of its own.
     pub cpu: Option<u64>,
     /// Wall-clock time for one message, the calls it makes to other workers included.
     pub deadline: Duration,

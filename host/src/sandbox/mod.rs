@@ -18,6 +18,7 @@ mod limits;
 mod metadata;
 mod output;
 mod outside;
+mod pace;
 mod wasi;
 
 pub use component::{Component, Exports, Kind};
@@ -28,3 +29,4 @@ pub use instance::{Answer, Context, Health, Instance, InstanceError};
 pub use limits::Limits;
 pub use metadata::Metadata;
 pub use outside::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError, Waiting};
+pub use pace::{Charged, Pace};

@@ -3,8 +3,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::pace::Pace;
 use crate::base::{CallId, ExitReason, Limit, MonitorId, Payload, TimerId};
 
 /// Why a call or cast failed, as the caller is told (`messaging.call-error`).
@@ -75,6 +77,12 @@ pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// `stop_child` returns at once.
 /// An `Err(Limit)` ends the instance with that limit as its exit reason.
 pub trait Outside: Send {
+    /// How fast the guest may run; asked once, when its instance is made. `None`: unbounded, and
+    /// nobody counts.
+    fn pace(&self) -> Option<Arc<dyn Pace>> {
+        None
+    }
+
     fn call<'a>(
         &'a mut self,
         to: &'a str,

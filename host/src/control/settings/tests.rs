@@ -47,6 +47,7 @@ fn every_key_of_a_worker_is_read() {
         restart = "transient"
         shutdown = "infinity"
         durability = "none"
+        health-interval = "3s"
         [snapshot]
         messages = 10
         interval = "2s"
@@ -54,6 +55,7 @@ fn every_key_of_a_worker_is_read() {
         memory = "1GiB"
         table-elements = 5_000
         fuel = 0xFFFF
+        cpu = 50_000_000
         deadline = "1m 30s"
         start = "1s"
         payload = 1000
@@ -95,7 +97,9 @@ fn every_key_of_a_worker_is_read() {
     assert_eq!(settings.snapshot, SnapshotEvery { messages: 10, interval: Duration::from_secs(2) });
     assert_eq!(settings.limits.memory, 1 << 30);
     assert_eq!(settings.limits.table_elements, 5_000);
+    assert_eq!(settings.health_interval, Duration::from_secs(3));
     assert_eq!(settings.limits.fuel, 0xFFFF);
+    assert_eq!(settings.limits.cpu, Some(50_000_000));
     assert_eq!(settings.limits.deadline, Duration::from_secs(90));
     assert_eq!(settings.limits.start, Duration::from_secs(1));
     assert_eq!((settings.limits.payload, settings.limits.state), (1000, 2 << 20));
@@ -244,7 +248,7 @@ fn mistakes_of_workers() {
     expect![[r#"
         workers/a.toml:3:5: `memry` is not a key of [limits]; did you mean `memory`?
         workers/a.toml:1:2: `limts` is not a key of a worker's settings; did you mean `limits`?
-        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, circuit-breaker, rate, grants, upgrade
+        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, durability, health-interval, config, snapshot, limits, circuit-breaker, rate, grants, upgrade
         workers/a.toml:1:11: "permanant" is not a value of `restart`; did you mean "permanent"?
         workers/a.toml:1:11: "x" is not a value of `restart`; write "permanent" or "transient" or "temporary"
         workers/a.toml:1:11: `restart` must be a text in quotes
@@ -293,7 +297,7 @@ fn mistakes_of_workers() {
         workers/a.toml:3:16: `rate.caller-burst` needs `caller-per-second`
         workers/a.toml:2:13: `upgrade.probation` cannot be 1day 1h; it can be at most 1day
         workers/a.toml:2:15: "retry" is not a value of `upgrade.on-rollback`; write "replay" or "downgrade" or "drop"
-        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, config, snapshot, limits, circuit-breaker, rate, grants, upgrade"#]].assert_eq(&errors.join("\n"));
+        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, health-interval, config, snapshot, limits, circuit-breaker, rate, grants, upgrade"#]].assert_eq(&errors.join("\n"));
 }
 
 #[test]

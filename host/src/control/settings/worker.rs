@@ -34,6 +34,9 @@ pub fn parse_worker(path: &Path, text: &str) -> Result<WorkerSettings, SettingsE
     if let Some(field) = top.field("durability") {
         settings.durability = Some(durability(&field)?);
     }
+    if let Some(field) = top.field("health-interval") {
+        settings.health_interval = field.time()?;
+    }
     if let Some(field) = top.field("config") {
         settings.config = json::object(&field)?;
     }
@@ -79,6 +82,7 @@ const TOP: Schema = Schema {
             default: "(\"snapshot\" where it exports `state`, else \"none\")",
             meaning: "what survives a crash: \"none\" or the last \"snapshot\"",
         },
+        Key { name: "health-interval", default: "\"30s\"", meaning: "how often health is asked outside of probation" },
         Key { name: "config", default: "{}", meaning: "any table; reaches the guest as a JSON object" },
     ],
     sections: &["snapshot", "limits", "circuit-breaker", "rate", "grants", "upgrade"],
@@ -103,6 +107,11 @@ const LIMITS: Schema = Schema {
         Key { name: "memory", default: "\"128MiB\"", meaning: "linear memory; 64KiB to 4GiB" },
         Key { name: "table-elements", default: "100000", meaning: "elements of all tables" },
         Key { name: "fuel", default: "10000000000", meaning: "instructions, about, for one message; 1000 or more" },
+        Key {
+            name: "cpu",
+            default: "(none)",
+            meaning: "fuel for one second, over all messages; one that has used more waits; 1000000 or more",
+        },
         Key { name: "deadline", default: "\"5s\"", meaning: "time for one message, calls to others included" },
         Key { name: "start", default: "\"10s\"", meaning: "time to start" },
         Key { name: "payload", default: "\"4MiB\"", meaning: "bytes of a request or a reply; at most `memory`" },
@@ -111,7 +120,7 @@ const LIMITS: Schema = Schema {
         Key { name: "log-lines", default: "200", meaning: "log lines in one second" },
     ],
     sections: &[],
-    later: &["cpu"],
+    later: &[],
 };
 
 const CIRCUIT_BREAKER: Schema = Schema {
@@ -196,6 +205,9 @@ const MEMORY_MIN: u64 = 64 << 10;
 const MEMORY_MAX: u64 = 4 << 30;
 /// Less would not carry a guest into its handler.
 const FUEL_MIN: u64 = 1_000;
+/// A slice every tenth of a second, about a thousandth of a core: less would take a guest minutes for
+/// the smallest message.
+const CPU_MIN: u64 = 1_000_000;
 /// The engine counts fuel in signed 64 bits.
 const FUEL_MAX: u64 = i64::MAX as u64;
 /// Ten times what the largest guests have; each costs the host a pointer or two.
@@ -249,6 +261,9 @@ fn limits(section: &Section<'_>, limits: &mut Limits) -> Result<(), SettingsErro
     }
     if let Some(field) = section.field("fuel") {
         limits.fuel = field.count(FUEL_MIN..=FUEL_MAX)?;
+    }
+    if let Some(field) = section.field("cpu") {
+        limits.cpu = Some(field.count(CPU_MIN..=FUEL_MAX)?);
     }
     if let Some(field) = section.field("deadline") {
         limits.deadline = field.time()?;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::base::{CallId, ExitReason, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
-use crate::runtime::message::{Call, Message, Outcome};
+use crate::runtime::message::{Call, Message, Outcome, ReplyTo};
 use crate::sandbox::{CallError, Fact};
 
 #[derive(Default)]
@@ -15,13 +15,21 @@ pub struct Desk {
     holdings: Holdings,
     last_timer: TimerId,
     last_monitor: MonitorId,
-    /// Until when the caller of the message that is being handled waits.
-    pub deadline: Option<Tick>,
+    /// For whom the message that is being handled is handled, where somebody waits.
+    pub behalf: Option<Behalf>,
     /// Set by `control.stop`; taken when the message has been handled.
     pub stop: Option<ExitReason>,
     /// Bounds that were reached and said to be, each once for an instance.
     pub said: BTreeSet<&'static str>,
     pub tape: SendTape,
+}
+
+/// The caller of the message that is being handled. What the guest asks of others meanwhile is asked
+/// for this caller: it takes no longer than the caller waits, and ends when the caller goes.
+#[derive(Clone)]
+pub struct Behalf {
+    pub deadline: Tick,
+    pub reply: ReplyTo,
 }
 
 /// What a rollback puts back.

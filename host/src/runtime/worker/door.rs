@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::desk::{Joined, PutBack, SentResult};
+use super::desk::{Behalf, Joined, PutBack, SentResult};
+use super::pace::WorkerPace;
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
 use crate::record::{Event, Recorder};
@@ -12,7 +13,7 @@ use crate::runtime::keyed;
 use crate::runtime::message::Message;
 use crate::runtime::services::{CALL_DEADLINE, Services};
 use crate::runtime::tree::TreeError;
-use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, StartChildError, Waiting};
+use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
 
 /// One for each instance; all of a worker's share its desk.
 pub struct Door {
@@ -31,9 +32,13 @@ impl Door {
         request: Payload,
         timeout: Option<Duration>,
     ) -> Result<Payload, CallError> {
+        let behalf = self.me.desk().behalf.clone();
+        if behalf.as_ref().is_some_and(|behalf| behalf.reply.is_abandoned()) {
+            return Err(self.cut_short());
+        }
         let callee = keyed::find(&self.services, to).ok_or(CallError::NotFound)?;
         let now = self.services.clock.now();
-        let own = self.me.desk().deadline;
+        let own = behalf.as_ref().map(|behalf| behalf.deadline);
         let asked = timeout.map(|time| now.after(time));
         // No call outlives the one it is made for.
         let deadline = match (asked, own) {
@@ -43,7 +48,19 @@ impl Door {
         };
         let _wait = self.services.waits.enter(self.me.name(), callee.name()).map_err(CallError::Cycle)?;
         let answer = self.services.send_call(&callee, Some(self.me.name().clone()), request, deadline)?;
-        self.services.wait(answer, deadline).await
+        // Whoever goes away cancels what was asked for it, down the chain: dropping `answer` is to the
+        // callee what its own caller's going was to this worker.
+        tokio::select! {
+            biased;
+            outcome = self.services.wait(answer, deadline) => outcome,
+            () = abandoned(behalf) => Err(self.cut_short()),
+        }
+    }
+
+    /// The contract has no word for it: to the guest it is a call that nobody answered in time.
+    fn cut_short(&self) -> CallError {
+        self.me.counters.cancelled.fetch_add(1, Ordering::Relaxed);
+        CallError::Timeout
     }
 
     /// Whether this worker may start and stop children of a template: granted, and the template is its
@@ -64,6 +81,10 @@ impl Door {
 }
 
 impl Outside for Door {
+    fn pace(&self) -> Option<Arc<dyn Pace>> {
+        Some(Arc::new(WorkerPace { worker: self.me.clone(), clock: self.services.clock.clone() }))
+    }
+
     fn call<'a>(
         &'a mut self,
         to: &'a str,
@@ -241,6 +262,13 @@ impl Outside for Door {
 
 fn is_object(text: &str) -> bool {
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
+}
+
+async fn abandoned(behalf: Option<Behalf>) {
+    match behalf {
+        Some(behalf) => behalf.reply.abandoned().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Carries out for others what a rollback or a fresh start changed on the desk.

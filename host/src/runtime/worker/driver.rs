@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::desk::SendTape;
 use super::ending::PendingStop;
 use super::guard::Guard;
-use super::handle::{Turn, exit_reason};
+use super::handle::Turn;
 use super::shared::{Shared, Standing, Status};
 use super::system::{Adopted, NoTrial, System, TrialEvent};
 use super::trial::{Kept, Trial};
@@ -25,7 +25,7 @@ use crate::runtime::poison::Poison;
 use crate::runtime::services::Services;
 use crate::runtime::spec::{OnRollback, Restart, WorkerSettings};
 use crate::runtime::supervisor::Report;
-use crate::sandbox::{Component, Fact, Fault, Health, Instance, Kind};
+use crate::sandbox::{Component, Fact, Instance, Kind};
 
 /// What a worker is made of when it enters the tree.
 pub struct Launch {
@@ -54,11 +54,13 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         exports: launch.component.exports(),
         version: launch.component.metadata().version.clone(),
         last_exit: None,
+        health: None,
     };
     let guard = Guard::new(launch.name.clone(), &launch.settings, services, launch.breaker);
     let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status, guard));
     shared.desk().begin_at(services.first_id());
     services.registry.insert(shared.clone());
+    services.share_cpu(&shared, launch.settings.limits.cpu);
     let driver = Driver {
         shared: shared.clone(),
         services: services.clone(),
@@ -78,6 +80,8 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         unwritten: Arc::default(),
         unsaved: 0,
         saved_at: services.clock.now(),
+        health_at: Tick::ZERO,
+        passes: 0,
     };
     tokio::spawn(driver.run());
     shared
@@ -109,6 +113,10 @@ pub(super) struct Driver {
     /// Messages handled since the last snapshot.
     pub unsaved: u64,
     pub saved_at: Tick,
+    /// When its health is to be asked next.
+    pub health_at: Tick,
+    /// How often the loop went round.
+    pub passes: u64,
 }
 
 /// The live instance: one that takes messages, or a command that runs.
@@ -116,6 +124,9 @@ pub(super) enum Live {
     Worker(Box<Instance>),
     Command(tokio::task::JoinHandle<ExitReason>),
 }
+
+/// Messages between two looks at the clock of a worker that has no other reason to look at it.
+const MESSAGES_PER_LOOK: u64 = 16;
 
 /// What the loop was woken by.
 enum Woken {
@@ -173,7 +184,10 @@ impl Driver {
         if self.trial.as_ref().is_some_and(Trial::is_orphan) {
             return Woken::OwnerGone;
         }
-        let take = self.take();
+        // One that has used more than its share takes no messages for a while; what the host wants of it
+        // does not wait.
+        let debt_until = self.shared.cpu.ready_at(&self.services.clock);
+        let take = if debt_until.is_some() { Take::SystemOnly } else { self.take() };
         if let Some(Next::System(message)) = self.shared.mailbox.try_next(Take::SystemOnly) {
             return Woken::Next(Next::System(message));
         }
@@ -183,13 +197,14 @@ impl Driver {
             return Woken::Replayed(kept);
         }
         let due = self.next_due();
-        if due.is_some_and(|due| due <= self.services.clock.now()) {
+        if self.clock_is_due(due) {
             return Woken::Clock;
         }
         if let Some(next) = self.shared.mailbox.try_next(take) {
             return Woken::Next(next);
         }
-        let sleep = due.map(|due| due.since(self.services.clock.now()));
+        let wake_at = [due, self.health_due(), debt_until].into_iter().flatten().min();
+        let sleep = wake_at.map(|at| at.since(self.services.clock.now()));
         let shared = self.shared.clone();
         let owner = self.trial.as_ref().map(Trial::owner);
         let command = match &mut self.live {
@@ -221,6 +236,16 @@ impl Driver {
         }
     }
 
+    /// Whether a wake-up is due: one of [`Driver::next_due`], or to ask for health. Where it is for
+    /// health alone, a busy worker looks at the clock only now and then.
+    fn clock_is_due(&mut self, due: Option<Tick>) -> bool {
+        self.passes = self.passes.wrapping_add(1);
+        let looks = due.is_some() || self.passes.is_multiple_of(MESSAGES_PER_LOOK);
+        let health = if looks { self.health_due() } else { None };
+        let first = [due, health].into_iter().flatten().min();
+        first.is_some_and(|at| at <= self.services.clock.now())
+    }
+
     async fn clock(&mut self) {
         let now = self.services.clock.now();
         while self.shared.mailbox.has_room_for_timers() {
@@ -236,6 +261,10 @@ impl Driver {
         }
         if self.is_dirty() && now.since(self.saved_at) >= self.settings.snapshot.interval {
             self.save_if_due(true).await;
+        }
+        if self.health_due().is_some_and(|at| at <= now) {
+            self.health_at = now.after(self.settings.health_interval);
+            self.health().await;
         }
     }
 
@@ -269,23 +298,6 @@ impl Driver {
         }
     }
 
-    async fn health(&mut self) -> Option<Health> {
-        let Some(Live::Worker(instance)) = &mut self.live else { return None };
-        let result = tokio::select! {
-            biased;
-            result = instance.health() => result.map_err(Some),
-            () = self.shared.kill.notified() => Err(None),
-        };
-        match result {
-            Ok(health) => Some(health),
-            Err(Some(Fault::Refused(_))) => Some(Health::Healthy),
-            Err(dead) => {
-                self.ended(exit_reason(dead)).await;
-                None
-            }
-        }
-    }
-
     fn configure(&mut self, settings: WorkerSettings) {
         if let Some(Live::Worker(instance)) = &mut self.live {
             instance.set_limits(&settings.limits);
@@ -293,6 +305,9 @@ impl Driver {
         if let Some(instance) = self.trial.as_mut().and_then(|trial| trial.before.instance.as_mut()) {
             instance.set_limits(&settings.limits);
         }
+        let soon = self.services.clock.now().after(settings.health_interval);
+        self.health_at = self.health_at.min(soon);
+        self.services.share_cpu(&self.shared, settings.limits.cpu);
         self.settings = settings;
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::desk::{Recording, SendTape};
+use super::desk::{Behalf, Recording, SendTape};
 use super::driver::{Driver, Live};
 use super::guard::{Pass, Sign};
 use super::trial::Kept;
@@ -74,8 +74,9 @@ impl Driver {
                 call.reply.answer(Err(CallError::Overloaded));
                 return None;
             }
-            // One that is handled again may call others as long as any message may.
-            desk.deadline = (turn == Turn::First).then_some(call.deadline);
+            // One that is handled again may call others as long as any message may: nobody waits for it,
+            // and that cancels nothing.
+            desk.behalf = (turn == Turn::First).then(|| Behalf { deadline: call.deadline, reply: call.reply.clone() });
             desk.open_call(&call);
         }
         let result = tokio::select! {
@@ -244,7 +245,7 @@ impl Driver {
         self.unsaved += 1;
         let (tape, stop) = {
             let mut desk = self.shared.desk();
-            desk.deadline = None;
+            desk.behalf = None;
             (std::mem::take(&mut desk.tape), desk.stop.take())
         };
         if let Some(trial) = &mut self.trial {

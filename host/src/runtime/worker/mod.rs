@@ -25,6 +25,8 @@ mod driver;
 mod ending;
 mod guard;
 mod handle;
+mod health;
+mod pace;
 mod saving;
 mod shared;
 mod start;

@@ -10,8 +10,9 @@ use super::guard::{BreakerView, Guard, Pass};
 use super::system::{Done, System};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick, Timestamp};
 use crate::runtime::mailbox::{Mailbox, Refused};
+use crate::runtime::share::CpuShare;
 use crate::runtime::spec::{Durability, WorkerSettings};
-use crate::sandbox::{CallError, Exports, Kind};
+use crate::sandbox::{CallError, Exports, Health, Kind};
 
 /// The shared side of one worker.
 pub struct Shared {
@@ -20,6 +21,7 @@ pub struct Shared {
     pub(in crate::runtime) desk: Mutex<Desk>,
     pub counters: Counters,
     pub(super) guard: Arc<Guard>,
+    pub(in crate::runtime) cpu: CpuShare,
     /// Ends a guest's run at once. One permit is kept, so that a kill which comes early is not lost.
     pub(super) kill: Notify,
     status: Mutex<Status>,
@@ -48,12 +50,16 @@ pub struct Counters {
     pub rejected: AtomicU64,
     /// Not begun, because nobody waited any more.
     pub expired: AtomicU64,
+    /// Calls of its own to others that were cut short, because its own caller had gone.
+    pub cancelled: AtomicU64,
     /// Not accepted: the mailbox was full, or a rate limit reached.
     pub refused: AtomicU64,
     pub restarts: AtomicU64,
     /// Instances that ended, for whatever reason.
     pub exits: AtomicU64,
     pub log_lines_dropped: AtomicU64,
+    /// Fuel that all calls into its instances used, starts included; added when a call ends.
+    pub fuel: AtomicU64,
     /// Bytes of linear memory of the live instance.
     pub memory: AtomicU64,
     /// Instances in memory: 0, 1, or 2 during probation.
@@ -110,6 +116,8 @@ pub struct Status {
     /// Name and version from the component's metadata.
     pub version: Option<String>,
     pub last_exit: Option<ExitReason>,
+    /// What it last said of its health, and when; an end of the instance does not clear it.
+    pub health: Option<(Health, Timestamp)>,
 }
 
 impl Shared {
@@ -122,6 +130,7 @@ impl Shared {
             desk: Mutex::default(),
             counters: Counters::default(),
             guard: Arc::new(guard),
+            cpu: CpuShare::default(),
             kill: Notify::new(),
             status: Mutex::new(status),
             payload_max: AtomicU64::new(payload_max),

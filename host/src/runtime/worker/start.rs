@@ -76,6 +76,7 @@ impl Driver {
     async fn started(&mut self, from: Origin, begun: crate::base::Tick) {
         let now = self.services.clock.now();
         self.shared.stand(Standing::Running, now);
+        self.ask_health_anew(now);
         let at = self.services.clock.timestamp();
         self.shared.update(|status| (status.started_at, status.up_since) = (Some(at), now));
         self.count_instances();

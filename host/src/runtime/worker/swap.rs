@@ -246,7 +246,9 @@ impl Driver {
         match live {
             Ok(live) => {
                 self.live = Some(live);
-                self.shared.stand(Standing::Running, self.services.clock.now());
+                let now = self.services.clock.now();
+                self.shared.stand(Standing::Running, now);
+                self.ask_health_anew(now);
                 self.count_instances();
             }
             // Nothing is left that runs: the supervisor starts the old revision from its snapshot,
