@@ -16,5 +16,7 @@ mod loading;
 mod messages;
 mod program;
 mod readme;
+mod supervision;
+mod templates;
 mod upgrades;
 mod workers;

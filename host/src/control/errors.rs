@@ -50,9 +50,12 @@ impl From<&RequestError> for ErrorInfo {
             RequestError::RunsStill(worker) => {
                 info("running", message, String::new(), &format!("`paguro stop {worker}`, then delete it"))
             }
-            RequestError::NotStarted { worker, why } => {
-                info("down", message, why.clone(), &format!("`paguro logs {worker}` and `paguro events` tell more"))
-            }
+            RequestError::NotStarted { worker, why } => info(
+                "not-started",
+                message,
+                why.clone(),
+                &format!("`paguro logs {worker}` and `paguro events` tell more"),
+            ),
             RequestError::NotAWorker(error) => {
                 info("not-a-worker", message, error.to_string(), "README.md, *Write a worker*, shows how one is built")
             }

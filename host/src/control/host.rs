@@ -380,6 +380,9 @@ impl Host {
         let limit = self.services.registry.get(child).map(|worker| worker.settings().limits.start);
         let time = limit.unwrap_or(RESTART_TIME).saturating_mul(3);
         match tokio::time::timeout(time, start).await {
+            Ok(Err(TreeError::NotStarted { name, reason })) => {
+                Err(RequestError::NotStarted { worker: name, why: reason.to_string() })
+            }
             Ok(started) => Ok(started?),
             Err(_) => {
                 let why = "it is still waiting for its turn, or starting".to_string();

@@ -1,0 +1,201 @@
+//! Templates through the real host: children by key, on demand, from guests, a hundred thousand of
+//! them, and what becomes of them when the file changes or the host ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paguro::base::Name;
+use paguro::control::{Host, RequestError};
+use paguro::record::Event;
+use paguro::runtime::{Page, TreeError};
+use paguro_tests::{World, ask, call, event, standing, until};
+use serde_json::json;
+
+async fn template(guest: &str, policy: &str, settings: &str) -> (World, Arc<Host>) {
+    let mut world = World::new();
+    world.put("tenants/tenant", guest).write("tenants/tenant.toml", settings);
+    world.write("tenants/supervisor.toml", &format!("strategy = \"simple-one-for-one\"\n{policy}"));
+    let host = world.up().await;
+    event(&host, "the template", |event| event.kind() == "template-set").await;
+    (world, host)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_no_child_at_first_and_one_for_each_key_that_is_started() {
+    let (mut world, host) = template("counter-v1", "", "").await;
+    assert!(host.workers().is_empty());
+    host.start_worker("tenants/42").await.unwrap();
+    host.start_worker("tenants/7").await.unwrap();
+    assert_eq!(call(&host, "tenants/42", "add").await.as_deref(), Ok("1"));
+    assert_eq!(call(&host, "tenants/7", "get").await.as_deref(), Ok("0"));
+    let again = host.start_worker("tenants/42").await;
+    assert!(matches!(again, Err(RequestError::Tree(TreeError::Running(_)))), "{again:?}");
+    let nobody = call(&host, "tenants/8", "get").await.unwrap_err();
+    assert!(nobody.contains("no worker"), "{nobody}");
+    // Stopped, it is forgotten; its state is kept under its name.
+    host.stop_worker("tenants/42").await.unwrap();
+    assert_eq!(standing(&host, "tenants/42"), "absent");
+    host.start_worker("tenants/42").await.unwrap();
+    assert_eq!(call(&host, "tenants/42", "get").await.as_deref(), Ok("1"));
+    world.down().await;
+    // Those that ran come back with the host.
+    let host = world.up().await;
+    until("both are back", async || {
+        standing(&host, "tenants/42") == "running" && standing(&host, "tenants/7") == "running"
+    })
+    .await;
+    assert_eq!(call(&host, "tenants/42", "get").await.as_deref(), Ok("1"));
+    host.stop_worker("tenants/7").await.unwrap();
+    world.down().await;
+    let host = world.up().await;
+    until("one is back", async || standing(&host, "tenants/42") == "running").await;
+    assert_eq!(standing(&host, "tenants/7"), "absent");
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_message_starts_a_child_on_demand_and_no_message_is_lost() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "").await;
+    for _ in 0..50 {
+        host.cast("tenants/new", "add".into()).unwrap();
+    }
+    assert_eq!(call(&host, "tenants/new", "add").await.as_deref(), Ok("51"), "in their order, each once");
+    // Many at once ask for the same key: one child.
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let host = host.clone();
+            tokio::spawn(async move { call(&host, "tenants/both", "add").await })
+        })
+        .collect();
+    for asked in asking {
+        asked.await.unwrap().unwrap();
+    }
+    assert_eq!(call(&host, "tenants/both", "get").await.as_deref(), Ok("20"));
+    world.down().await;
+    let host = world.up().await;
+    event(&host, "the template", |event| event.kind() == "template-set").await;
+    assert_eq!(standing(&host, "tenants/both"), "absent", "nobody has asked for it yet");
+    assert_eq!(call(&host, "tenants/both", "get").await.as_deref(), Ok("20"));
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_cannot_start_leaves_no_name_and_its_caller_is_told() {
+    let (mut world, host) = template("fault-init", "on-demand = true\n", "").await;
+    let failed = host.start_worker("tenants/x").await;
+    assert!(matches!(failed, Err(RequestError::NotStarted { .. })), "{failed:?}");
+    assert_eq!(standing(&host, "tenants/x"), "absent");
+    let told = call(&host, "tenants/y", "get").await.unwrap_err();
+    assert!(told.contains("down"), "{told}");
+    until("nothing is left of it", async || standing(&host, "tenants/y") == "absent").await;
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_with_the_grant_starts_and_stops_children() {
+    let (mut world, host) = template("probe", "", "").await;
+    world.put("keeper", "probe").put("other", "probe").write("keeper.toml", "[grants]\nchildren = true\n");
+    until("they run", async || standing(&host, "keeper") == "running" && standing(&host, "other") == "running").await;
+    let start = |key: &str| json!({"start-child": {"template": "tenants", "key": key, "config": {"plan": "pro"}}});
+    assert_eq!(ask(&host, "other", start("1")).await, Ok(json!({"err": "not-permitted"})));
+    assert_eq!(ask(&host, "keeper", start("1")).await, Ok(json!({"ok": "tenants/1"})));
+    assert_eq!(ask(&host, "keeper", start("1")).await, Ok(json!({"err": "already-started"})));
+    let context = ask(&host, "tenants/1", json!("context")).await.unwrap();
+    assert_eq!(context["config"], json!({"plan": "pro"}));
+    assert_eq!(ask(&host, "keeper", json!({"stop-child": "tenants/1"})).await, Ok(json!(true)));
+    until("it is gone", async || standing(&host, "tenants/1") == "absent").await;
+    assert_eq!(ask(&host, "keeper", json!({"stop-child": "tenants/1"})).await, Ok(json!(false)));
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_file_upgrades_the_children_that_are_there_and_new_ones_start_on_it() {
+    let (mut world, host) = template("counter-v1", "", "[upgrade]\nprobation = \"0s\"\n").await;
+    for key in ["tenants/1", "tenants/2"] {
+        host.start_worker(key).await.unwrap();
+        assert_eq!(call(&host, key, "add").await.as_deref(), Ok("1"));
+    }
+    let old = host.worker("tenants/1").unwrap().status().component;
+    world.put("tenants/tenant", "counter-v2");
+    until("both are on the new revision", async || {
+        ["tenants/1", "tenants/2"].iter().all(|key| {
+            let status = host.worker(key).unwrap().status();
+            status.component != old && status.standing.word() == "running"
+        })
+    })
+    .await;
+    host.start_worker("tenants/3").await.unwrap();
+    let component = |key: &str| host.worker(key).unwrap().status().component;
+    assert_eq!(component("tenants/3"), component("tenants/1"));
+    world.remove("tenants/tenant.wasm");
+    until("its children are gone with the file", async || host.workers().is_empty()).await;
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_come_in_pages() {
+    let (mut world, host) = template("counter-v1", "", "durability = \"none\"\n").await;
+    for n in 0..25 {
+        host.start_worker(&format!("tenants/{n:02}")).await.unwrap();
+    }
+    let tenants = Name::parse("tenants").unwrap();
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = host.supervisor(&tenants, Page { after, limit: 10 }).await.unwrap();
+        assert_eq!((page.counts.specs, page.counts.active), (25, 25));
+        seen.extend(page.children.into_iter().map(|child| child.name));
+        let Some(next) = page.next else { break };
+        after = Some(Name::parse(&next).unwrap());
+    }
+    seen.sort();
+    assert_eq!(seen.len(), 25);
+    seen.dedup();
+    assert_eq!(seen.len(), 25);
+    world.down().await;
+}
+
+/// Each exports its state, so that the host can put to sleep those it has no room for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_children_are_started_asked_and_stopped() {
+    const CHILDREN: usize = 100_000;
+    let settings = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
+    let (mut world, host) = template("counter-v1", "", settings).await;
+    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let lanes: Vec<_> = (0..32)
+        .map(|_| {
+            let (host, next) = (host.clone(), next.clone());
+            tokio::spawn(async move {
+                loop {
+                    let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if n >= CHILDREN {
+                        return;
+                    }
+                    host.start_worker(&format!("tenants/{n}")).await.unwrap();
+                    if n.is_multiple_of(1_000) {
+                        let body = call(&host, &format!("tenants/{n}"), "add").await;
+                        assert_eq!(body.as_deref(), Ok("1"));
+                    }
+                }
+            })
+        })
+        .collect();
+    for lane in lanes {
+        lane.await.unwrap();
+    }
+    let tenants = Name::parse("tenants").unwrap();
+    let view = host.supervisor(&tenants, Page { after: None, limit: 1 }).await.unwrap();
+    assert_eq!((view.counts.specs, view.counts.active), (CHILDREN, CHILDREN));
+    // The first ones sleep by now, and wake with what they were told.
+    assert_eq!(call(&host, "tenants/1000", "get").await.as_deref(), Ok("1"));
+    let begun = std::time::Instant::now();
+    host.stop_worker("tenants").await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(host.workers().is_empty());
+    let killed =
+        host.recorder().events().after(0).into_iter().any(|recorded| {
+            matches!(recorded.item, Event::WorkerExited { reason: paguro::base::ExitReason::Killed, .. })
+        });
+    assert!(!killed, "all stopped within their shutdown time");
+    world.down().await;
+}
