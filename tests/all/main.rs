@@ -7,6 +7,7 @@ mod directory;
 mod disk;
 mod faults;
 mod first_light;
+mod hibernation;
 mod layers;
 mod listener;
 mod loading;

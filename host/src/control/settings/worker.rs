@@ -34,6 +34,9 @@ pub fn parse_worker(path: &Path, text: &str) -> Result<WorkerSettings, SettingsE
     if let Some(field) = top.field("durability") {
         settings.durability = Some(durability(&field)?);
     }
+    if let Some(field) = top.field("hibernate-after") {
+        settings.hibernate_after = Some(field.time()?);
+    }
     if let Some(field) = top.field("config") {
         settings.config = json::object(&field)?;
     }
@@ -79,10 +82,15 @@ const TOP: Schema = Schema {
             default: "(\"snapshot\" where it exports `state`, else \"none\")",
             meaning: "what survives a crash: \"none\" or the last \"snapshot\"",
         },
+        Key {
+            name: "hibernate-after",
+            default: "(never)",
+            meaning: "idle time after which its instance makes room, where it exports `state`; the next message wakes it",
+        },
         Key { name: "config", default: "{}", meaning: "any table; reaches the guest as a JSON object" },
     ],
     sections: &["snapshot", "limits", "circuit-breaker", "rate", "grants", "upgrade"],
-    later: &["significant", "tier", "hibernate-after"],
+    later: &["significant", "tier"],
 };
 
 const SNAPSHOT: Schema = Schema {
