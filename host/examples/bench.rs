@@ -6,6 +6,7 @@
 //! - `call`: a call from this process to a guest and back, 64 bytes.
 //! - `tree`: from a trap to ready and to the first reply, without backoff; what each child of a template
 //!   costs to start and to stop, at 1,000, 10,000 and 100,000 of them.
+//! - `residents`: memory and memory maps of live workers and of those that hibernate, and what a wake takes.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
 
@@ -22,8 +23,8 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 async fn main() -> Outcome {
     let wanted = std::env::args().nth(1);
     let wants = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
-    if let Some(name) = wanted.as_deref().filter(|name| !["upgrade", "call", "tree"].contains(name)) {
-        return Err(format!("there is no benchmark `{name}`; there are: upgrade, call, tree").into());
+    if let Some(name) = wanted.as_deref().filter(|name| !["upgrade", "call", "tree", "residents"].contains(name)) {
+        return Err(format!("there is no benchmark `{name}`; there are: upgrade, call, tree, residents").into());
     }
     if wants("upgrade") {
         upgrade("1 KB", 1 << 10, 200).await?;
@@ -35,6 +36,13 @@ async fn main() -> Outcome {
     if wants("tree") {
         restart().await?;
         scale().await?;
+    }
+    if wants("residents") {
+        for (guest_name, request) in [("counter-v1", "get"), ("readme-counter-js", "get"), ("readme-counter-py", "get")]
+        {
+            residents(guest_name, request, 200, None).await?;
+        }
+        residents("counter-v1", "get", 10_000, Some(64)).await?;
     }
     Ok(())
 }
@@ -218,6 +226,55 @@ async fn side_by_side(
     };
     futures::future::try_join_all((0..64).map(|_| lane())).await?;
     Ok(())
+}
+
+/// Starts workers of one component, all at first or as many as may be live, calls each once, and says
+/// what each takes more than the first ten.
+async fn residents(guest_name: &str, request: &'static str, workers: usize, live_max: Option<usize>) -> Outcome {
+    let bytes = guest(guest_name)?;
+    let mut at = Vec::new();
+    let mut wakes = Vec::new();
+    for workers in [10, workers] {
+        let dir = Scratch(std::env::temp_dir().join(format!("paguro-bench-{}-residents", std::process::id())));
+        std::fs::create_dir_all(&dir.0)?;
+        std::fs::write(dir.0.join("w0.wasm"), &bytes)?;
+        for n in 1..workers {
+            std::fs::hard_link(dir.0.join("w0.wasm"), dir.0.join(format!("w{n}.wasm")))?;
+        }
+        let begun = Instant::now();
+        let options = HostOptions { live_instances_max: live_max, ..HostOptions::new(&dir.0) };
+        let host = Host::start(options).await?;
+        println!("{workers} workers of {guest_name} started in {:?}", begun.elapsed());
+        let fresh = maps()?;
+        for n in 0..workers {
+            let begun = Instant::now();
+            host.call(&format!("w{n}"), request.into(), Duration::from_secs(5)).await?;
+            wakes.push(begun.elapsed());
+        }
+        at.push((fresh, maps()?, resident()?));
+        host.stop().await;
+    }
+    let more = (workers - 10) as u64;
+    let each = |of: fn(&(u64, u64, u64)) -> u64| of(&at[1]).saturating_sub(of(&at[0])) as f64 / more as f64;
+    println!(
+        "{guest_name}, {live_max:?} live: {:.2} memory maps each, {:.2} after a call, {:.0} B resident each",
+        each(|at| at.0),
+        each(|at| at.1),
+        each(|at| at.2)
+    );
+    show("a call to each in turn", wakes);
+    Ok(())
+}
+
+fn maps() -> Result<u64, std::io::Error> {
+    Ok(std::fs::read_to_string("/proc/self/maps")?.lines().count() as u64)
+}
+
+/// Bytes of this process in memory.
+fn resident() -> Result<u64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim_end_matches("kB").trim().parse::<u64>()? * 1024)
 }
 
 fn show(what: &str, mut times: Vec<Duration>) {

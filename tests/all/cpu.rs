@@ -141,7 +141,13 @@ async fn workers_below_one_supervisor_share_its_budget() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::system();
     let database = Database::open(&dir.path().join("paguro.db"), clock.clone()).unwrap();
-    let services = Services::new(clock.clone(), Recorder::new(clock), database, Sandbox::new(None).unwrap());
+    let services = Services::new(
+        clock.clone(),
+        Recorder::new(clock),
+        database,
+        Sandbox::new(None).unwrap(),
+        paguro::runtime::Residents::new(64),
+    );
     let (tree, workers) = team(&services, Some(SHARE)).await;
     let (used, took) = all_busy(&services, &workers, Duration::from_secs(3)).await;
     let seconds = 1.0 + took.as_secs_f64();

@@ -10,6 +10,7 @@ mod disk;
 mod faults;
 mod first_light;
 mod health;
+mod hibernation;
 mod layers;
 mod listener;
 mod loading;

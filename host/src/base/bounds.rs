@@ -155,6 +155,30 @@ pub const RESTARTS_PER_SECOND_MAX: u32 = 100;
 /// thousands would not come back before its clients gave up.
 pub const RESTART_PLACE_TIME: Duration = Duration::from_secs(10);
 
+/// Memory maps that one live instance takes: measured with 200 workers each (`cargo xtask bench
+/// residents`), 6.01 for a small Rust worker, 5.99 for a Python and 4.99 for a JavaScript one.
+pub const MAPS_PER_INSTANCE: u64 = 6;
+
+/// Memory maps of `vm.max_map_count` that are not given to instances: the process' own, its threads',
+/// compiled components, the second instances of rollbacks and imports, which do not wait, and the stacks
+/// of guests that are in a call, two maps each.
+pub const MAPS_RESERVE: u64 = 8_192;
+
+/// Bytes of memory that a live instance is taken to use, for how many there can be. A small Rust worker
+/// was measured with 79 KB; interpreters take megabytes, for which `limits.memory` and
+/// `hibernate-after` are there.
+pub const INSTANCE_BYTES: u64 = 128 << 10;
+
+/// Live instances that one host has at least, whatever the machine says: fewer, and workers that wait
+/// for each other could hold all places until their deadlines.
+pub const LIVE_INSTANCES_MIN: usize = 64;
+
+/// And at most, where the system names no bound.
+pub const LIVE_INSTANCES_MAX: u64 = 1 << 20;
+
+/// How long a worker that refused to save its state is not asked to hibernate again.
+pub const SLEEPLESS_TIME: Duration = Duration::from_secs(60);
+
 /// Names that a `not-found` answer offers.
 pub const SUGGESTIONS_MAX: usize = 3;
 

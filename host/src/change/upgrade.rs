@@ -17,10 +17,10 @@ use crate::record::{
     Action, By, Change, Event, NewLedgerEntry, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why,
     WorkerRecord,
 };
-use crate::runtime::Shared;
 use crate::runtime::spec::WorkerSettings;
 use crate::runtime::worker::{self, Adopted, Blame, NoState, Replace, Standing, System, TRIAL_EVENTS_MAX, TrialTerms};
-use crate::sandbox::{Component, ComponentError, Context, Instance, InstanceError, Kind};
+use crate::runtime::{Place, Shared};
+use crate::sandbox::{Component, ComponentError, Context, Instance, InstanceError, Kind, Limits};
 
 /// What is to be done, by whom, and why.
 pub struct UpgradeRequest {
@@ -72,7 +72,7 @@ impl Changes {
                 .await);
         }
         match self.steady(&rehearsed.verified.worker).await {
-            Standing::Running => self.switch(rehearsed).await,
+            Standing::Running | Standing::Hibernated => self.switch(rehearsed).await,
             _ => self.adopt(rehearsed).await,
         }
     }
@@ -221,6 +221,7 @@ impl Changes {
             return Ok(Rehearsal::of_command());
         }
         let context = verified.context();
+        let _place = self.place(&verified.settings.limits).await.map_err(|why| (why, Blame::Nobody))?;
         let rehearsed = rehearse(&verified.component, before, &context, &verified.settings, &self.services.clock).await;
         rehearsed.map_err(|failure| (failure.to_string(), Blame::Component))
     }
@@ -328,10 +329,18 @@ impl Changes {
             return Ok(None);
         }
         let limits = &verified.settings.limits;
-        let door = worker::door(&verified.worker, &self.services);
+        let place = self.place(limits).await?;
+        let door = worker::door(&verified.worker, &self.services, place);
         let log = worker::log(&verified.worker, &self.services, limits.log_lines);
         let made = Instance::create(&verified.component, limits, &verified.settings.grants, door, log).await;
         made.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// A place for a second instance. The worker serves on while this waits.
+    async fn place(&self, limits: &Limits) -> Result<Place, String> {
+        let residents = &self.services.residents;
+        let placed = tokio::time::timeout(limits.start, residents.queue()).await;
+        placed.map_err(|_| format!("no room for one more live instance: {} are live", residents.live()))
     }
 
     /// How long a worker may take to come to a message boundary: the message it is handling may use

@@ -72,7 +72,7 @@ pub fn paint(style: Style, text: &str) -> String {
 /// The colour of a worker's state, a verdict or a level.
 pub fn style_of(word: &str) -> Style {
     match word {
-        "running" | "ok" | "committed" => GOOD,
+        "running" | "hibernated" | "ok" | "committed" => GOOD,
         "probation" | "rehearsed" => TRIAL,
         "starting" | "restarting" | "rolling-back" | "stopping" | "warn" | "override" => BUSY,
         "isolated" | "error" | "called-off" | "rolled-back" | "rejected" => BAD,

@@ -10,9 +10,6 @@ use crate::runtime::Standing;
 /// Below this a disk is nearly full: snapshots of a busy host take that much in hours.
 const DISK_BYTES_LOW: u64 = 1 << 30;
 
-/// Memory maps that a live instance takes (DESIGN section 12, on demand).
-const MAPS_PER_INSTANCE: u64 = 4;
-
 pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     let database = host.database().clone();
     let verified = tokio::task::spawn_blocking(move || database.verify_ledger()).await;
@@ -26,7 +23,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         Err(failed) => error("ledger", failed.to_string(), "run it again"),
     }];
     found.push(disk(&host.state_path));
-    found.push(maps(host.workers().len()));
+    found.push(instances(host));
     let problems = host.recorder().events().after(0);
     let failed = problems
         .iter()
@@ -84,18 +81,18 @@ fn directory(path: &Path) -> DoctorInfo {
     }
 }
 
-/// How many instances fit into `vm.max_map_count`.
-fn maps(workers: usize) -> DoctorInfo {
-    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
-    let Ok(max) = text.trim().parse::<u64>() else {
-        return ok("memory maps", "no bound is known on this system".to_string());
-    };
-    let fit = max / MAPS_PER_INSTANCE;
-    let detail = format!("{workers} workers; about {fit} instances fit into vm.max_map_count = {max}");
-    if (workers as u64).saturating_mul(2) > fit {
-        warn("memory maps", detail, "raise it: `sysctl vm.max_map_count=1048576`")
+/// How many instances are live, and how many may be.
+fn instances(host: &Host) -> DoctorInfo {
+    let residents = &host.services.residents;
+    let (live, max, waiting) = (residents.live(), residents.max(), residents.waiting());
+    let workers = host.workers().len();
+    let detail = format!("{live} live of at most {max}, for {workers} workers; {waiting} wait for a place");
+    if waiting > 0 {
+        let help = "workers that export `state` hibernate to make room, others cannot; more memory, or \
+                    `sysctl vm.max_map_count=1048576` and a new start, makes more places";
+        warn("instances", detail, help)
     } else {
-        ok("memory maps", detail)
+        ok("instances", detail)
     }
 }
 

@@ -16,7 +16,9 @@ use crate::record::{
     StateDirError, Why,
 };
 use crate::runtime::worker::{AskError, NoState, System};
-use crate::runtime::{Cause, Outcome as Reply, Services, Shared, Standing, Started, Tree, TreeError};
+use crate::runtime::{
+    Cause, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError, live_instances_max_here,
+};
 use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
 
 /// How to start a host.
@@ -33,6 +35,10 @@ pub struct HostOptions {
     /// How long the start waits for components that are being loaded; by default
     /// [`FIRST_LOADS_TIME`](bounds::FIRST_LOADS_TIME).
     pub first_loads: Duration,
+    /// Instances that may be live at one time, at least 1; by default as many as the machine carries
+    /// ([`crate::runtime::live_instances_max`]). Beyond, idle workers that export `state` hibernate, and
+    /// others wait.
+    pub live_instances_max: Option<usize>,
 }
 
 impl HostOptions {
@@ -44,6 +50,7 @@ impl HostOptions {
             recorder,
             database_bytes_max: None,
             first_loads: bounds::FIRST_LOADS_TIME,
+            live_instances_max: None,
         }
     }
 }
@@ -141,7 +148,8 @@ impl Host {
         let pages = options.database_bytes_max.map(|bytes| u32::try_from(bytes / 4096).unwrap_or(u32::MAX));
         let database = Database::open_with(&state.database_path(), clock.clone(), Options { page_count_max: pages })?;
         let sandbox = Sandbox::new(Some(&state.cache()))?;
-        let services = Services::new(clock.clone(), recorder.clone(), database, sandbox);
+        let residents = Residents::new(options.live_instances_max.unwrap_or_else(live_instances_max_here));
+        let services = Services::new(clock.clone(), recorder.clone(), database, sandbox, residents);
         let changes = Changes::new(&services, ComponentFiles::new(state.components()));
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });
         services.database.commit(vec![host_entry(&services, Action::HostStarted)]).await?;

@@ -47,6 +47,14 @@ pub fn text(host: &Host) -> String {
     for worker in &workers {
         let _ = writeln!(out, "paguro_worker_mailbox{{worker=\"{}\"}} {}", worker.name(), worker.waiting());
     }
+    let residents = &host.services.residents;
+    for (name, meaning, value) in [
+        ("paguro_live_instances", "Instances in memory, of all workers", residents.live()),
+        ("paguro_live_instances_max", "Instances that may be in memory", residents.max()),
+        ("paguro_live_instances_waiting", "Starts and wakes that wait for a place", residents.waiting()),
+    ] {
+        let _ = writeln!(out, "# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {value}");
+    }
     for (family, sort) in [("paguro_guest_total", "counter"), ("paguro_guest", "gauge")] {
         let _ = writeln!(out, "# HELP {family} What workers count for themselves\n# TYPE {family} {sort}");
         for (worker, metric, value) in host.recorder().metrics().guests() {

@@ -58,7 +58,8 @@ pub struct WorkerInfo {
     pub name: String,
     /// `worker` or `command`.
     pub kind: String,
-    /// `down`, `starting`, `running`, `probation`, `rolling-back`, `stopping`, `restarting` or `isolated`.
+    /// `down`, `starting`, `running`, `hibernated`, `probation`, `rolling-back`, `stopping`, `restarting` or
+    /// `isolated`.
     pub state: String,
     /// Why, where the state alone does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

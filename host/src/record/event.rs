@@ -99,6 +99,17 @@ pub enum Event {
     WorkerStopped {
         worker: Name,
     },
+    /// Its instance made room; its state is kept.
+    WorkerHibernated {
+        worker: Name,
+        /// Bytes.
+        state: u64,
+        why: &'static str,
+    },
+    WorkerWoke {
+        worker: Name,
+        took: Duration,
+    },
     RestartScheduled {
         worker: Name,
         delay: Duration,
@@ -274,6 +285,8 @@ impl Event {
             Event::WorkerStartFailed { .. } => "worker-start-failed",
             Event::WorkerExited { .. } => "worker-exited",
             Event::WorkerStopped { .. } => "worker-stopped",
+            Event::WorkerHibernated { .. } => "worker-hibernated",
+            Event::WorkerWoke { .. } => "worker-woke",
             Event::RestartScheduled { .. } => "restart-scheduled",
             Event::WorkerIsolated { .. } => "worker-isolated",
             Event::BreakerOpened { .. } => "breaker-opened",
@@ -315,6 +328,8 @@ impl Event {
             | Event::StartIgnored { worker }
             | Event::WorkerExited { worker, .. }
             | Event::WorkerStopped { worker }
+            | Event::WorkerHibernated { worker, .. }
+            | Event::WorkerWoke { worker, .. }
             | Event::RestartScheduled { worker, .. }
             | Event::WorkerIsolated { worker, .. }
             | Event::BreakerOpened { worker, .. }
@@ -427,6 +442,10 @@ impl fmt::Display for Event {
                 }
             }
             Event::WorkerStopped { .. } => f.write_str("stopped"),
+            Event::WorkerHibernated { state, why, .. } => {
+                write!(f, "hibernated with {} of state: {why}", show_size(*state))
+            }
+            Event::WorkerWoke { took, .. } => write!(f, "woke in {}", show_duration(*took)),
             Event::RestartScheduled { delay, restarts, .. } if delay.is_zero() => {
                 write!(f, "restarts at once (restart {restarts} in the period)")
             }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::message::Message;
+use super::residents::Rest;
 use crate::base::bounds;
 
 /// `S` is the worker's system message; the mailbox does not look inside.
@@ -26,6 +27,10 @@ struct Queues<S> {
     facts: usize,
     max: usize,
     closed: bool,
+    /// The taker found nothing, and waits.
+    idle: bool,
+    /// A message was taken since somebody asked.
+    used: bool,
 }
 
 impl<S> Queues<S> {
@@ -48,6 +53,8 @@ impl<S> Queues<S> {
 pub enum Next<S> {
     System(S),
     Message(Message),
+    /// Only with [`Take::Look`]: a message waits.
+    Waiting,
 }
 
 /// Which messages the worker can take now.
@@ -57,6 +64,8 @@ pub enum Take {
     All,
     /// It has none: messages wait.
     SystemOnly,
+    /// It sleeps: messages wait, and it wants to know of them.
+    Look,
 }
 
 /// Why a message was not accepted. It is handed back.
@@ -70,8 +79,16 @@ pub enum Refused {
 impl<S> Mailbox<S> {
     /// `max`: messages that may wait.
     pub fn new(max: usize) -> Mailbox<S> {
-        let queues =
-            Queues { system: VecDeque::new(), messages: VecDeque::new(), bytes: 0, facts: 0, max, closed: false };
+        let queues = Queues {
+            system: VecDeque::new(),
+            messages: VecDeque::new(),
+            bytes: 0,
+            facts: 0,
+            max,
+            closed: false,
+            idle: false,
+            used: false,
+        };
         Mailbox { queues: Mutex::new(queues), wake: Notify::new() }
     }
 
@@ -144,12 +161,31 @@ impl<S> Mailbox<S> {
     /// What can be taken at once.
     pub fn try_next(&self, take: Take) -> Option<Next<S>> {
         let mut queues = self.queues();
-        if let Some(message) = queues.system.pop_front() {
-            return Some(Next::System(message));
-        }
-        match take {
-            Take::All => queues.take().map(Next::Message),
-            Take::SystemOnly => None,
+        let next = match queues.system.pop_front() {
+            Some(message) => Some(Next::System(message)),
+            None => match take {
+                Take::All => queues.take().map(Next::Message),
+                Take::SystemOnly => None,
+                Take::Look => (!queues.messages.is_empty()).then_some(Next::Waiting),
+            },
+        };
+        queues.idle = next.is_none();
+        queues.used |= matches!(next, Some(Next::Message(_)));
+        next
+    }
+
+    /// How its taker is: whether it waits with nothing to take, and whether it took a message since
+    /// this was asked the last time.
+    pub fn rest(&self) -> Rest {
+        let mut queues = self.queues();
+        if queues.closed {
+            Rest::Gone
+        } else if !queues.idle || !queues.messages.is_empty() || !queues.system.is_empty() {
+            Rest::Busy
+        } else if std::mem::take(&mut queues.used) {
+            Rest::Used
+        } else {
+            Rest::Idle
         }
     }
 
@@ -264,6 +300,31 @@ mod tests {
         assert!(!mailbox.push_fact(fact()));
         assert!(mailbox.try_next(Take::All).is_some());
         assert!(mailbox.push_fact(fact()));
+    }
+
+    #[test]
+    fn one_that_sleeps_is_told_of_a_message_and_leaves_it() {
+        let mailbox: Mailbox<&str> = Mailbox::new(5);
+        assert!(mailbox.try_next(Take::Look).is_none());
+        mailbox.push(cast("1")).unwrap();
+        assert!(matches!(mailbox.try_next(Take::Look), Some(Next::Waiting)));
+        assert_eq!(text(mailbox.try_next(Take::All)), "1");
+    }
+
+    #[test]
+    fn idle_is_whose_taker_found_nothing() {
+        let mailbox: Mailbox<&str> = Mailbox::new(5);
+        assert_eq!(mailbox.rest(), Rest::Busy, "it has not looked yet");
+        assert!(mailbox.try_next(Take::All).is_none());
+        assert_eq!(mailbox.rest(), Rest::Idle);
+        mailbox.push(cast("1")).unwrap();
+        assert_eq!(mailbox.rest(), Rest::Busy);
+        mailbox.try_next(Take::All);
+        assert_eq!(mailbox.rest(), Rest::Busy, "it handles it");
+        mailbox.try_next(Take::All);
+        assert_eq!((mailbox.rest(), mailbox.rest()), (Rest::Used, Rest::Idle));
+        mailbox.close();
+        assert_eq!(mailbox.rest(), Rest::Gone);
     }
 
     #[test]

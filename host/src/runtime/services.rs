@@ -10,6 +10,7 @@ use super::dead_letters::DeadLetters;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry, Waits};
+use super::residents::Residents;
 use super::share::CpuBudgets;
 use super::spec::Tier;
 use super::storm::{self, Storm, Weather};
@@ -44,13 +45,21 @@ pub struct Services {
     pub storm: Mutex<Storm>,
     pub dead_letters: DeadLetters,
     cpu: CpuBudgets,
+    /// Places for live instances.
+    pub residents: Arc<Residents>,
     first_id: u64,
     next_call: AtomicU64,
 }
 
 impl Services {
     /// Within a runtime: it starts the task that writes dead letters.
-    pub fn new(clock: Clock, recorder: Recorder, database: Database, sandbox: Sandbox) -> Arc<Services> {
+    pub fn new(
+        clock: Clock,
+        recorder: Recorder,
+        database: Database,
+        sandbox: Sandbox,
+        residents: Arc<Residents>,
+    ) -> Arc<Services> {
         // Workers keep ids in their states, and a late answer must not reach a stranger: ids of this
         // run begin after those of all earlier ones, which gave out less than a million a second.
         // Below 2^53, so that a JSON number holds them.
@@ -72,6 +81,7 @@ impl Services {
             storm: Mutex::default(),
             dead_letters,
             cpu: CpuBudgets::default(),
+            residents,
             first_id,
             next_call: AtomicU64::new(first_id),
         })
@@ -217,7 +227,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
         let database = Database::open(&dir.path().join("paguro.db"), clock.clone()).unwrap();
-        let services = Services::new(clock.clone(), Recorder::new(clock), database, Sandbox::new(None).unwrap());
+        let (recorder, sandbox) = (Recorder::new(clock.clone()), Sandbox::new(None).unwrap());
+        let services = Services::new(clock, recorder, database, sandbox, Residents::new(8));
         let delays: Vec<_> = (0..RESTARTS_PER_SECOND_MAX + 5).map(|_| services.restart_delay(Tier::Normal)).collect();
         assert!(delays.is_sorted());
         let told = |kind| services.recorder.events().after(0).iter().filter(|event| event.item.kind() == kind).count();

@@ -205,6 +205,9 @@ pub struct WorkerSettings {
     /// Default: snapshot where the component exports `state`, else none.
     pub durability: Option<Durability>,
     pub snapshot: SnapshotEvery,
+    /// Idle this long, it hibernates, where it exports `state`. `None`: when it asks for it, or when
+    /// there is no room for all.
+    pub hibernate_after: Option<Duration>,
     pub limits: Limits,
     /// A JSON object, handed to the guest in its context.
     pub config: String,
@@ -225,6 +228,7 @@ impl Default for WorkerSettings {
             health_interval: Duration::from_secs(30),
             durability: None,
             snapshot: SnapshotEvery { messages: 1_000, interval: Duration::from_secs(1) },
+            hibernate_after: None,
             limits: Limits::default(),
             config: "{}".to_string(),
             grants: Grants::default(),
@@ -349,6 +353,7 @@ impl SettingsChange {
         note("health-interval", old.health_interval != new.health_interval);
         note("durability", old.durability != new.durability);
         note("snapshot", old.snapshot != new.snapshot);
+        note("hibernate-after", old.hibernate_after != new.hibernate_after);
         note("limits", old.limits != new.limits);
         note("upgrade", old.upgrade != new.upgrade);
         if old.config != new.config {

@@ -204,7 +204,7 @@ fn mistakes_of_workers() {
         "durability = 'journal'",
         "significant = true",
         "tier = 1",
-        "hibernate-after = '1s'",
+        "hibernate-after = '0s'",
         "snapshot = 5",
         "[snapshot]\nmessages = 0",
         "[snapshot]\ninterval = '0s'",
@@ -248,7 +248,7 @@ fn mistakes_of_workers() {
     expect![[r#"
         workers/a.toml:3:5: `memry` is not a key of [limits]; did you mean `memory`?
         workers/a.toml:1:2: `limts` is not a key of a worker's settings; did you mean `limits`?
-        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, durability, health-interval, config, snapshot, limits, circuit-breaker, rate, grants, upgrade
+        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, durability, health-interval, hibernate-after, config, snapshot, limits, circuit-breaker, rate, grants, upgrade
         workers/a.toml:1:11: "permanant" is not a value of `restart`; did you mean "permanent"?
         workers/a.toml:1:11: "x" is not a value of `restart`; write "permanent" or "transient" or "temporary"
         workers/a.toml:1:11: `restart` must be a text in quotes
@@ -259,7 +259,7 @@ fn mistakes_of_workers() {
         workers/a.toml:1:14: "journal" comes in a later version; write "snapshot" or "none"
         workers/a.toml:1:1: `significant` is not supported by this version yet
         workers/a.toml:1:1: `tier` is not supported by this version yet
-        workers/a.toml:1:1: `hibernate-after` is not supported by this version yet
+        workers/a.toml:1:19: `hibernate-after` must be more than zero
         workers/a.toml:1:12: `snapshot` must be a table
         workers/a.toml:2:12: `snapshot.messages` cannot be 0; it must be at least 1
         workers/a.toml:2:12: `snapshot.interval` must be more than zero
@@ -297,7 +297,7 @@ fn mistakes_of_workers() {
         workers/a.toml:3:16: `rate.caller-burst` needs `caller-per-second`
         workers/a.toml:2:13: `upgrade.probation` cannot be 1day 1h; it can be at most 1day
         workers/a.toml:2:15: "retry" is not a value of `upgrade.on-rollback`; write "replay" or "downgrade" or "drop"
-        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, health-interval, config, snapshot, limits, circuit-breaker, rate, grants, upgrade"#]].assert_eq(&errors.join("\n"));
+        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, health-interval, hibernate-after, config, snapshot, limits, circuit-breaker, rate, grants, upgrade"#]].assert_eq(&errors.join("\n"));
 }
 
 #[test]

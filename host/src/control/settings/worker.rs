@@ -37,6 +37,9 @@ pub fn parse_worker(path: &Path, text: &str) -> Result<WorkerSettings, SettingsE
     if let Some(field) = top.field("health-interval") {
         settings.health_interval = field.time()?;
     }
+    if let Some(field) = top.field("hibernate-after") {
+        settings.hibernate_after = Some(field.time()?);
+    }
     if let Some(field) = top.field("config") {
         settings.config = json::object(&field)?;
     }
@@ -83,10 +86,15 @@ const TOP: Schema = Schema {
             meaning: "what survives a crash: \"none\" or the last \"snapshot\"",
         },
         Key { name: "health-interval", default: "\"30s\"", meaning: "how often health is asked outside of probation" },
+        Key {
+            name: "hibernate-after",
+            default: "(never)",
+            meaning: "idle time after which its instance makes room, where it exports `state`; the next message wakes it",
+        },
         Key { name: "config", default: "{}", meaning: "any table; reaches the guest as a JSON object" },
     ],
     sections: &["snapshot", "limits", "circuit-breaker", "rate", "grants", "upgrade"],
-    later: &["significant", "tier", "hibernate-after"],
+    later: &["significant", "tier"],
 };
 
 const SNAPSHOT: Schema = Schema {

@@ -19,6 +19,8 @@ pub struct Desk {
     pub behalf: Option<Behalf>,
     /// Set by `control.stop`; taken when the message has been handled.
     pub stop: Option<ExitReason>,
+    /// Set by `control.hibernate`; holds until the worker sleeps or cannot.
+    pub hibernate: bool,
     /// Bounds that were reached and said to be, each once for an instance.
     pub said: BTreeSet<&'static str>,
     pub tape: SendTape,
@@ -324,6 +326,7 @@ impl Desk {
         mark.open.retain(|_, open| open.call.reply.is_waiting());
         // What the instance asked for while it was taken over goes with it.
         self.stop = None;
+        self.hibernate = false;
         let now = &self.holdings;
         let change = PutBack {
             leave: now.groups.difference(&mark.groups).cloned().collect(),

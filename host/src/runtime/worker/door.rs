@@ -11,6 +11,7 @@ use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Pa
 use crate::record::{Event, Recorder};
 use crate::runtime::keyed;
 use crate::runtime::message::Message;
+use crate::runtime::residents::Place;
 use crate::runtime::services::{CALL_DEADLINE, Services};
 use crate::runtime::tree::TreeError;
 use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
@@ -19,11 +20,13 @@ use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChi
 pub struct Door {
     me: Arc<Shared>,
     services: Arc<Services>,
+    /// Given back with the instance, which owns its door.
+    _place: Place,
 }
 
 impl Door {
-    pub fn new(me: Arc<Shared>, services: Arc<Services>) -> Door {
-        Door { me, services }
+    pub fn new(me: Arc<Shared>, services: Arc<Services>, place: Place) -> Door {
+        Door { me, services, _place: place }
     }
 
     async fn send_and_wait(
@@ -256,8 +259,10 @@ impl Outside for Door {
         self.me.desk().stop = Some(reason);
     }
 
-    /// A hint. Hibernation is not part of this version: the instance stays in memory.
-    fn hibernate(&mut self) {}
+    /// As soon as nothing waits, if it exports `state`.
+    fn hibernate(&mut self) {
+        self.me.desk().hibernate = true;
+    }
 }
 
 fn is_object(text: &str) -> bool {

@@ -14,6 +14,7 @@ use super::ending::PendingStop;
 use super::guard::Guard;
 use super::handle::Turn;
 use super::shared::{Shared, Standing, Status};
+use super::sleep::{Drowsy, InLine, Why, turn};
 use super::system::{Adopted, NoTrial, System, TrialEvent};
 use super::trial::{Kept, Trial};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Snapshot, Tick};
@@ -22,6 +23,7 @@ use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::mailbox::{Next, Take};
 use crate::runtime::message::Message;
 use crate::runtime::poison::Poison;
+use crate::runtime::residents::Place;
 use crate::runtime::services::Services;
 use crate::runtime::spec::{OnRollback, Restart, WorkerSettings};
 use crate::runtime::supervisor::Report;
@@ -70,6 +72,10 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         revision: launch.revision,
         saved: launch.saved,
         live: None,
+        asleep: None,
+        in_line: None,
+        idle_since: None,
+        sleepless_until: None,
         trial: None,
         pending_stop: None,
         replay: VecDeque::new(),
@@ -97,6 +103,14 @@ pub(super) struct Driver {
     /// The last snapshot of the revision that is current outside of a trial.
     pub saved: Option<Snapshot>,
     pub live: Option<Live>,
+    /// It hibernates: what its next instance continues from.
+    pub asleep: Option<Snapshot>,
+    /// It waits for a place, to start or to wake.
+    pub in_line: Option<InLine>,
+    /// When it was seen to have nothing to do, after the last message.
+    pub idle_since: Option<Tick>,
+    /// Its state could not be saved: it is not asked to hibernate before.
+    pub sleepless_until: Option<Tick>,
     pub trial: Option<Trial>,
     pub pending_stop: Option<PendingStop>,
     /// Messages that a rollback handed back, before those in the mailbox.
@@ -135,26 +149,38 @@ enum Woken {
     Clock,
     CommandEnded(ExitReason),
     OwnerGone,
+    /// It has nothing to do, and a reason to hibernate.
+    Drowsy(Drowsy),
+    /// It hibernates, and something waits for it.
+    Roused,
+    /// Its turn in the line has come.
+    Placed(Place),
 }
 
 impl Driver {
+    /// What is rare is boxed: a task is as large as the largest of its ways, and there may be a hundred
+    /// thousand that only wait.
     async fn run(mut self) {
         loop {
             // A worker that always has a message waiting would otherwise never give way.
             tokio::task::coop::consume_budget().await;
             match self.wait().await {
                 Woken::Next(Next::System(System::Quit { why, done })) => {
-                    self.quit(why).await;
+                    Box::pin(self.quit(why)).await;
                     let _ = done.send(());
                     return;
                 }
-                Woken::Next(Next::System(message)) => self.system(message).await,
+                Woken::Next(Next::System(message)) => Box::pin(self.system(message)).await,
+                Woken::Next(Next::Waiting) | Woken::Roused => Box::pin(self.rouse()).await,
+                Woken::Placed(place) => Box::pin(self.placed(place)).await,
+                Woken::Drowsy(Drowsy::Asked) => Box::pin(self.sleep(Why::Asked)).await,
+                Woken::Drowsy(Drowsy::Room(ask)) => Box::pin(self.make_room(ask)).await,
                 Woken::Next(Next::Message(message)) => self.message(message, Turn::First).await,
-                Woken::Replayed(kept) => self.again(kept).await,
-                Woken::Clock => self.clock().await,
-                Woken::CommandEnded(reason) => self.ended(reason).await,
+                Woken::Replayed(kept) => Box::pin(self.again(kept)).await,
+                Woken::Clock => Box::pin(self.clock()).await,
+                Woken::CommandEnded(reason) => Box::pin(self.ended(reason)).await,
                 Woken::OwnerGone => {
-                    self.revert(OnRollback::Replay).await;
+                    Box::pin(self.revert(OnRollback::Replay)).await;
                 }
             }
         }
@@ -196,6 +222,9 @@ impl Driver {
         {
             return Woken::Replayed(kept);
         }
+        if take == Take::Look && !self.replay.is_empty() {
+            return Woken::Roused;
+        }
         let due = self.next_due();
         if self.clock_is_due(due) {
             return Woken::Clock;
@@ -203,7 +232,10 @@ impl Driver {
         if let Some(next) = self.shared.mailbox.try_next(take) {
             return Woken::Next(next);
         }
-        let wake_at = [due, self.health_due(), debt_until].into_iter().flatten().min();
+        if let Some(why) = self.drowsy() {
+            return Woken::Drowsy(why);
+        }
+        let wake_at = [due, self.sleep_due(), self.health_due(), debt_until].into_iter().flatten().min();
         let sleep = wake_at.map(|at| at.since(self.services.clock.now()));
         let shared = self.shared.clone();
         let owner = self.trial.as_ref().map(Trial::owner);
@@ -216,24 +248,28 @@ impl Driver {
             next = shared.mailbox.next(take) => Woken::Next(next),
             reason = ended(command) => Woken::CommandEnded(reason),
             () = gone(owner) => Woken::OwnerGone,
+            place = turn(self.in_line.as_mut()) => Woken::Placed(place),
             () = sleep_or_never(sleep) => Woken::Clock,
         }
     }
 
     fn take(&self) -> Take {
         let full = self.trial.as_ref().is_some_and(Trial::is_full);
-        if self.live.is_some() && !full { Take::All } else { Take::SystemOnly }
+        match (&self.live, &self.asleep, &self.in_line) {
+            (Some(_), ..) if !full => Take::All,
+            (None, Some(_), None) => Take::Look,
+            _ => Take::SystemOnly,
+        }
     }
 
-    /// When the clock is to wake the worker: for a timer, a snapshot, or to look after an owner.
+    /// When the clock is to wake the worker whatever waits: for a timer, a snapshot, or because no place
+    /// came for its start.
     fn next_due(&self) -> Option<Tick> {
-        let fires = self.live.is_some() && self.shared.mailbox.has_room_for_timers();
+        let fires = (self.live.is_some() || self.asleep.is_some()) && self.shared.mailbox.has_room_for_timers();
         let timer = if fires { self.shared.desk().next_due() } else { None };
         let snapshot = (self.is_dirty() && self.saves()).then(|| self.saved_at.after(self.settings.snapshot.interval));
-        match (timer, snapshot) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, other) => one.or(other),
-        }
+        let start = self.in_line.as_ref().and_then(InLine::due);
+        earlier(earlier(timer, snapshot), start)
     }
 
     /// Whether a wake-up is due: one of [`Driver::next_due`], or to ask for health. Where it is for
@@ -266,11 +302,13 @@ impl Driver {
             self.health_at = now.after(self.settings.health_interval);
             self.health().await;
         }
+        self.no_place(now).await;
+        self.sleep_if_due(now).await;
     }
 
     async fn system(&mut self, message: System) {
         match message {
-            System::Start { incarnation } => self.start(incarnation).await,
+            System::Start { incarnation } => self.begin(incarnation).await,
             System::Stop { reason, shutdown, comes_back } => self.stop(reason, shutdown, comes_back).await,
             System::Save { done } => {
                 let _ = done.send(self.save_now().await);
@@ -281,6 +319,7 @@ impl Driver {
             System::Health { done } => {
                 let _ = done.send(self.health().await);
             }
+            System::Hibernate { ask } => self.make_room(ask).await,
             System::Configure { settings } => self.configure(*settings),
             System::Replace(replace) => self.replace(*replace).await,
             System::Settle { state, done } => {
@@ -313,7 +352,7 @@ impl Driver {
 
     /// Says what it was before.
     fn adopt(&mut self, from: &Option<Snapshot>, to: Adopted) -> Result<Adopted, String> {
-        if self.live.is_some() || self.trial.is_some() || self.pending_stop.is_some() {
+        if self.live.is_some() || self.asleep.is_some() || self.trial.is_some() || self.pending_stop.is_some() {
             return Err("it runs by now".to_string());
         }
         if self.saved != *from {
@@ -372,6 +411,13 @@ pub fn restart_type(settings: &WorkerSettings, kind: Kind) -> Restart {
         Kind::Worker => Restart::Permanent,
         Kind::Command => Restart::Transient,
     })
+}
+
+fn earlier(one: Option<Tick>, other: Option<Tick>) -> Option<Tick> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 async fn ended(command: Option<&mut tokio::task::JoinHandle<ExitReason>>) -> ExitReason {

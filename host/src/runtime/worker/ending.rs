@@ -70,7 +70,8 @@ impl Driver {
 
     pub(super) async fn stop(&mut self, reason: ExitReason, shutdown: Shutdown, comes_back: bool) {
         let asked = if comes_back { Asked::ComesBack } else { Asked::Yes };
-        if self.live.is_none() && self.trial.is_none() {
+        self.in_line = None;
+        if self.live.is_none() && self.trial.is_none() && self.asleep.is_none() {
             self.shared.stand(asked.standing(), self.services.clock.now());
             return self.report(Report::Stopped { child: self.shared.name().clone() }).await;
         }
@@ -78,6 +79,10 @@ impl Driver {
         if let Some(pending) = &mut self.pending_stop {
             pending.asked = asked;
             return;
+        }
+        if self.asleep.is_some() {
+            let end = self.stop_asleep(reason, shutdown).await;
+            return self.finish_stop(end, asked).await;
         }
         let wound = match shutdown {
             Shutdown::Kill => Wound { end: Some(ExitReason::Killed), state: None },

@@ -243,6 +243,7 @@ impl Driver {
     pub(super) async fn after_message(&mut self, fault: Option<ExitReason>) {
         self.shared.counters.handled.fetch_add(1, Relaxed);
         self.unsaved += 1;
+        self.idle_since = None;
         let (tape, stop) = {
             let mut desk = self.shared.desk();
             desk.behalf = None;
@@ -257,15 +258,19 @@ impl Driver {
             }
         }
         if let Some(reason) = fault {
-            return self.ended(reason).await;
+            return Box::pin(self.ended(reason)).await;
         }
         if let Some(Live::Worker(instance)) = &self.live {
             self.shared.counters.memory.store(instance.memory(), Relaxed);
         }
         if let Some(reason) = stop {
-            return self.stopped_itself(reason).await;
+            return Box::pin(self.stopped_itself(reason)).await;
         }
-        self.save_if_due(false).await;
+        if !self.saves() {
+            self.saved_at = self.services.clock.now();
+        } else if self.unsaved >= self.settings.snapshot.messages {
+            Box::pin(self.save_if_due(false)).await;
+        }
     }
 
     pub(super) fn failed(&self, sort: &'static str, error: String) {

@@ -24,6 +24,10 @@ impl Driver {
     /// Asks `health.check`, and says so where the answer is another word than the last time. No
     /// message: nothing is counted. `None` where nothing runs, or it ended over it, as over a message.
     pub(super) async fn health(&mut self) -> Option<Health> {
+        if self.asleep.is_some() {
+            // Nothing happened to it since it was asked the last time, if it ever was.
+            return Some(self.shared.status().health.map_or(Health::Healthy, |(health, _)| health));
+        }
         let Some(Live::Worker(instance)) = &mut self.live else { return None };
         let result = tokio::select! {
             biased;

@@ -16,6 +16,7 @@
 //!   trap, a limit, a kill) drops the instance and is reported; the supervisor decides what follows
 //!   and shows it as `restarting`, `isolated` or `down`.
 //! - *Replace* comes from an upgrade, at a message boundary, and either switches or changes nothing.
+//! - *Running* and *Hibernated* (`sleep`) are one to the supervisor.
 //! - In *Probation* a fault is not reported: the worker tells the owner of the trial and waits, its
 //!   mailbox open, for *Revert*.
 
@@ -29,6 +30,7 @@ mod health;
 mod pace;
 mod saving;
 mod shared;
+mod sleep;
 mod start;
 mod swap;
 mod system;
@@ -46,12 +48,13 @@ pub use system::{
 
 use std::sync::Arc;
 
+use super::residents::Place;
 use super::services::Services;
 use crate::sandbox::{LogSink, Outside};
 
 /// What a new instance of this worker is given.
-pub fn door(worker: &Arc<Shared>, services: &Arc<Services>) -> Box<dyn Outside> {
-    Box::new(door::Door::new(worker.clone(), services.clone()))
+pub fn door(worker: &Arc<Shared>, services: &Arc<Services>, place: Place) -> Box<dyn Outside> {
+    Box::new(door::Door::new(worker.clone(), services.clone(), place))
 }
 
 /// Where a new instance of this worker logs.

@@ -29,7 +29,8 @@ impl Driver {
     /// Whether snapshots are taken by the way. Not on trial: what counts then is the old state and
     /// the kept messages.
     pub(super) fn saves(&self) -> bool {
-        self.durable() && self.trial.is_none() && matches!(self.live, Some(Live::Worker(_)))
+        let serves = matches!(self.live, Some(Live::Worker(_))) || self.asleep.is_some();
+        self.durable() && self.trial.is_none() && serves
     }
 
     pub(super) async fn save_if_due(&mut self, by_time: bool) {
@@ -52,7 +53,7 @@ impl Driver {
                 // What was saved last is the old revision's; the new one left nothing.
                 return Err(NoState::Nothing);
             }
-            return self.saved.clone().ok_or(NoState::Nothing);
+            return self.asleep.clone().or_else(|| self.saved.clone()).ok_or(NoState::Nothing);
         }
         let result = self.save_state().await;
         if let Err(NoState::Died(reason)) = &result {
@@ -61,8 +62,12 @@ impl Driver {
         result
     }
 
-    /// Asks the live instance for its state. After `Died` the caller must end the instance.
+    /// Asks the live instance for its state; what is kept of one that hibernates. After `Died` the caller must end the instance.
     pub(super) async fn save_state(&mut self) -> Result<Snapshot, NoState> {
+        if let Some(snapshot) = &self.asleep {
+            self.saved_at = self.services.clock.now();
+            return Ok(snapshot.clone());
+        }
         let Some(Live::Worker(instance)) = &mut self.live else { return Err(NoState::Nothing) };
         if !self.component.exports().state {
             return Err(NoState::NotExported);

@@ -30,6 +30,8 @@ pub struct Shared {
     /// It does not run and nothing will start it by itself: messages are refused at once, instead
     /// of waiting for nobody.
     refuses: AtomicBool,
+    /// It is in the ring of those that can hibernate.
+    pub(super) offered: AtomicBool,
 }
 
 /// A system message was not taken, or its answer will not come.
@@ -62,7 +64,7 @@ pub struct Counters {
     pub fuel: AtomicU64,
     /// Bytes of linear memory of the live instance.
     pub memory: AtomicU64,
-    /// Instances in memory: 0, 1, or 2 during probation.
+    /// Instances in memory: 0, 1, or 2 during probation; 0 while it hibernates.
     pub instances: AtomicUsize,
 }
 
@@ -73,6 +75,8 @@ pub enum Standing {
     Down,
     Starting,
     Running,
+    /// Its state is kept and its instance has made room; what comes for it wakes it.
+    Hibernated,
     /// On a new revision, with the old one at hand.
     Probation,
     /// It goes back to the old revision.
@@ -90,6 +94,7 @@ impl Standing {
             Standing::Down => "down",
             Standing::Starting => "starting",
             Standing::Running => "running",
+            Standing::Hibernated => "hibernated",
             Standing::Probation => "probation",
             Standing::RollingBack => "rolling-back",
             Standing::Stopping => "stopping",
@@ -135,6 +140,7 @@ impl Shared {
             status: Mutex::new(status),
             payload_max: AtomicU64::new(payload_max),
             refuses: AtomicBool::new(false),
+            offered: AtomicBool::new(false),
         }
     }
 

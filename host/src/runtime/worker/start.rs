@@ -9,20 +9,17 @@ use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::shared::Standing;
 use super::{door, log};
-use crate::base::{ExitReason, Failure, Incarnation, Snapshot};
+use crate::base::{ExitReason, Failure, Incarnation, Snapshot, Tick};
 use crate::record::{Event, Origin};
+use crate::runtime::residents::Place;
 use crate::runtime::supervisor::Report;
 use crate::sandbox::{Context, Fault, Instance, InstanceError, Kind};
 
 impl Driver {
-    /// Answers the supervisor with `Started` or `StartFailed`.
-    pub async fn start(&mut self, incarnation: Incarnation) {
-        if self.live.is_some() {
-            return self.report(Report::Started { child: self.shared.name().clone() }).await;
-        }
+    /// A start was asked for, at `begun`.
+    pub fn starting(&mut self, incarnation: Incarnation, begun: Tick) {
         // A kill that came after the last instance had ended is not for this one.
         let _ = self.shared.kill.notified().now_or_never();
-        let begun = self.services.clock.now();
         self.shared.desk().said.clear();
         self.incarnation = incarnation;
         self.shared.stand(Standing::Starting, begun);
@@ -30,10 +27,14 @@ impl Driver {
         if incarnation > Incarnation::default() {
             self.shared.counters.restarts.fetch_add(1, Relaxed);
         }
+    }
+
+    /// There is a place for its instance. Answers the supervisor with `Started` or `StartFailed`.
+    pub async fn start(&mut self, begun: Tick, place: Place) {
         let mark = self.shared.desk().mark();
         let from = if self.durable() { self.saved.clone() } else { None };
         let origin = if from.is_some() { Origin::Snapshot } else { Origin::Fresh };
-        match self.bring_up(from).await {
+        match self.bring_up(from, place).await {
             Ok(live) => {
                 self.live = Some(live);
                 // `control.stop` in its start: it does not want to run (OTP's "ignore").
@@ -56,6 +57,10 @@ impl Driver {
         let change = self.shared.desk().put_back(mark, &[]);
         carry_out(change, self.shared.name(), &self.services);
         self.shared.desk().stop = None;
+        self.start_failed(reason).await;
+    }
+
+    pub async fn start_failed(&mut self, reason: ExitReason) {
         let worker = self.shared.name().clone();
         let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
         self.services.recorder.emit(event);
@@ -73,13 +78,14 @@ impl Driver {
         self.report(Report::Ignored { child: self.shared.name().clone() }).await;
     }
 
-    async fn started(&mut self, from: Origin, begun: crate::base::Tick) {
+    async fn started(&mut self, from: Origin, begun: Tick) {
         let now = self.services.clock.now();
         self.shared.stand(Standing::Running, now);
         self.ask_health_anew(now);
         let at = self.services.clock.timestamp();
         self.shared.update(|status| (status.started_at, status.up_since) = (Some(at), now));
         self.count_instances();
+        self.offer();
         self.services.recorder.emit(Event::WorkerStarted {
             worker: self.shared.name().clone(),
             incarnation: self.incarnation,
@@ -91,9 +97,9 @@ impl Driver {
     }
 
     /// A new instance of the current component, initialised or restored.
-    pub async fn bring_up(&mut self, from: Option<Snapshot>) -> Result<Live, ExitReason> {
+    pub async fn bring_up(&mut self, from: Option<Snapshot>, place: Place) -> Result<Live, ExitReason> {
         let limits = self.settings.limits.clone();
-        let door = door(&self.shared, &self.services);
+        let door = door(&self.shared, &self.services, place);
         let log = log(&self.shared, &self.services, limits.log_lines);
         let made = Instance::create(&self.component, &limits, &self.settings.grants, door, log).await;
         let mut instance = made.map_err(|error| match error {
@@ -132,14 +138,22 @@ impl Driver {
             return Err("it is in probation; commit or roll back first".to_string());
         }
         let mark = self.shared.desk().mark();
-        let live = self.bring_up(Some(snapshot.clone())).await;
-        if live.is_err() || self.live.is_none() {
+        let begun = self.services.clock.now();
+        // An operator's request, one at a time: it does not wait in line.
+        let place = self.services.residents.place_anyway();
+        let live = self.bring_up(Some(snapshot.clone()), place).await;
+        let serves = self.live.is_some() || self.asleep.is_some();
+        if live.is_err() || !serves {
             let change = self.shared.desk().put_back(mark, &[]);
             carry_out(change, self.shared.name(), &self.services);
         }
         let live = live.map_err(|reason| reason.to_string())?;
-        if self.live.is_some() {
+        if serves {
             self.live = Some(live);
+        }
+        if self.asleep.take().is_some() {
+            self.in_line = None;
+            self.awake(begun);
         }
         self.keep_durably(snapshot).await;
         Ok(())

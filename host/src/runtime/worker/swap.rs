@@ -25,7 +25,11 @@ impl Driver {
             // It took too long to come to this boundary: the upgrade was called off meanwhile.
             return;
         }
-        if self.live.is_none() || self.trial.is_some() {
+        if self.asleep.is_some() && !self.replay.is_empty() {
+            self.in_line = None;
+            self.wake(self.services.residents.place_anyway()).await;
+        }
+        if (self.live.is_none() && self.asleep.is_none()) || self.trial.is_some() {
             let reason = "it does not run, or is in probation".to_string();
             let _ = done.send(Err(CalledOff { phase: "quiesced", reason, blame: Blame::Nobody }));
             return;
@@ -48,7 +52,7 @@ impl Driver {
         let (live, before) = match moved {
             Ok(moved) => moved,
             Err(called_off) => {
-                if self.live.is_some() {
+                if self.live.is_some() || self.asleep.is_some() {
                     self.put_back(mark, &[]);
                 }
                 let _ = done.send(Err(called_off));
@@ -59,6 +63,8 @@ impl Driver {
         if before.is_some() {
             mark.saved();
         }
+        let slept = self.asleep.take().is_some();
+        self.in_line = None;
         let old = match self.live.replace(live) {
             Some(Live::Worker(instance)) => Some(*instance),
             Some(Live::Command(running)) => {
@@ -67,7 +73,9 @@ impl Driver {
             }
             None => None,
         };
-        if let Some(state) = &before {
+        if let Some(state) = &before
+            && !(slept && self.saved.as_ref() == Some(state) && !self.is_dirty())
+        {
             // What a crash of the old revision would continue from, should it come back.
             self.keep(state.clone(), Due::ByTime).await;
         }
@@ -128,7 +136,7 @@ impl Driver {
     /// A command has no boundary and no state: the running one ends, the new one begins.
     async fn change_command(&mut self, component: &Component) -> Result<(Live, Option<Snapshot>), CalledOff> {
         let old = std::mem::replace(&mut self.component, component.clone());
-        let live = self.bring_up(None).await;
+        let live = self.bring_up(None, self.services.residents.place_anyway()).await;
         self.component = old;
         live.map(|live| (live, None)).map_err(|reason| CalledOff {
             phase: "migrated",
@@ -144,6 +152,7 @@ impl Driver {
         if self.live.is_some() {
             self.shared.stand(Standing::Running, self.services.clock.now());
             self.count_instances();
+            self.offer();
             return Ok(());
         }
         // It ended between the decision and this. The decision stands.
@@ -205,6 +214,7 @@ impl Driver {
         self.drop_live();
         let spent = trial.spent();
         let (before, mut kept) = trial.into_parts();
+        let slept = before.slept();
         self.become_revision(before.component, before.revision);
         self.poison = before.poison;
         self.shared.desk().tape = SendTape::Off;
@@ -235,8 +245,17 @@ impl Driver {
         kept.append(&mut self.replay);
         self.replay = kept;
         // The old revision never asked to stop: only what the supervisor asked for still holds.
-        if let Some(stop) = self.pending_stop.take().filter(|stop| stop.asked == Asked::Yes) {
+        if let Some(stop) = self.pending_stop.take().filter(|stop| stop.asked != Asked::No) {
             self.finish_stop(stop.end, stop.asked).await;
+            return Reverted { replayed };
+        }
+        if downgraded.is_none()
+            && slept
+            && let Some(state) = before.state
+        {
+            // As it was. What is handed over again wakes it.
+            self.asleep = Some(state);
+            self.shared.stand(Standing::Hibernated, self.services.clock.now());
             return Reverted { replayed };
         }
         let live = match downgraded {
@@ -250,6 +269,7 @@ impl Driver {
                 self.shared.stand(Standing::Running, now);
                 self.ask_health_anew(now);
                 self.count_instances();
+                self.offer();
             }
             // Nothing is left that runs: the supervisor starts the old revision from its snapshot,
             // and the messages wait for it.
@@ -271,14 +291,15 @@ impl Driver {
     async fn old_instance(&mut self, kept: Option<Instance>, state: Option<Snapshot>) -> Result<Live, ExitReason> {
         match kept {
             Some(instance) => Ok(Live::Worker(Box::new(instance))),
-            None => self.bring_up(state).await,
+            // It is the way back: it does not wait in line.
+            None => self.bring_up(state, self.services.residents.place_anyway()).await,
         }
     }
 
     /// A fresh instance of the old component that took the newer state, if it can.
     async fn downgrade(&mut self, newer: Snapshot, migrate: std::time::Duration) -> Option<Live> {
         let limits = self.settings.limits.clone();
-        let door = super::door(&self.shared, &self.services);
+        let door = super::door(&self.shared, &self.services, self.services.residents.place_anyway());
         let log = super::log(&self.shared, &self.services, limits.log_lines);
         let made = Instance::create(&self.component, &limits, &self.settings.grants, door, log).await;
         let mut instance = made.ok()?;

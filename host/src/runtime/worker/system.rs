@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::base::{ExitReason, Incarnation, RevisionNumber, Snapshot};
 use crate::runtime::dead_letters::Cause;
+use crate::runtime::residents::Ask;
 use crate::runtime::spec::{OnRollback, Shutdown, WorkerSettings};
 use crate::sandbox::{Component, Health, Instance};
 
@@ -37,6 +38,10 @@ pub enum System {
     },
     Health {
         done: Done<Option<Health>>,
+    },
+    /// Others need the room: it is to hibernate if it has nothing to do.
+    Hibernate {
+        ask: Ask,
     },
     Configure {
         settings: Box<WorkerSettings>,

@@ -10,7 +10,7 @@ use super::system::{TrialEvent, TrialTerms};
 use crate::base::{ExitReason, RevisionNumber, Snapshot, TimerId};
 use crate::runtime::message::Message;
 use crate::runtime::poison::Poison;
-use crate::sandbox::{Component, Fact, Instance};
+use crate::sandbox::{Component, Fact, Instance, Kind};
 
 pub struct Trial {
     pub before: Before,
@@ -29,13 +29,20 @@ pub struct Trial {
 
 /// The worker as it was at the switch.
 pub struct Before {
-    /// `None` for a command, which is started again.
+    /// `None` for a command, which is started again, and for a worker that hibernated.
     pub instance: Option<Instance>,
     pub component: Component,
     pub revision: RevisionNumber,
     pub state: Option<Snapshot>,
     pub desk: Holdings,
     pub poison: Poison,
+}
+
+impl Before {
+    /// Whether the worker hibernated at the switch.
+    pub fn slept(&self) -> bool {
+        self.instance.is_none() && self.component.kind() == Kind::Worker
+    }
 }
 
 /// A message the new instance took, and what was sent while it was handled.

@@ -1,0 +1,302 @@
+//! How many instances may be live at one time, and whose turn it is when there are no more places.
+//!
+//! An instance takes memory maps, of which a process has a fixed number, and memory. So each live
+//! instance holds a [`Place`], and gives it back when it is dropped. Whoever starts or wakes a worker
+//! when every place is taken waits in line, and an idle worker that can hibernate is asked to: the
+//! least recently used, about (second chance: a ring of those that can sleep, in which one that took a
+//! message since it was last looked at is passed over once).
+//!
+//! Who is asked, and who offers itself:
+//!
+//! - A worker that can sleep is *offered* to the ring when its instance starts, wakes or ends its
+//!   probation, and leaves the ring when it is asked.
+//! - Each ask is an [`Ask`], which ends with the worker's yes or no, or with the worker. As many are
+//!   under way as wait in line, if there are as many that idle.
+//! - Where there are not, `wanted` says so, and a worker that becomes idle sleeps by itself.
+//!
+//! No wake-up is lost: a worker first shows that it is idle, under its mailbox's lock, and then reads
+//! `wanted`; whoever waits first writes `wanted` and then looks at the mailbox under that lock.
+//! Whichever comes to the lock second sees what the other wrote.
+//!
+//! Reaching the bound is no error, but it can be slow: workers that are busy keep their places, those
+//! that wait for others' answers too. If all places are held so, calls end at their deadlines and
+//! make room; nothing hangs. What cannot sleep (no `state`, commands) keeps its place for good.
+//!
+//! A message costs nothing here: that a worker was used is noted under its mailbox's lock, which is
+//! taken anyway.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use crate::base::bounds;
+
+/// The places of one host.
+pub struct Residents {
+    max: usize,
+    room: Mutex<Room>,
+    /// Who waits in line and nobody was asked for.
+    wanted: AtomicUsize,
+}
+
+/// Someone who can give a place back.
+pub trait Sleeper: Send + Sync {
+    /// How it is just now. `Used` once for each time it was used.
+    fn rest(&self) -> Rest;
+    /// Asks it to sleep; the ask ends when it is dropped.
+    fn please_sleep(&self, ask: Ask);
+    /// Whether it is in the ring; for [`Residents`] alone.
+    fn offered(&self) -> &AtomicBool;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It has no instance.
+    Gone,
+    Busy,
+    /// Idle, and used since the last look.
+    Used,
+    Idle,
+}
+
+#[derive(Default)]
+struct Room {
+    live: usize,
+    /// Places that were given to somebody who waited, since the start.
+    handed: u64,
+    last: u64,
+    /// In the order in which they came.
+    line: BTreeMap<u64, oneshot::Sender<Place>>,
+    /// Asks under way.
+    asked: usize,
+    ring: VecDeque<Weak<dyn Sleeper>>,
+    /// The last look around found too few: who becomes idle from now on looks at `wanted`.
+    looked: bool,
+}
+
+/// Leave to have one live instance.
+pub struct Place(Arc<Residents>);
+
+/// A place in the line. Resolves to a place; dropped, it leaves the line.
+pub struct Queued {
+    residents: Arc<Residents>,
+    number: u64,
+    place: oneshot::Receiver<Place>,
+}
+
+/// One worker was asked to sleep. Dropped when it does or says no.
+pub struct Ask(Arc<Residents>);
+
+impl Residents {
+    /// `max`: live instances, at least 1.
+    pub fn new(max: usize) -> Arc<Residents> {
+        Arc::new(Residents { max: max.max(1), room: Mutex::default(), wanted: AtomicUsize::new(0) })
+    }
+
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    pub fn live(&self) -> usize {
+        self.room().live
+    }
+
+    /// How many wait for a place.
+    pub fn waiting(&self) -> usize {
+        self.room().line.len()
+    }
+
+    /// Places that were given to somebody who waited, since the start: who waits sees by it whether
+    /// the line moves.
+    pub fn handed(&self) -> u64 {
+        self.room().handed
+    }
+
+    /// A place at once, if there is one and nobody came before.
+    pub fn try_place(self: &Arc<Self>) -> Option<Place> {
+        let mut room = self.room();
+        let free = room.live < self.max && room.line.is_empty();
+        room.live += usize::from(free);
+        drop(room);
+        free.then(|| Place(self.clone()))
+    }
+
+    /// A place even beyond the bound, for what must not wait: an operator's import, the way back of a
+    /// rollback. Until as many are given back, nobody else gets one.
+    pub fn place_anyway(self: &Arc<Self>) -> Place {
+        self.room().live += 1;
+        Place(self.clone())
+    }
+
+    /// A place, when it is one's turn.
+    pub fn queue(self: &Arc<Self>) -> Queued {
+        let (sender, place) = oneshot::channel();
+        let mut room = self.room();
+        room.last += 1;
+        let number = room.last;
+        room.line.insert(number, sender);
+        let given = self.give(&mut room);
+        drop(room);
+        hand_over(given);
+        self.look_around();
+        Queued { residents: self.clone(), number, place }
+    }
+
+    /// It has an instance and can sleep.
+    pub fn offer(&self, sleeper: Arc<dyn Sleeper>) {
+        let mut room = self.room();
+        if !sleeper.offered().swap(true, Relaxed) {
+            room.ring.push_back(Arc::downgrade(&sleeper));
+        }
+    }
+
+    /// Whether one that becomes idle had better sleep. One relaxed load.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed) > 0
+    }
+
+    /// One that is idle takes an ask upon itself, if one is wanted.
+    pub fn volunteer(self: &Arc<Self>) -> Option<Ask> {
+        let mut room = self.room();
+        if room.line.len() <= room.asked {
+            return None;
+        }
+        room.asked += 1;
+        self.publish(&mut room);
+        drop(room);
+        Some(Ask(self.clone()))
+    }
+
+    /// Hands free places to those who came first.
+    fn give(self: &Arc<Self>, room: &mut Room) -> Vec<(oneshot::Sender<Place>, Place)> {
+        let mut given = Vec::new();
+        while room.live < self.max
+            && let Some((_, next)) = room.line.pop_first()
+        {
+            room.live += 1;
+            room.handed += 1;
+            given.push((next, Place(self.clone())));
+        }
+        self.publish(room);
+        given
+    }
+
+    fn publish(&self, room: &mut Room) {
+        let wanted = room.line.len().saturating_sub(room.asked);
+        if wanted == 0 {
+            room.looked = false;
+        }
+        self.wanted.store(wanted, Relaxed);
+    }
+
+    /// Asks as many idle workers as are wanted.
+    fn look_around(self: &Arc<Self>) {
+        let mut asks = Vec::new();
+        let mut room = self.room();
+        // Published before anybody is looked at (see the top).
+        self.publish(&mut room);
+        let wanted = room.line.len().saturating_sub(room.asked);
+        if wanted > 0 && !room.looked {
+            // Twice around: the first time some are passed over because they were used.
+            let mut left = room.ring.len() * 2;
+            while asks.len() < wanted && left > 0 {
+                left -= 1;
+                let Some(entry) = room.ring.pop_front() else { break };
+                let Some(sleeper) = entry.upgrade() else { continue };
+                let rest = sleeper.rest();
+                if matches!(rest, Rest::Busy | Rest::Used) {
+                    room.ring.push_back(entry);
+                    continue;
+                }
+                sleeper.offered().store(false, Relaxed);
+                if rest == Rest::Idle {
+                    asks.push(sleeper);
+                }
+            }
+            room.asked += asks.len();
+            room.looked = asks.len() < wanted;
+            self.publish(&mut room);
+        }
+        drop(room);
+        // Without the lock: an ask that finds nobody ends at once, and looks around again.
+        for sleeper in asks {
+            sleeper.please_sleep(Ask(self.clone()));
+        }
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Future for Queued {
+    type Output = Place;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Place> {
+        Pin::new(&mut self.place).poll(context).map(|place| {
+            // The line lets go of nobody but those who left it.
+            place.unwrap_or_else(|_| self.residents.place_anyway())
+        })
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let mut room = self.residents.room();
+        if room.line.remove(&self.number).is_some() {
+            self.residents.publish(&mut room);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut room = self.0.room();
+        room.live -= 1;
+        let given = self.0.give(&mut room);
+        drop(room);
+        hand_over(given);
+    }
+}
+
+impl Drop for Ask {
+    fn drop(&mut self) {
+        self.0.room().asked -= 1;
+        self.0.look_around();
+    }
+}
+
+/// Without the lock: who left the line this moment does not take it, and it goes to the next.
+fn hand_over(given: Vec<(oneshot::Sender<Place>, Place)>) {
+    for (sender, place) in given {
+        let _ = sender.send(place);
+    }
+}
+
+/// Live instances that fit, from `vm.max_map_count` and the bytes of memory that are available, each
+/// where it is known. Never below [`bounds::LIVE_INSTANCES_MIN`].
+pub fn live_instances_max(map_count_max: Option<u64>, available: Option<u64>) -> usize {
+    let maps = map_count_max.map(|maps| maps.saturating_sub(bounds::MAPS_RESERVE) / bounds::MAPS_PER_INSTANCE);
+    let memory = available.map(|bytes| bytes / bounds::INSTANCE_BYTES);
+    let fit = maps.unwrap_or(u64::MAX).min(memory.unwrap_or(u64::MAX)).min(bounds::LIVE_INSTANCES_MAX);
+    usize::try_from(fit).unwrap_or(usize::MAX).max(bounds::LIVE_INSTANCES_MIN)
+}
+
+/// The same, of this machine at this moment.
+pub fn live_instances_max_here() -> usize {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let maps = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().as_deref().and_then(number);
+    let memory = std::fs::read_to_string("/proc/meminfo").ok();
+    let available = memory.as_deref().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        number(line.trim_end_matches("kB")).map(|kib| kib * 1024)
+    });
+    live_instances_max(maps, available)
+}
+
+#[cfg(test)]
+mod tests;

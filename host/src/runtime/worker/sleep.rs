@@ -1,0 +1,335 @@
+//! Hibernation: a worker whose state is kept while its instance makes room, and how it gets a place
+//! for an instance again.
+//!
+//! ```text
+//!                 sleep                      a message, a timer that is due
+//!    Running ---------------> Hibernated ------------------------------------> in line for a place
+//!       ^                       |     ^                                             |   |
+//!       |                  Stop |     +------------- Revert (swap.rs) ----          | Stop
+//!       |                       v                                                   |   v
+//!       |                      Down                                       place     | Down
+//!       +---------------------------- wake: restore-state, resume <-----------------+
+//! ```
+//!
+//! - *Sleep* is at a message boundary with nothing that waits and nothing that is under way, because
+//!   the guest asked for it, it idled for as long as its settings say, or others need the room. A
+//!   durable worker's state is on disk then, or as late as by time while it sleeps: the end of the host
+//!   loses no more than it would of one that is awake. One that is not durable keeps its state in
+//!   memory alone, as it does awake.
+//! - *Wake* is not a restart: incarnation, timers, open calls, groups, monitors stay, nobody is told. A
+//!   wake that fails is a fault like a trap, and the supervisor decides.
+//! - A stop needs no wake: the state is saved. `terminate` is not called then. What asks for the state
+//!   or for health is answered with what is known; an upgrade takes the state as it is kept, and its
+//!   rollback puts the worker to sleep again.
+//! - In line, the worker obeys all system messages. How long it waits is its callers' affair: their
+//!   calls end at their deadlines. A first start waits as long as the line moves.
+
+use super::door::carry_out;
+use super::driver::{Driver, Live};
+use super::saving::Due;
+use super::shared::{Shared, Standing};
+use super::system::{NoState, System};
+use crate::base::{ExitReason, Failure, Incarnation, Snapshot, Tick, bounds};
+use crate::record::Event;
+use crate::runtime::residents::{Ask, Place, Queued, Rest, Sleeper};
+use crate::runtime::spec::Shutdown;
+use crate::runtime::supervisor::Report;
+
+/// Why a worker goes to sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// `control.hibernate`.
+    Asked,
+    Idle,
+    /// Others need the room.
+    Room,
+}
+
+/// Why it should sleep now that it has nothing to do.
+pub(super) enum Drowsy {
+    /// `control.hibernate`.
+    Asked,
+    Room(Ask),
+}
+
+impl Why {
+    fn text(self) -> &'static str {
+        match self {
+            Why::Asked => "it asked to",
+            Why::Idle => "it was idle",
+            Why::Room => "others need the room",
+        }
+    }
+}
+
+/// A place in the line, and what for.
+pub(super) struct InLine {
+    pub place: Queued,
+    /// `None`: it wakes.
+    start: Option<FirstStart>,
+}
+
+/// A start that waits for a place.
+struct FirstStart {
+    begun: Tick,
+    /// Then it fails, unless the line has moved.
+    until: Tick,
+    handed: u64,
+}
+
+impl InLine {
+    /// When something is to be done if no place comes.
+    pub fn due(&self) -> Option<Tick> {
+        self.start.as_ref().map(|start| start.until)
+    }
+}
+
+impl Driver {
+    /// Starts when there is a place.
+    pub async fn begin(&mut self, incarnation: Incarnation) {
+        if self.live.is_some() || self.asleep.is_some() {
+            return self.report(Report::Started { child: self.shared.name().clone() }).await;
+        }
+        let begun = self.services.clock.now();
+        self.starting(incarnation, begun);
+        let residents = &self.services.residents;
+        let Some(place) = residents.try_place() else {
+            let until = begun.after(self.settings.limits.start);
+            let start = FirstStart { begun, until, handed: residents.handed() };
+            self.in_line = Some(InLine { place: residents.queue(), start: Some(start) });
+            return;
+        };
+        self.start(begun, place).await;
+    }
+
+    /// It sleeps, and something waits for it.
+    pub async fn rouse(&mut self) {
+        let residents = &self.services.residents;
+        match residents.try_place() {
+            Some(place) => self.wake(place).await,
+            None => self.in_line = Some(InLine { place: residents.queue(), start: None }),
+        }
+    }
+
+    /// It is its turn.
+    pub async fn placed(&mut self, place: Place) {
+        match self.in_line.take().and_then(|line| line.start) {
+            Some(start) => self.start(start.begun, place).await,
+            None => self.wake(place).await,
+        }
+    }
+
+    /// No place came in time. Where others got one the line moves, and it goes on waiting: a thousand
+    /// starts at once are no failure.
+    pub async fn no_place(&mut self, now: Tick) {
+        let handed = self.services.residents.handed();
+        let Some(start) = self.in_line.as_mut().and_then(|line| line.start.as_mut()) else { return };
+        if start.until > now {
+            return;
+        }
+        if start.handed != handed {
+            start.handed = handed;
+            start.until = now.after(self.settings.limits.start);
+            return;
+        }
+        self.in_line = None;
+        let (live, max) = (self.services.residents.live(), self.services.residents.max());
+        let why = format!("no room for one more live instance: {live} of {max} are live and none can hibernate");
+        self.start_failed(ExitReason::Failed(Failure::NotStartable(why))).await;
+    }
+
+    /// A new instance continues from the kept state. Messages wait in the mailbox meanwhile.
+    pub async fn wake(&mut self, place: Place) {
+        let Some(snapshot) = self.asleep.clone() else { return };
+        let begun = self.services.clock.now();
+        let mark = self.shared.desk().mark();
+        let shared = self.shared.clone();
+        let woken = tokio::select! {
+            biased;
+            woken = self.bring_up(Some(snapshot), place) => woken,
+            () = shared.kill.notified() => Err(ExitReason::Killed),
+        };
+        self.asleep = None;
+        match woken {
+            Ok(live) => {
+                self.live = Some(live);
+                self.awake(begun);
+                // `control.stop` on the way.
+                let stop = self.shared.desk().stop.take();
+                if let Some(reason) = stop {
+                    self.stopped_itself(reason).await;
+                }
+            }
+            Err(reason) => {
+                // Timers and groups of an instance that never was are nobody's.
+                let change = self.shared.desk().put_back(mark, &[]);
+                carry_out(change, self.shared.name(), &self.services);
+                self.ended(reason).await;
+            }
+        }
+    }
+
+    /// It has an instance again.
+    pub fn awake(&mut self, begun: Tick) {
+        let now = self.services.clock.now();
+        self.shared.stand(Standing::Running, now);
+        self.count_instances();
+        self.offer();
+        let took = now.since(begun);
+        self.services.recorder.emit(Event::WorkerWoke { worker: self.shared.name().clone(), took });
+    }
+
+    /// Others need the room. The ask ends when it sleeps, or does not.
+    pub async fn make_room(&mut self, ask: Ask) {
+        self.sleep(Why::Room).await;
+        drop(ask);
+    }
+
+    /// Lets the live instance go if it can be woken again. Else, or if it says no, nothing changes.
+    pub async fn sleep(&mut self, why: Why) {
+        self.shared.desk().hibernate = false;
+        if self.can_sleep() {
+            let shared = self.shared.clone();
+            let saved = tokio::select! {
+                biased;
+                saved = self.save_state() => saved,
+                () = shared.kill.notified() => Err(NoState::Died(ExitReason::Killed)),
+            };
+            match saved {
+                Ok(snapshot) if self.shared.waiting() == 0 => return self.fall_asleep(snapshot, why).await,
+                // A message came meanwhile. The snapshot counts as the last one that was taken.
+                Ok(snapshot) if self.durable() => self.keep(snapshot, Due::ByTime).await,
+                Ok(_) => {}
+                Err(NoState::Died(reason)) => return self.ended(reason).await,
+                Err(error) => {
+                    self.sleepless_until = Some(self.services.clock.now().after(bounds::SLEEPLESS_TIME));
+                    self.snapshot_failed(error.to_string());
+                }
+            }
+        }
+        self.offer();
+    }
+
+    async fn fall_asleep(&mut self, snapshot: Snapshot, why: Why) {
+        let state = snapshot.len() as u64;
+        self.asleep = Some(snapshot.clone());
+        self.idle_since = None;
+        self.drop_live();
+        self.shared.stand(Standing::Hibernated, self.services.clock.now());
+        if self.durable() {
+            if self.is_dirty() || self.saved.as_ref() != Some(&snapshot) {
+                self.keep_durably(snapshot).await;
+            } else {
+                // The same bytes once, not twice.
+                self.saved = Some(snapshot);
+                self.shared.desk().saved();
+            }
+        }
+        let worker = self.shared.name().clone();
+        self.services.recorder.emit(Event::WorkerHibernated { worker, state, why: why.text() });
+    }
+
+    /// A stop of one that sleeps: nothing is left to be called, and the state is kept.
+    pub async fn stop_asleep(&mut self, reason: ExitReason, shutdown: Shutdown) -> ExitReason {
+        if let Some(snapshot) = self.asleep.take()
+            && self.durable()
+            && self.is_dirty()
+        {
+            // It did not get to the disk before.
+            self.keep_durably(snapshot).await;
+        }
+        if shutdown == Shutdown::Kill { ExitReason::Killed } else { reason }
+    }
+
+    /// Why it should sleep now that it has nothing to do, if so.
+    pub fn drowsy(&mut self) -> Option<Drowsy> {
+        if !self.is_sleeper() {
+            return None;
+        }
+        if self.idle_since.is_none() && self.settings.hibernate_after.is_some() {
+            self.idle_since = Some(self.services.clock.now());
+        }
+        if !self.can_sleep() {
+            return None;
+        }
+        if self.shared.desk().hibernate {
+            return Some(Drowsy::Asked);
+        }
+        if self.services.residents.is_wanted() {
+            return self.services.residents.volunteer().map(Drowsy::Room);
+        }
+        None
+    }
+
+    /// When it has idled for long enough, or may be asked to sleep again. Only of use while nothing
+    /// waits.
+    pub fn sleep_due(&self) -> Option<Tick> {
+        if !self.is_sleeper() {
+            return None;
+        }
+        let idle = self.idle_since.zip(self.settings.hibernate_after).map(|(since, after)| since.after(after));
+        match self.sleepless_until {
+            Some(until) => Some(idle.map_or(until, |idle| idle.max(until))),
+            None if self.trial.is_some() => None,
+            None => idle,
+        }
+    }
+
+    /// The clock came to [`Driver::sleep_due`].
+    pub async fn sleep_if_due(&mut self, now: Tick) {
+        if self.sleepless_until.is_some_and(|until| until <= now) {
+            self.sleepless_until = None;
+            self.offer();
+        }
+        if self.shared.waiting() == 0 && self.sleep_due().is_some_and(|due| due <= now) {
+            self.sleep(Why::Idle).await;
+        }
+    }
+
+    /// Others may ask it to sleep from now on.
+    pub fn offer(&self) {
+        if self.is_sleeper() && self.trial.is_none() && self.sleepless_until.is_none() {
+            self.services.residents.offer(self.shared.clone());
+        }
+    }
+
+    /// Whether it has an instance that could go and come back.
+    fn is_sleeper(&self) -> bool {
+        matches!(self.live, Some(Live::Worker(_))) && self.component.exports().state
+    }
+
+    fn can_sleep(&self) -> bool {
+        self.is_sleeper()
+            && self.trial.is_none()
+            && self.pending_stop.is_none()
+            && self.replay.is_empty()
+            && self.shared.waiting() == 0
+            && self.sleepless_until.is_none_or(|until| until <= self.services.clock.now())
+    }
+}
+
+impl Sleeper for Shared {
+    fn rest(&self) -> Rest {
+        match self.counters.instances.load(std::sync::atomic::Ordering::Relaxed) {
+            0 => Rest::Gone,
+            _ => self.mailbox.rest(),
+        }
+    }
+
+    fn please_sleep(&self, ask: Ask) {
+        // Refused or not, the ask ends with the message.
+        let _ = self.mailbox.push_system(System::Hibernate { ask });
+    }
+
+    fn offered(&self) -> &std::sync::atomic::AtomicBool {
+        &self.offered
+    }
+}
+
+/// The turn of one in line; never, for one that is not.
+pub(super) async fn turn(line: Option<&mut InLine>) -> Place {
+    match line {
+        Some(line) => (&mut line.place).await,
+        None => std::future::pending().await,
+    }
+}
