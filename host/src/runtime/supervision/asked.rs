@@ -32,9 +32,8 @@ impl Supervision {
     /// The new spec holds from now on; what runs goes on.
     pub(super) fn change(&mut self, spec: ChildSpec) -> Answer {
         let Some(place) = self.children.find(&spec.name) else { return Answer::NotFound };
-        let child = self.children.at_mut(place);
-        let moves = child.spec.after != spec.after;
-        child.spec = spec;
+        let moves = self.children.at(place).spec.after != spec.after;
+        self.children.set_spec(place, spec);
         if moves {
             self.arrange();
         }
@@ -107,9 +106,11 @@ impl Supervision {
         }
         match self.children.at(place).state {
             ChildState::Starting | ChildState::Running => {
+                // One that a round is about to stop starts with it, not before those it stands on.
+                let then = if self.children.at(place).leaving { Then::Rejoin } else { Then::StartAgain };
                 self.children.set_leaving(place, false);
                 self.children.at_mut(place).cause = Cause::Asked;
-                self.stop(place, Then::StartAgain, actions);
+                self.stop(place, then, actions);
                 self.round_goes_on(now, actions);
                 Answer::Ok
             }

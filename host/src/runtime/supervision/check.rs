@@ -199,11 +199,13 @@ fn escalation(settings: &SupervisorSettings, refusals: &mut Vec<Refusal>) {
         ("escalation.isolate", steps.isolate),
         ("escalation.escalate", steps.escalate),
     ];
+    let intensity = settings.intensity;
+    // Isolation and escalation go before the supervisor's own end; a breaker opens only with a restart.
+    let reached = |key, count| if key == "escalation.circuit-break" { count < intensity } else { count <= intensity };
     for (key, step) in named {
-        if let Some(count) = step.filter(|count| *count > settings.intensity) {
-            let intensity = settings.intensity;
+        if let Some(count) = step.filter(|count| !reached(key, *count)) {
             let reason = format!("more than {count} restarts are never reached: `intensity` is {intensity}");
-            refusals.push(own(key, reason, &format!("write {intensity} or less, or raise `intensity`")));
+            refusals.push(own(key, reason, "lower it, or raise `intensity`"));
         }
     }
     let written: Vec<(&'static str, u32)> = named.into_iter().filter_map(|(key, step)| Some((key, step?))).collect();

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Child, ChildState};
+use super::{Child, ChildSpec, ChildState};
 use crate::base::{Name, Tick};
 
 /// A child's place in the start order. Changes when the order is arranged anew.
@@ -15,11 +15,13 @@ pub(super) type Place = u64;
 pub(super) struct Children {
     list: BTreeMap<Place, Child>,
     by_name: HashMap<Name, Place>,
+    /// Names of siblings that children are to start after, there or not, and how many name each.
+    wanted: HashMap<String, usize>,
     sets: Sets,
 }
 
 /// Who is in which state. Derived from the children; kept so that nobody has to be searched for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sets {
     waiting: BTreeSet<Place>,
     starting: BTreeSet<Place>,
@@ -69,6 +71,20 @@ fn note<T: Ord>(set: &mut BTreeSet<T>, one: T, present: bool) {
     }
 }
 
+/// Counts each of `leaves` in, or out.
+fn want(wanted: &mut HashMap<String, usize>, leaves: &[String], more: bool) {
+    for leaf in leaves {
+        if more {
+            *wanted.entry(leaf.clone()).or_default() += 1;
+        } else if let Some(count) = wanted.get_mut(leaf) {
+            *count -= 1;
+            if *count == 0 {
+                wanted.remove(leaf);
+            }
+        }
+    }
+}
+
 impl Children {
     pub fn len(&self) -> usize {
         self.list.len()
@@ -96,7 +112,7 @@ impl Children {
         &self.list[&place]
     }
 
-    /// Changes what is not among the sets: everything but `state`, `leaving` and `named`.
+    /// Changes what is not among the sets: everything but `spec`, `state`, `leaving` and `named`.
     pub fn at_mut(&mut self, place: Place) -> &mut Child {
         self.list.get_mut(&place).expect("a place names a child until the order is arranged anew")
     }
@@ -107,6 +123,14 @@ impl Children {
 
     pub fn set_leaving(&mut self, place: Place, leaving: bool) {
         self.change(place, |child| child.leaving = leaving);
+    }
+
+    /// A new spec under the same name.
+    pub fn set_spec(&mut self, place: Place, spec: ChildSpec) {
+        let child = self.list.get_mut(&place).expect("a place names a child until the order is arranged anew");
+        want(&mut self.wanted, &child.spec.after, false);
+        want(&mut self.wanted, &spec.after, true);
+        child.spec = spec;
     }
 
     fn change(&mut self, place: Place, change: impl FnOnce(&mut Child)) {
@@ -120,6 +144,7 @@ impl Children {
     pub fn push(&mut self, child: Child) -> Place {
         let place = self.list.last_key_value().map_or(0, |(last, _)| last + 1);
         self.by_name.insert(child.spec.name.clone(), place);
+        want(&mut self.wanted, &child.spec.after, true);
         self.sets.note(place, &child, true);
         self.list.insert(place, child);
         place
@@ -128,6 +153,7 @@ impl Children {
     pub fn remove(&mut self, place: Place) -> Option<Child> {
         let child = self.list.remove(&place)?;
         self.by_name.remove(&child.spec.name);
+        want(&mut self.wanted, &child.spec.after, false);
         self.sets.note(place, &child, false);
         Some(child)
     }
@@ -138,6 +164,11 @@ impl Children {
         for child in arrange(children) {
             self.push(child);
         }
+    }
+
+    /// Whether a child is to start after one whose name ends so.
+    pub fn is_wanted(&self, leaf: &str) -> bool {
+        self.wanted.contains_key(leaf)
     }
 
     pub fn waiting(&self) -> &BTreeSet<Place> {
@@ -181,5 +212,21 @@ impl Children {
     /// All that are starting or run, in start order.
     pub fn up(&self) -> Vec<Place> {
         self.sets.starting.union(&self.sets.running).copied().collect()
+    }
+
+    /// The sets say what the children say.
+    #[cfg(test)]
+    pub fn assert_consistent(&self) {
+        let mut sets = Sets::default();
+        for (place, child) in &self.list {
+            sets.note(*place, child, true);
+            assert_eq!(self.by_name.get(&child.spec.name), Some(place), "{} is not found", child.spec.name);
+        }
+        assert_eq!(self.by_name.len(), self.list.len(), "a name of no child is found");
+        assert_eq!(self.sets, sets);
+        let mut wanted = HashMap::new();
+        self.list.values().for_each(|child| want(&mut wanted, &child.spec.after, true));
+        assert_eq!(self.wanted, wanted);
+        assert!(sets.leaving.iter().all(|place| sets.starting.contains(place) || sets.running.contains(place)));
     }
 }

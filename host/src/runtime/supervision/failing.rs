@@ -14,9 +14,17 @@ const RECENT: u32 = 32;
 
 /// What one more failure of a child comes to.
 enum Step {
-    Restart { restarts: u32, circuit_break: bool },
-    Isolate { restarts: u32 },
-    GiveUp { restarts: u32 },
+    /// `circuit_break`: the restarts of the child alone, when its breaker is to open.
+    Restart {
+        restarts: u32,
+        circuit_break: Option<u32>,
+    },
+    Isolate {
+        restarts: u32,
+    },
+    GiveUp {
+        restarts: u32,
+    },
 }
 
 impl Supervision {
@@ -74,7 +82,7 @@ impl Supervision {
         if again {
             return self.failed(moment, place, reason, actions);
         }
-        let (significant, name) = (child.spec.significant, child.spec.name.clone());
+        let (significant, name) = (child.spec.significant && !child.never_ran(), child.spec.name.clone());
         self.settle_down(place, actions);
         let others = || {
             self.children.iter().any(|other| {
@@ -97,7 +105,9 @@ impl Supervision {
 
     /// A child is to be restarted: one event against the budgets, then the strategy.
     fn failed(&mut self, moment: &mut Moment<'_>, place: Place, reason: &ExitReason, actions: &mut Vec<Action>) {
-        let name = self.children.at(place).spec.name.clone();
+        let child = self.children.at(place);
+        let name = child.spec.name.clone();
+        let never_ran = child.never_ran();
         let (restarts, circuit_break) = match self.charge(moment.now, place) {
             Step::GiveUp { restarts } => {
                 actions.push(Action::GaveUp { restarts, last: name });
@@ -115,12 +125,14 @@ impl Supervision {
             }
             Step::Restart { restarts, circuit_break } => (restarts, circuit_break),
         };
-        if circuit_break {
+        if let Some(restarts) = circuit_break {
             actions.push(Action::CircuitBreak { name: name.clone(), restarts });
         }
         let delay = self.delay(moment, place);
         actions.push(Action::Restarting { name, delay, restarts });
         match self.settings.strategy {
+            // One that never ran disturbs nobody.
+            _ if never_ran => self.restart_alone(moment.now, place, delay, actions),
             Strategy::OneForOne | Strategy::SimpleOneForOne => self.restart_alone(moment.now, place, delay, actions),
             Strategy::OneForAll => self.restart_together(moment.now, place, Place::MIN, delay, actions),
             Strategy::RestForOne => self.restart_together(moment.now, place, place, delay, actions),
@@ -139,12 +151,13 @@ impl Supervision {
         let name = child.spec.name.clone();
         let own = child.restarts.add(now, &name, limit, period);
         let beyond = |step: Option<u32>| step.is_some_and(|count| own > count);
+        let circuit_break = beyond(steps.circuit_break).then_some(own);
         if child.cause == Cause::Added {
             // It never ran: its own affair, and no restart of the supervisor's.
             return if own > intensity {
                 Step::Isolate { restarts: own }
             } else {
-                restart(own, beyond(steps.circuit_break))
+                Step::Restart { restarts: own, circuit_break }
             };
         }
         let all = self.restarts.add(now, &name, intensity.max(RECENT), period);
@@ -162,7 +175,7 @@ impl Supervision {
         if !is_root && all > intensity {
             return Step::GiveUp { restarts: all };
         }
-        restart(if is_root { own } else { all }, beyond(steps.circuit_break))
+        Step::Restart { restarts: if is_root { own } else { all }, circuit_break }
     }
 
     /// How long the restart waits: backoff, or the storm's end.
@@ -274,8 +287,4 @@ impl Supervision {
     pub fn round_of(&self) -> Option<&Name> {
         self.round.as_ref().map(|round| &round.failed)
     }
-}
-
-fn restart(restarts: u32, circuit_break: bool) -> Step {
-    Step::Restart { restarts, circuit_break }
 }

@@ -217,7 +217,7 @@ pub enum Action {
         failed: Name,
         others: usize,
     },
-    /// The child's circuit breaker is to open: an escalation step.
+    /// The child's circuit breaker is to open: an escalation step. `restarts`: of this child alone, within the period.
     CircuitBreak {
         name: Name,
         restarts: u32,
@@ -408,6 +408,11 @@ impl Child {
             leaving: false,
             named: false,
         }
+    }
+
+    /// It has not been up since its supervisor started, or the directory added it.
+    fn never_ran(&self) -> bool {
+        matches!(self.cause, Cause::First | Cause::Added)
     }
 
     /// It starts, runs or stops.

@@ -3,8 +3,8 @@
 //! Past OTP: children that neither `order`, `after` nor rest-for-one puts one after another start
 //! side by side.
 
-use super::{Action, Cause, Child, ChildState, Children, Ended, Moment, Phase, Place, Supervision, Then};
-use crate::base::{ExitReason, Failure, Name, Tick, bounds};
+use super::{Action, Cause, Child, ChildState, Ended, Moment, Phase, Place, Supervision, Then};
+use crate::base::{ExitReason, Failure, Incarnation, Name, Tick, bounds};
 use crate::runtime::spec::Strategy;
 
 impl Supervision {
@@ -51,11 +51,16 @@ impl Supervision {
         for place in begun {
             self.begin(place, actions);
         }
-        let all_begun = self.children.starting().is_empty() && self.children.stopping().is_empty();
-        if self.phase == Phase::Starting && all_begun {
+        if self.phase == Phase::Starting && self.all_begun() {
             self.phase = Phase::Running;
             actions.push(Action::SelfStarted);
         }
+    }
+
+    /// Every child was started, or tried: nobody waits for a sibling, or for a round.
+    fn all_begun(&self) -> bool {
+        let pending = [self.children.waiting(), self.children.starting(), self.children.stopping()];
+        pending.iter().all(|set| set.is_empty()) && self.round.is_none()
     }
 
     fn turn(&self, place: Place) -> Turn {
@@ -69,9 +74,11 @@ impl Supervision {
             return Turn::NobodyYet;
         }
         let is_pending = |leaf: &String| {
-            let sibling = self.name.child(leaf).ok().and_then(|name| self.children.get(&name));
-            sibling.is_some_and(|sibling| {
-                matches!(sibling.state, ChildState::Waiting | ChildState::Starting | ChildState::Restarting { .. })
+            // What goes round has no order: one that stands later is not waited for.
+            let sibling = self.name.child(leaf).ok().and_then(|name| self.children.find(&name));
+            sibling.filter(|sibling| *sibling < place).is_some_and(|sibling| {
+                let state = self.children.at(sibling).state;
+                matches!(state, ChildState::Waiting | ChildState::Starting | ChildState::Restarting { .. })
             })
         };
         let depends = self.children.at(place).spec.after.iter().any(is_pending);
@@ -138,6 +145,11 @@ impl Supervision {
                 self.settle_down(place, actions);
                 return self.stop_all(Ended::StartFailed(ExitReason::Failed(reason)), actions);
             }
+            // Who asked is told why, and it is as if nobody had.
+            Cause::Asked if !child.spec.declared && child.incarnation == Incarnation::default() => {
+                self.children.remove(place);
+                actions.push(Action::Forget(name.clone()));
+            }
             Cause::Asked => self.settle_down(place, actions),
             Cause::First | Cause::Added | Cause::Restart => self.ended(moment, place, reason, actions),
         }
@@ -166,9 +178,7 @@ impl Supervision {
     /// Whether a new child has its place at the end.
     pub(super) fn belongs_last(&self, child: &Child) -> bool {
         let leaf = child.spec.name.leaf();
-        let wanted = |children: &Children| children.iter().any(|other| other.spec.after.iter().any(|one| one == leaf));
-        // A template's children have no order, and are too many to be looked through for each.
-        self.is_simple() || !self.is_named(leaf) && child.spec.after.is_empty() && (!wanted(&self.children))
+        self.is_simple() || !self.is_named(leaf) && child.spec.after.is_empty() && !self.children.is_wanted(leaf)
     }
 }
 
