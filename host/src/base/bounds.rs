@@ -185,6 +185,10 @@ pub const SUGGESTIONS_MAX: usize = 3;
 /// Revisions that `history` keeps for one worker; the oldest settled ones go first.
 pub const REVISIONS_MAX: usize = 1_000;
 
+/// Children of one supervisor that are refused one by one because its policy has no room for them. Of
+/// those beyond, all are refused: to try each takes a look at all its siblings.
+pub const REFUSED_ONE_BY_ONE_MAX: usize = 100;
+
 /// Rows that one page of a listing has.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 

@@ -25,7 +25,8 @@ use self::loads::{LoadError, Loaded, Loads};
 use self::templates::Held;
 use self::upgrading::Upgrading;
 use super::directory::{
-    CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Step, Wanted, Watcher, plan, read_component,
+    CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Running, Step, Wanted, Watcher, admit, plan,
+    read_component,
 };
 use super::grants_check;
 use super::settings::one_line;
@@ -199,12 +200,32 @@ impl Keeper {
         let Ok((directory, look)) = looked.await else { return None };
         self.directory = Some(directory);
         self.said = look.tree;
+        self.refuse_what_cannot_be();
         let said = &self.said;
         let is_there = |name: &Name| said.workers.contains_key(name) || said.is_held(name);
         self.refused.retain(|name, _| is_there(name));
         self.bad_grants.retain(|name, _| is_there(name));
         self.report();
         look.again
+    }
+
+    /// Policies that cannot be carried out, and what else the directory asks for in vain.
+    fn refuse_what_cannot_be(&mut self) {
+        let templates = self.wanted_templates().into_iter();
+        let mut workers: BTreeMap<Name, Arc<WorkerSettings>> =
+            templates.map(|(name, template)| (name, Arc::new(template.settings))).collect();
+        let mut before: BTreeSet<Name> = self.loads.wanted().into_keys().collect();
+        for name in self.said.workers.keys().chain(&self.said.held) {
+            if let Some(worker) = self.services.registry.get(name) {
+                workers.insert(name.clone(), worker.settings());
+            } else if let Ok(Some(record)) = self.services.database.worker(name)
+                && !record.removed
+            {
+                before.insert(name.clone());
+            }
+        }
+        let running = Running { supervisors: &self.policies, workers: &workers, before: &before };
+        admit(&self.root, running, &mut self.said);
     }
 
     fn current(&self) -> Result<CurrentTree, crate::record::DatabaseError> {

@@ -196,7 +196,8 @@ pub struct WorkerSettings {
     pub significant: bool,
     /// Siblings that are started before it.
     pub after: Vec<String>,
-    pub tier: Tier,
+    /// `None`: its supervisor's.
+    pub tier: Option<Tier>,
     /// `None`: its supervisor's, if that has one, or its tier's.
     pub circuit_breaker: Option<BreakerSettings>,
     pub rate: RateLimits,
@@ -222,7 +223,7 @@ impl Default for WorkerSettings {
             shutdown: Shutdown::Time(Duration::from_secs(5)),
             significant: false,
             after: Vec::new(),
-            tier: Tier::default(),
+            tier: None,
             circuit_breaker: None,
             rate: RateLimits::default(),
             health_interval: Duration::from_secs(30),

@@ -645,7 +645,7 @@ pub fn worker_spec(
         shutdown: settings.shutdown,
         significant: settings.significant,
         after: settings.after.clone(),
-        tier: settings.tier,
+        tier: settings.tier.unwrap_or_default(),
         declared,
     }
 }

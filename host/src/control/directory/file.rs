@@ -5,10 +5,12 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Problem;
 use crate::base::units::show_size;
 use crate::base::{ComponentHash, Payload, bounds};
+use crate::control::settings::Places;
 use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
 
 /// What the file system says of a file without reading it. Two equal fingerprints of one path,
@@ -45,6 +47,8 @@ pub(super) struct FileCache {
     pub components: HashMap<PathBuf, (Fingerprint, ComponentHash)>,
     pub workers: HashMap<PathBuf, (Fingerprint, WorkerSettings)>,
     pub supervisors: HashMap<PathBuf, (Fingerprint, SupervisorSettings)>,
+    /// Of the settings files above.
+    pub places: HashMap<PathBuf, Arc<Places>>,
 }
 
 impl FileCache {
@@ -52,6 +56,7 @@ impl FileCache {
         self.components.retain(|path, _| paths.contains(path));
         self.workers.retain(|path, _| paths.contains(path));
         self.supervisors.retain(|path, _| paths.contains(path));
+        self.places.retain(|path, _| paths.contains(path));
     }
 }
 

@@ -1,12 +1,13 @@
 //! The directory is the tree: what is on disk, what follows from it, and when to look again.
 //!
-//! [`Directory::look`] reads the disk into a [`DesiredTree`]; [`plan()`] compares it with what runs
-//! and says what to do; [`Watcher`] says when to look. A file that is being written, cannot be
+//! [`Directory::look`] reads the disk into a [`DesiredTree`]; [`admit`] refuses in it what cannot be
+//! carried out; [`plan()`] compares it with what runs and says what to do; [`Watcher`] says when to look. A file that is being written, cannot be
 //! read, or is no component *holds* its name: what ran under it before goes on.
 //!
 //! Nothing here starts or stops anything, and nothing here knows whether a component is valid
 //! beyond its first bytes.
 
+mod admission;
 mod file;
 mod listing;
 mod plan;
@@ -18,7 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+pub use admission::{Running, admit};
 pub use file::{Fingerprint, read_component};
 pub use listing::ENTRIES_MAX;
 pub use plan::{CurrentTree, CurrentWorker, Step, Wanted, plan};
@@ -26,7 +29,7 @@ pub use scan::{DEPTH_MAX, Directory, Look};
 pub use settle::{SETTLE, Settle, Settling};
 pub use watch::{POLL, Watcher};
 
-use super::settings::{SettingsError, one_line};
+use super::settings::{Places, SettingsError, one_line};
 use crate::base::{ComponentHash, Name};
 use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
 
@@ -41,6 +44,8 @@ pub struct DesiredTree {
     pub held: BTreeSet<Name>,
     /// In order of path; each path is named once or more.
     pub problems: Vec<Problem>,
+    /// Where keys are written in the settings files that could be read.
+    pub places: BTreeMap<PathBuf, Arc<Places>>,
 }
 
 impl DesiredTree {
@@ -76,7 +81,7 @@ pub struct WorkerEntry {
 pub enum NotRead {
     /// The file is changing; look again soon.
     Waiting,
-    /// It is wrong. Also in [`DesiredTree::problems`].
+    /// It is wrong, or cannot be carried out. Also in [`DesiredTree::problems`].
     Problem(Problem),
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{FileCache, Fingerprint, hash_component, read_text, too_large};
@@ -10,7 +11,9 @@ use super::listing::{Child, ENTRIES_MAX, Found, Listing};
 use super::settle::{Settle, Settling};
 use super::{DesiredTree, NotRead, Problem, SupervisorEntry, WorkerEntry};
 use crate::base::{ComponentHash, Name, Tick, bounds};
-use crate::control::settings::{SettingsError, nearest, parse_supervisor, parse_worker};
+use crate::control::settings::{
+    SettingsError, SettingsFile, nearest, parse_root, parse_supervisor, parse_worker, places,
+};
 use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
 
 /// Directories below each other. A deeper one is reported and held: a name has 255 bytes.
@@ -169,7 +172,7 @@ impl Scan<'_> {
     }
 
     fn worker_settings(&mut self, path: &Path, found: Option<Found>) -> Result<WorkerSettings, NotRead> {
-        self.settings(path, found, |files| &mut files.workers, parse_worker)
+        self.settings(path, found, SettingsFile::Worker, |files| &mut files.workers, parse_worker)
     }
 
     fn supervisor_settings(
@@ -180,17 +183,8 @@ impl Scan<'_> {
     ) -> Result<SupervisorSettings, NotRead> {
         let path = directory.join("supervisor.toml");
         let found = listing.supervisor.take().transpose().map_err(NotRead::Problem)?;
-        let settings = self.settings(&path, found, |files| &mut files.supervisors, parse_supervisor)?;
-        let leaves = || listing.children.keys().map(Name::leaf);
-        for absent in settings.order.iter().filter(|wanted| !leaves().any(|leaf| leaf == *wanted)) {
-            let help = nearest(absent, leaves()).map(|near| format!("did you mean `{near}`?")).unwrap_or_default();
-            let problem = Problem::at(&path, format!("`order` names `{absent}`, which is not here")).help(help);
-            match name.child(absent) {
-                Ok(child) => self.doubts.push((child, problem.about(name))),
-                Err(_) => self.tree.problems.push(problem.about(name)),
-            }
-        }
-        Ok(settings)
+        let parse = if name.is_root() { parse_root } else { parse_supervisor };
+        self.settings(&path, found, SettingsFile::Supervisor, |files| &mut files.supervisors, parse)
     }
 
     /// The settings in a file; all defaults where there is none.
@@ -198,6 +192,7 @@ impl Scan<'_> {
         &mut self,
         path: &Path,
         found: Option<Found>,
+        kind: SettingsFile,
         cache: impl Fn(&mut FileCache) -> &mut HashMap<PathBuf, (Fingerprint, T)>,
         parse: impl Fn(&Path, &str) -> Result<T, SettingsError>,
     ) -> Result<T, NotRead> {
@@ -208,6 +203,8 @@ impl Scan<'_> {
         let Some(state) = state else { return Ok(T::default()) };
         let cache_of = |scan: &mut Self| cache(&mut scan.directory.files).get(path).cloned();
         if let Some((_, settings)) = cache_of(self).filter(|(known, _)| *known == state) {
+            let places = self.directory.files.places.get(path).cloned();
+            self.tree.places.extend(places.map(|places| (path.to_path_buf(), places)));
             return Ok(settings);
         }
         if state.len > bounds::SETTINGS_BYTES_MAX {
@@ -215,7 +212,11 @@ impl Scan<'_> {
         }
         let text = read_text(path);
         self.unchanged(path, state)?;
-        let settings = text.and_then(|text| Ok(parse(path, &text)?)).map_err(NotRead::Problem)?;
+        let text = text.map_err(NotRead::Problem)?;
+        let settings = parse(path, &text).map_err(|error| NotRead::Problem(error.into()))?;
+        let places = Arc::new(places(kind, &text));
+        self.directory.files.places.insert(path.to_path_buf(), places.clone());
+        self.tree.places.insert(path.to_path_buf(), places);
         cache(&mut self.directory.files).insert(path.to_path_buf(), (state, settings.clone()));
         Ok(settings)
     }

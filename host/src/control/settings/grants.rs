@@ -20,6 +20,11 @@ pub(super) const SCHEMA: Schema = Schema {
         Key { name: "environment", default: "{}", meaning: "environment variables: { NAME = \"value\" }" },
         Key { name: "arguments", default: "[]", meaning: "command line arguments after the first" },
         Key { name: "connect", default: "[]", meaning: "addresses it may connect to: \"127.0.0.1:80\"" },
+        Key {
+            name: "children",
+            default: "false",
+            meaning: "whether it may start and stop children of templates beside or below it",
+        },
     ],
     sections: &[],
     later: &[],
@@ -59,6 +64,9 @@ pub(super) fn read(path: &Path, section: &Section<'_>) -> Result<Grants, Setting
     }
     if let Some(field) = section.field("connect") {
         grants.connect = connect(&field)?;
+    }
+    if let Some(field) = section.field("children") {
+        grants.children = field.truth()?;
     }
     Ok(grants)
 }

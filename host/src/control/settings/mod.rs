@@ -9,10 +9,13 @@ mod grants;
 mod json;
 mod section;
 mod supervisor;
+mod tier;
 mod worker;
 
 pub use error::{SettingsError, nearest, one_line};
-pub use supervisor::parse_supervisor;
+pub use section::Places;
+pub use supervisor::{parse_root, parse_supervisor};
+pub use tier::Presets;
 pub use worker::parse_worker;
 
 /// Which file a key belongs in.
@@ -52,6 +55,14 @@ pub fn reference() -> Vec<KeyDoc> {
         })
     };
     of(SettingsFile::Worker, worker::SCHEMAS).chain(of(SettingsFile::Supervisor, supervisor::SCHEMAS)).collect()
+}
+
+/// Where the keys of a settings file are written.
+pub fn places(file: SettingsFile, text: &str) -> Places {
+    match file {
+        SettingsFile::Worker => section::places(text, worker::SCHEMAS),
+        SettingsFile::Supervisor => section::places(text, supervisor::SCHEMAS),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Knows the forms of values (durations, sizes, counts, words), not what any key means.
 
+use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
@@ -76,6 +77,33 @@ impl<'a> Source<'a> {
             help: help.into(),
         }
     }
+}
+
+/// Where keys are written: line and column of their values, from 1, by dotted key.
+pub type Places = BTreeMap<String, (usize, usize)>;
+
+/// The places of those keys of `schemas` that `text` has; none where it is no TOML.
+pub(super) fn places(text: &str, schemas: &[Schema]) -> Places {
+    let Ok(document) = DeTable::parse(text) else { return Places::new() };
+    fn value<'a, 'b>(table: &'a DeTable<'b>, key: &str) -> Option<&'a Spanned<DeValue<'b>>> {
+        table.iter().find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
+    }
+    let mut places = Places::new();
+    for schema in schemas {
+        let table = match schema.section {
+            "" => Some(document.get_ref()),
+            section => value(document.get_ref(), section).and_then(|section| match section.get_ref() {
+                DeValue::Table(table) => Some(table),
+                _ => None,
+            }),
+        };
+        for key in schema.keys {
+            if let Some(value) = table.and_then(|table| value(table, key.name)) {
+                places.insert(dotted(schema.section, key.name), position(text, value.span().start));
+            }
+        }
+    }
+    places
 }
 
 /// A table whose keys are all known.
@@ -165,6 +193,13 @@ impl<'a> Field<'a> {
         match self.value.get_ref() {
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong_kind("a text in quotes")),
+        }
+    }
+
+    pub fn truth(&self) -> Result<bool, SettingsError> {
+        match self.value.get_ref() {
+            DeValue::Boolean(truth) => Ok(*truth),
+            _ => Err(self.wrong_kind("true or false")),
         }
     }
 

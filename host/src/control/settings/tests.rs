@@ -46,6 +46,10 @@ fn every_key_of_a_worker_is_read() {
         r#"
         restart = "transient"
         shutdown = "infinity"
+        significant = true
+        after = ["b", "c"]
+        tier = "critical"
+        hibernate-after = "1m"
         durability = "none"
         health-interval = "3s"
         [snapshot]
@@ -80,6 +84,7 @@ fn every_key_of_a_worker_is_read() {
         environment = { B = "2", A = "1" }
         arguments = ["-v"]
         connect = ["127.0.0.1:80"]
+        children = true
         [upgrade]
         probation = "0s"
         probation-messages = 5
@@ -93,6 +98,10 @@ fn every_key_of_a_worker_is_read() {
     .unwrap();
     assert_eq!(settings.restart, Some(Restart::Transient));
     assert_eq!(settings.shutdown, Shutdown::Infinity);
+    assert!(settings.significant);
+    assert_eq!(settings.after, ["b", "c"]);
+    assert_eq!(settings.tier, Some(Tier::Critical));
+    assert_eq!(settings.hibernate_after, Some(Duration::from_secs(60)));
     assert_eq!(settings.durability, Some(Durability::None));
     assert_eq!(settings.snapshot, SnapshotEvery { messages: 10, interval: Duration::from_secs(2) });
     assert_eq!(settings.limits.memory, 1 << 30);
@@ -119,6 +128,7 @@ fn every_key_of_a_worker_is_read() {
     );
     assert_eq!(settings.grants.environment, [("A".into(), "1".into()), ("B".into(), "2".into())]);
     assert_eq!(settings.grants.arguments, ["-v"]);
+    assert!(settings.grants.children);
     assert_eq!(settings.grants.connect, ["127.0.0.1:80".parse().unwrap()]);
     assert_eq!(
         settings.upgrade,
@@ -148,25 +158,133 @@ fn an_empty_section_is_a_circuit_breaker_with_its_defaults() {
 #[test]
 fn every_key_of_a_supervisor_is_read() {
     let settings = supervisor(
-        "strategy = 'one-for-one'\nintensity = 0\nperiod = '1m'\norder = ['b', 'a']\n\
-         [backoff]\ninitial = '0s'\nmax = '1s'\nfactor = 3\njitter-percent = 100\nhealthy-after = '9s'",
+        r#"
+        tier = "critical"
+        strategy = "rest-for-one"
+        intensity = 9
+        period = "1m"
+        order = ["b", "a"]
+        auto-shutdown = "all-significant"
+        on-demand = true
+        restart = "transient"
+        shutdown = "30s"
+        significant = true
+        after = ["x"]
+        [backoff]
+        initial = "0s"
+        max = "1s"
+        factor = 3
+        jitter-percent = 100
+        healthy-after = "9s"
+        [escalation]
+        circuit-break = 1
+        isolate = 2
+        escalate = 3
+        [circuit-breaker]
+        failures = 3
+        window = "1s"
+        recovery = "2s"
+        trials = 4
+        [budget]
+        memory = "1GiB"
+        cpu = 5_000_000
+        "#,
     );
-    let backoff = Backoff {
-        initial: Duration::ZERO,
-        max: Duration::from_secs(1),
-        factor: 3,
-        jitter_percent: 100,
-        healthy_after: Duration::from_secs(9),
-    };
+    let seconds = Duration::from_secs;
     let expected = SupervisorSettings {
-        strategy: Strategy::OneForOne,
-        intensity: 0,
-        period: Duration::from_secs(60),
+        tier: Tier::Critical,
+        strategy: Strategy::RestForOne,
+        intensity: 9,
+        period: seconds(60),
         order: vec!["b".into(), "a".into()],
-        backoff,
-        ..SupervisorSettings::default()
+        auto_shutdown: AutoShutdown::AllSignificant,
+        on_demand: true,
+        backoff: Backoff {
+            initial: Duration::ZERO,
+            max: seconds(1),
+            factor: 3,
+            jitter_percent: 100,
+            healthy_after: seconds(9),
+        },
+        escalation: Escalation { circuit_break: Some(1), isolate: Some(2), escalate: Some(3) },
+        circuit_breaker: Some(BreakerSettings { failures: 3, window: seconds(1), recovery: seconds(2), trials: 4 }),
+        budget: SubtreeBudget { memory: Some(1 << 30), cpu: Some(5_000_000) },
+        child: SupervisorAsChild {
+            restart: Restart::Transient,
+            shutdown: Shutdown::Time(seconds(30)),
+            significant: true,
+            after: vec!["x".into()],
+        },
     };
     assert_eq!(settings, Ok(expected));
+}
+
+#[test]
+fn every_word_of_a_supervisor_is_known() {
+    let of = |text: &str| supervisor(text).unwrap();
+    for (word, strategy) in [
+        ("one-for-one", Strategy::OneForOne),
+        ("one-for-all", Strategy::OneForAll),
+        ("rest-for-one", Strategy::RestForOne),
+        ("simple-one-for-one", Strategy::SimpleOneForOne),
+    ] {
+        assert_eq!(of(&format!("strategy = '{word}'")).strategy, strategy);
+    }
+    for (word, auto) in [
+        ("never", AutoShutdown::Never),
+        ("any-significant", AutoShutdown::AnySignificant),
+        ("all-significant", AutoShutdown::AllSignificant),
+    ] {
+        assert_eq!(of(&format!("auto-shutdown = '{word}'")).auto_shutdown, auto);
+    }
+    assert_eq!(of("shutdown = 'infinity'").child.shutdown, Shutdown::Infinity);
+}
+
+#[test]
+fn a_tier_is_for_what_is_not_written() {
+    let of = |text: &str| {
+        let settings = supervisor(text).unwrap();
+        (settings.tier, settings.strategy, settings.intensity, settings.period.as_secs(), settings.escalation.isolate)
+    };
+    let table = [
+        ("tier = 'error-kernel'", (Tier::ErrorKernel, Strategy::OneForAll, 1, 60, None)),
+        ("tier = 'critical'", (Tier::Critical, Strategy::OneForOne, 3, 30, None)),
+        ("tier = 'normal'", (Tier::Normal, Strategy::OneForOne, 1, 5, None)),
+        ("tier = 'peripheral'", (Tier::Peripheral, Strategy::OneForOne, 10, 60, Some(3))),
+        (
+            "strategy = 'rest-for-one'\nintensity = 7\nperiod = '2s'\ntier = 'error-kernel'",
+            (Tier::ErrorKernel, Strategy::RestForOne, 7, 2, None),
+        ),
+        ("tier = 'peripheral'\n[escalation]", (Tier::Peripheral, Strategy::OneForOne, 10, 60, None)),
+        ("tier = 'peripheral'\n[escalation]\nescalate = 2", (Tier::Peripheral, Strategy::OneForOne, 10, 60, None)),
+        ("tier = 'peripheral'\nintensity = 2", (Tier::Peripheral, Strategy::OneForOne, 2, 60, None)),
+    ];
+    for (text, expected) in table {
+        assert_eq!(of(text), expected, "{text}");
+    }
+    assert_eq!(supervisor("tier = 'peripheral'").unwrap().circuit_breaker, None, "that is for each worker to look up");
+    assert_eq!(worker("tier = 'peripheral'").unwrap().circuit_breaker, None);
+}
+
+#[test]
+fn the_root_is_nobodys_child() {
+    let path = Path::new("workers/supervisor.toml");
+    assert_eq!(parse_root(path, "intensity = 2"), parse_supervisor(path, "intensity = 2"));
+    let errors = ["restart = 'permanent'", "shutdown = '5s'", "\nsignificant = false", "after = []"]
+        .map(|text| parse_root(path, text).expect_err(text).to_string());
+    expect![[r#"
+        workers/supervisor.toml:1:11: `restart` has no meaning at the root: no supervisor is above it; leave it out
+        workers/supervisor.toml:1:12: `shutdown` has no meaning at the root: no supervisor is above it; leave it out
+        workers/supervisor.toml:2:15: `significant` has no meaning at the root: no supervisor is above it; leave it out
+        workers/supervisor.toml:1:9: `after` has no meaning at the root: no supervisor is above it; leave it out"#]]
+    .assert_eq(&errors.join("\n"));
+}
+
+#[test]
+fn keys_have_their_places() {
+    let text = "intensity = 1\n[budget]\n  memory = '1GiB'\nnobody = 1";
+    let places = places(SettingsFile::Supervisor, text);
+    assert_eq!(places, [("intensity".to_string(), (1, 13)), ("budget.memory".to_string(), (3, 12))].into());
 }
 
 #[test]
@@ -202,8 +320,14 @@ fn mistakes_of_workers() {
         "shutdown = 5",
         "shutdown = 'soon'",
         "durability = 'journal'",
-        "significant = true",
+        "significant = 1",
+        "after = 'b'",
+        "after = ['b', 'b']",
+        "after = ['../b']",
         "tier = 1",
+        "tier = 'kernel'",
+        "[limits]\ncpu = 999_999",
+        "[grants]\nchildren = 'yes'",
         "hibernate-after = '0s'",
         "snapshot = 5",
         "[snapshot]\nmessages = 0",
@@ -248,7 +372,7 @@ fn mistakes_of_workers() {
     expect![[r#"
         workers/a.toml:3:5: `memry` is not a key of [limits]; did you mean `memory`?
         workers/a.toml:1:2: `limts` is not a key of a worker's settings; did you mean `limits`?
-        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, durability, health-interval, hibernate-after, config, snapshot, limits, circuit-breaker, rate, grants, upgrade
+        workers/a.toml:1:1: `colour` is not a key of a worker's settings; its keys are restart, shutdown, significant, after, tier, durability, health-interval, hibernate-after, config, snapshot, limits, circuit-breaker, rate, grants, upgrade
         workers/a.toml:1:11: "permanant" is not a value of `restart`; did you mean "permanent"?
         workers/a.toml:1:11: "x" is not a value of `restart`; write "permanent" or "transient" or "temporary"
         workers/a.toml:1:11: `restart` must be a text in quotes
@@ -257,8 +381,14 @@ fn mistakes_of_workers() {
         workers/a.toml:1:12: `shutdown` must be a duration; write "kill", "infinity" or a duration like "5s"
         workers/a.toml:1:12: `soon` is not a duration (expected number at 0); write it like "250ms", "5s" or "2m"; write "kill", "infinity" or a duration like "5s"
         workers/a.toml:1:14: "journal" comes in a later version; write "snapshot" or "none"
-        workers/a.toml:1:1: `significant` is not supported by this version yet
-        workers/a.toml:1:1: `tier` is not supported by this version yet
+        workers/a.toml:1:15: `significant` must be true or false
+        workers/a.toml:1:9: `after` must be a list
+        workers/a.toml:1:15: `b` is in `after` twice
+        workers/a.toml:1:10: `../b` is not the name of a child; name direct children only, without `/`
+        workers/a.toml:1:8: `tier` must be a text in quotes
+        workers/a.toml:1:8: "kernel" is not a value of `tier`; write "error-kernel" or "critical" or "normal" or "peripheral"
+        workers/a.toml:2:7: `limits.cpu` cannot be 999999; it must be at least 1000000
+        workers/a.toml:2:12: `grants.children` must be true or false
         workers/a.toml:1:19: `hibernate-after` must be more than zero
         workers/a.toml:1:12: `snapshot` must be a table
         workers/a.toml:2:12: `snapshot.messages` cannot be 0; it must be at least 1
@@ -297,15 +427,12 @@ fn mistakes_of_workers() {
         workers/a.toml:3:16: `rate.caller-burst` needs `caller-per-second`
         workers/a.toml:2:13: `upgrade.probation` cannot be 1day 1h; it can be at most 1day
         workers/a.toml:2:15: "retry" is not a value of `upgrade.on-rollback`; write "replay" or "downgrade" or "drop"
-        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, durability, health-interval, hibernate-after, config, snapshot, limits, circuit-breaker, rate, grants, upgrade"#]].assert_eq(&errors.join("\n"));
+        workers/a.toml:1:1: `a\u{1b}[31m` is not a key of a worker's settings; its keys are restart, shutdown, significant, after, tier, durability, health-interval, hibernate-after, config, snapshot, limits, circuit-breaker, rate, grants, upgrade"#]].assert_eq(&errors.join("\n"));
 }
 
 #[test]
 fn mistakes_of_supervisors() {
     let texts = [
-        "strategy = 'one-for-all'",
-        "strategy = 'rest-for-one'",
-        "strategy = 'simple-one-for-one'",
         "strategy = 'one-for-two'",
         "intensity = -1",
         "period = '0s'",
@@ -313,22 +440,34 @@ fn mistakes_of_supervisors() {
         "order = ['a/b']",
         "order = ['..']",
         "order = 'a'",
-        "auto-shutdown = 'never'",
-        "on-demand = true",
-        "[circuit-breaker]",
-        "[escalation]",
-        "[budget]",
+        "auto-shutdown = 'any'",
+        "auto-shutdown = true",
+        "on-demand = 'yes'",
+        "tier = 'periferal'",
+        "restart = 'never'",
+        "shutdown = '0s'",
+        "shutdown = 'kill'",
+        "shutdown = 5",
+        "significant = 'yes'",
+        "after = ['a', 'a']",
+        "[circuit-breaker]\nfailures = 0",
+        "[circuit-breaker]\nwindow = '0s'",
+        "[circuit-breaker]\ntrials = 0",
+        "[escalation]\nisolate = -1",
+        "[escalation]\nisolate = 1_000_001",
+        "[escalation]\nrestart = 1",
+        "[budget]\nmemory = '1KiB'",
+        "[budget]\nmemory = '2PiB'",
+        "[budget]\ncpu = 1000",
+        "[budget]\ncpu = '50%'",
         "[backoff]\nfactor = 0",
         "[backoff]\njitter-percent = 101",
         "[backoff]\ninitial = '1m'",
         "[backoff]\ninitial = '2s'\nmax = '1s'",
-        "restart = 'permanent'",
+        "colour = 1",
     ];
     let errors: Vec<_> = texts.iter().map(|text| supervisor(text).expect_err(text)).collect();
     expect![[r#"
-        workers/supervisor.toml:1:12: "one-for-all" comes in a later version; write "one-for-one"
-        workers/supervisor.toml:1:12: "rest-for-one" comes in a later version; write "one-for-one"
-        workers/supervisor.toml:1:12: "simple-one-for-one" comes in a later version; write "one-for-one"
         workers/supervisor.toml:1:12: "one-for-two" is not a value of `strategy`; did you mean "one-for-one"?
         workers/supervisor.toml:1:13: `intensity` must be a whole number from 0; within 64 bits
         workers/supervisor.toml:1:10: `period` must be more than zero
@@ -336,16 +475,31 @@ fn mistakes_of_supervisors() {
         workers/supervisor.toml:1:10: `a/b` is not the name of a child; name direct children only, without `/`
         workers/supervisor.toml:1:10: `..` is no name: a part cannot be empty, `.` or `..`
         workers/supervisor.toml:1:9: `order` must be a list
-        workers/supervisor.toml:1:1: `auto-shutdown` is not supported by this version yet
-        workers/supervisor.toml:1:1: `on-demand` is not supported by this version yet
-        workers/supervisor.toml:1:2: `circuit-breaker` is not supported by this version yet
-        workers/supervisor.toml:1:2: `escalation` is not supported by this version yet
-        workers/supervisor.toml:1:2: `budget` is not supported by this version yet
+        workers/supervisor.toml:1:17: "any" is not a value of `auto-shutdown`; did you mean "any-significant"?
+        workers/supervisor.toml:1:17: `auto-shutdown` must be a text in quotes
+        workers/supervisor.toml:1:13: `on-demand` must be true or false
+        workers/supervisor.toml:1:8: "periferal" is not a value of `tier`; did you mean "peripheral"?
+        workers/supervisor.toml:1:11: "never" is not a value of `restart`; write "permanent" or "transient" or "temporary"
+        workers/supervisor.toml:1:12: `shutdown` cannot be "0s": a supervisor needs time to stop what is below it; write "infinity" or a duration like "30s"
+        workers/supervisor.toml:1:12: `shutdown` cannot be "kill": a supervisor needs time to stop what is below it; write "infinity" or a duration like "30s"
+        workers/supervisor.toml:1:12: `shutdown` must be a duration; write "infinity" or a duration like "30s"
+        workers/supervisor.toml:1:15: `significant` must be true or false
+        workers/supervisor.toml:1:15: `a` is in `after` twice
+        workers/supervisor.toml:2:12: `circuit-breaker.failures` cannot be 0; it must be at least 1
+        workers/supervisor.toml:2:10: `circuit-breaker.window` must be more than zero
+        workers/supervisor.toml:2:10: `circuit-breaker.trials` cannot be 0; it must be at least 1
+        workers/supervisor.toml:2:11: `escalation.isolate` must be a whole number from 0; within 64 bits
+        workers/supervisor.toml:2:11: `escalation.isolate` cannot be 1000001; it can be at most 1000000
+        workers/supervisor.toml:2:1: `restart` is not a key of [escalation]; its keys are circuit-break, isolate, escalate
+        workers/supervisor.toml:2:10: `budget.memory` cannot be 1.0 KiB; it must be at least 64.0 KiB
+        workers/supervisor.toml:2:10: `budget.memory` cannot be 2.0 PiB; it can be at most 1.0 PiB
+        workers/supervisor.toml:2:7: `budget.cpu` cannot be 1000; it must be at least 1000000
+        workers/supervisor.toml:2:7: `budget.cpu` must be a whole number
         workers/supervisor.toml:2:10: `backoff.factor` cannot be 0; it must be at least 1
         workers/supervisor.toml:2:18: `backoff.jitter-percent` cannot be 101; it can be at most 100
         workers/supervisor.toml:2:11: `backoff.max` (30.0s) is less than `backoff.initial` (1m); raise `max` to 1m or more
         workers/supervisor.toml:3:7: `backoff.max` (1.00s) is less than `backoff.initial` (2.00s); raise `max` to 2.00s or more
-        workers/supervisor.toml:1:1: `restart` is not a key of a supervisor's settings; its keys are strategy, intensity, period, order, backoff"#]].assert_eq(&errors.join("\n"));
+        workers/supervisor.toml:1:1: `colour` is not a key of a supervisor's settings; its keys are tier, strategy, intensity, period, order, auto-shutdown, on-demand, restart, shutdown, significant, after, backoff, escalation, circuit-breaker, budget"#]].assert_eq(&errors.join("\n"));
 }
 
 #[test]

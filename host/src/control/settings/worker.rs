@@ -1,12 +1,15 @@
 //! `NAME.toml`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use super::error::SettingsError;
+use super::error::{SettingsError, one_line};
 use super::grants;
 use super::json;
 use super::section::{DURATION_MAX, Field, Key, Schema, Section, Source};
+use super::tier::TIERS;
+use crate::base::Name;
 use crate::base::units::show_size;
 use crate::runtime::spec::{
     BreakerSettings, Durability, OnRollback, Rate, RateLimits, Restart, Shutdown, SnapshotEvery, UpgradeSettings,
@@ -30,6 +33,15 @@ pub fn parse_worker(path: &Path, text: &str) -> Result<WorkerSettings, SettingsE
     }
     if let Some(field) = top.field("shutdown") {
         settings.shutdown = shutdown(&field)?;
+    }
+    if let Some(field) = top.field("significant") {
+        settings.significant = field.truth()?;
+    }
+    if let Some(field) = top.field("after") {
+        settings.after = names(&field)?;
+    }
+    if let Some(field) = top.field("tier") {
+        settings.tier = Some(field.word(&TIERS)?);
     }
     if let Some(field) = top.field("durability") {
         settings.durability = Some(durability(&field)?);
@@ -81,6 +93,17 @@ const TOP: Schema = Schema {
             meaning: "time to stop in order before it is killed; \"kill\" at once, \"infinity\" for ever",
         },
         Key {
+            name: "significant",
+            default: "false",
+            meaning: "whether its own end can end its supervisor (`auto-shutdown`); not for permanent workers",
+        },
+        Key { name: "after", default: "[]", meaning: "siblings that are started before it" },
+        Key {
+            name: "tier",
+            default: "(its supervisor's)",
+            meaning: "how much depends on it: \"error-kernel\", \"critical\", \"normal\" or \"peripheral\"; see the tiers",
+        },
+        Key {
             name: "durability",
             default: "(\"snapshot\" where it exports `state`, else \"none\")",
             meaning: "what survives a crash: \"none\" or the last \"snapshot\"",
@@ -94,7 +117,7 @@ const TOP: Schema = Schema {
         Key { name: "config", default: "{}", meaning: "any table; reaches the guest as a JSON object" },
     ],
     sections: &["snapshot", "limits", "circuit-breaker", "rate", "grants", "upgrade"],
-    later: &["significant", "tier"],
+    later: &[],
 };
 
 const SNAPSHOT: Schema = Schema {
@@ -131,7 +154,8 @@ const LIMITS: Schema = Schema {
     later: &[],
 };
 
-const CIRCUIT_BREAKER: Schema = Schema {
+/// Of a worker, and of a supervisor for its workers.
+pub(super) const CIRCUIT_BREAKER: Schema = Schema {
     section: "circuit-breaker",
     title: "[circuit-breaker]",
     keys: &[
@@ -201,23 +225,23 @@ const UPGRADE: Schema = Schema {
     later: &[],
 };
 
-const RESTARTS: [(&str, Restart); 3] =
+pub(super) const RESTARTS: [(&str, Restart); 3] =
     [("permanent", Restart::Permanent), ("transient", Restart::Transient), ("temporary", Restart::Temporary)];
 
 const ON_ROLLBACK: [(&str, OnRollback); 3] =
     [("replay", OnRollback::Replay), ("downgrade", OnRollback::Downgrade), ("drop", OnRollback::Drop)];
 
 /// One page of WebAssembly memory: no guest can have less.
-const MEMORY_MIN: u64 = 64 << 10;
+pub(super) const MEMORY_MIN: u64 = 64 << 10;
 /// What 32-bit memories can address.
 const MEMORY_MAX: u64 = 4 << 30;
 /// Less would not carry a guest into its handler.
 const FUEL_MIN: u64 = 1_000;
 /// A slice every tenth of a second, about a thousandth of a core: less would take a guest minutes for
 /// the smallest message.
-const CPU_MIN: u64 = 1_000_000;
+pub(super) const CPU_MIN: u64 = 1_000_000;
 /// The engine counts fuel in signed 64 bits.
-const FUEL_MAX: u64 = i64::MAX as u64;
+pub(super) const FUEL_MAX: u64 = i64::MAX as u64;
 /// Ten times what the largest guests have; each costs the host a pointer or two.
 const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
 const MAILBOX_MAX: u64 = 1_000_000;
@@ -239,6 +263,27 @@ fn shutdown(field: &Field<'_>) -> Result<Shutdown, SettingsError> {
             error
         }),
     }
+}
+
+/// Direct children of one supervisor, each named once.
+pub(super) fn names(field: &Field<'_>) -> Result<Vec<String>, SettingsError> {
+    let mut names: Vec<String> = Vec::new();
+    let mut known = BTreeSet::new();
+    for item in field.items()? {
+        let text = item.text()?;
+        let shown = one_line(text);
+        if text.contains('/') {
+            return Err(
+                item.error(format!("`{shown}` is not the name of a child"), "name direct children only, without `/`")
+            );
+        }
+        Name::parse(text).map_err(|error| item.error(error.to_string(), ""))?;
+        if !known.insert(text) {
+            return Err(item.error(format!("`{shown}` is in `{}` twice", field.key), ""));
+        }
+        names.push(text.to_string());
+    }
+    Ok(names)
 }
 
 fn durability(field: &Field<'_>) -> Result<Durability, SettingsError> {
@@ -299,7 +344,7 @@ fn limits(section: &Section<'_>, limits: &mut Limits) -> Result<(), SettingsErro
     Ok(())
 }
 
-fn breaker(section: &Section<'_>) -> Result<BreakerSettings, SettingsError> {
+pub(super) fn breaker(section: &Section<'_>) -> Result<BreakerSettings, SettingsError> {
     let mut breaker = BreakerSettings::default();
     if let Some(field) = section.field("failures") {
         breaker.failures = field.count_u32(1..=BREAKER_FAILURES_MAX)?;

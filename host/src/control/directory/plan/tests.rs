@@ -404,7 +404,7 @@ fn any_desired() -> impl Strategy<Value = DesiredTree> {
         supervisors.insert(Name::root(), root);
         let held: BTreeSet<Name> = held.into_iter().map(name).collect();
         workers.retain(|name, _| !held.contains(name));
-        DesiredTree { supervisors, workers, held, problems: Vec::new() }
+        DesiredTree { supervisors, workers, held, ..DesiredTree::default() }
     })
 }
 
