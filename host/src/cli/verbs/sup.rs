@@ -165,7 +165,7 @@ fn row(child: &SupervisedInfo) -> Vec<Cell> {
 }
 
 fn age(ms: u64) -> String {
-    units::show_duration(std::time::Duration::from_millis(ms))
+    humantime::format_duration(std::time::Duration::from_millis(ms)).to_string()
 }
 
 #[cfg(test)]
