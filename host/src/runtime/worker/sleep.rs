@@ -243,7 +243,8 @@ impl Driver {
 
     /// Why it should sleep now that it has nothing to do, if so.
     pub fn drowsy(&mut self) -> Option<Drowsy> {
-        if !self.is_sleeper() {
+        // One that must not take its messages now is not idle.
+        if !self.is_sleeper() || self.shared.waiting() > 0 || !self.replay.is_empty() {
             return None;
         }
         if self.idle_since.is_none() && self.settings.hibernate_after.is_some() {
@@ -261,10 +262,11 @@ impl Driver {
         None
     }
 
-    /// When it has idled for long enough, or may be asked to sleep again. Only of use while nothing
-    /// waits.
+    /// When it has idled for long enough, or may be asked to sleep again. Never while something waits that
+    /// it may not take now (it used more than its share of CPU): a time that has passed, and about which
+    /// nothing can be done, would wake it without pause.
     pub fn sleep_due(&self) -> Option<Tick> {
-        if !self.is_sleeper() {
+        if !self.is_sleeper() || self.shared.waiting() > 0 || !self.replay.is_empty() {
             return None;
         }
         let idle = self.idle_since.zip(self.settings.hibernate_after).map(|(since, after)| since.after(after));
@@ -281,7 +283,7 @@ impl Driver {
             self.sleepless_until = None;
             self.offer();
         }
-        if self.shared.waiting() == 0 && self.sleep_due().is_some_and(|due| due <= now) {
+        if self.sleep_due().is_some_and(|due| due <= now) {
             self.sleep(Why::Idle).await;
         }
     }
