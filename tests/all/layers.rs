@@ -83,8 +83,7 @@ fn only_the_sandbox_names_wasmtime_and_the_pure_files_name_no_tokio() {
         let pure = ["spec", "budget", "budgets", "backoff", "breaker", "cpu", "poison", "rate", "storm", "supervision"];
         let is_one = |file: &&str| [".rs", "/"].iter().any(|end| inside.starts_with(&format!("runtime/{file}{end}")));
         let pure = pure.iter().any(is_one) || inside.starts_with("base/");
-        let others =
-            ["change/probation", "change/history", "control/directory/plan", "control/directory/admission"];
+        let others = ["change/probation", "change/history", "control/directory/plan", "control/directory/admission"];
         if pure || others.iter().any(|file| inside == format!("{file}.rs")) {
             assert!(!code(&path).contains("tokio::"), "{inside} is pure, and names tokio");
         }

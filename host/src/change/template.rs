@@ -3,9 +3,9 @@
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
-use crate::record::{Action, By, Change, RevisionRecord, Verdict, Why, WorkerRecord};
+use crate::record::{Action, By, Change, DatabaseError, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::spec::WorkerSettings;
-use crate::runtime::{Launch, Template};
+use crate::runtime::{Launch, NotMade, Template};
 use crate::sandbox::Component;
 
 /// The template of one supervisor. A new file or new settings make a new one.
@@ -27,7 +27,7 @@ impl ComponentTemplate {
         ComponentTemplate { changes: changes.clone(), component, settings, on_demand }
     }
 
-    fn first(&self, name: &Name, config: Option<&str>) -> Result<Launch, String> {
+    fn first(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade> {
         let hash = self.component.hash();
         let revision = RevisionNumber(1);
         let worker = WorkerRecord {
@@ -45,7 +45,7 @@ impl ComponentTemplate {
     }
 
     /// Makes the template's component the revision of a child, behind everything that was queued before.
-    fn note(&self, worker: WorkerRecord, why: Why, detail: &str) -> Result<(), String> {
+    fn note(&self, worker: WorkerRecord, why: Why, detail: &str) -> Result<(), NotMade> {
         let (name, hash, number) = (worker.name.clone(), worker.component, worker.revision);
         let record = RevisionRecord {
             number,
@@ -60,7 +60,7 @@ impl ComponentTemplate {
         // A circuit breaker that is on record was of other code.
         let clear = Change::ClearBreaker(name.clone());
         let writes = vec![Change::PutWorker(worker), Change::PutRevision(name, record), clear, entry];
-        self.changes.services.database.submit(writes).map(drop).map_err(|error| error.to_string())
+        self.changes.services.database.submit(writes).map(drop).map_err(not_noted)
     }
 
     fn launch_of(&self, name: &Name, revision: RevisionNumber, config: Option<&str>) -> Launch {
@@ -73,12 +73,12 @@ impl ComponentTemplate {
     }
 
     /// A key that had a child before: it goes on from its state, with the component that saved it.
-    fn again(&self, record: WorkerRecord, config: Option<&str>) -> Result<Launch, String> {
+    fn again(&self, record: WorkerRecord, config: Option<&str>) -> Result<Launch, NotMade> {
         let database = &self.changes.services.database;
         let config = config.map(str::to_string).or(record.config.clone());
-        let saved = database.snapshot(&record.name).map_err(|error| error.to_string())?;
+        let saved = database.snapshot(&record.name).map_err(failed)?;
         let saved = saved.filter(|saved| saved.component == record.component);
-        let breaker = database.breaker(&record.name).map_err(|error| error.to_string())?;
+        let breaker = database.breaker(&record.name).map_err(failed)?;
         // One whose key was let go of begins with a closed one.
         let breaker = breaker.filter(|_| !record.removed);
         let is_current = record.component == self.component.hash();
@@ -93,7 +93,7 @@ impl ComponentTemplate {
         }
         let component = record.component;
         // Whether or not it seems to be so already: that it was removed may still be on its way there.
-        database.submit(vec![Change::PutWorker(record)]).map_err(|error| error.to_string())?;
+        database.submit(vec![Change::PutWorker(record)]).map_err(not_noted)?;
         let mut launch = self.launch_of(&name, revision, config.as_deref());
         launch.saved = saved.map(|saved| saved.snapshot);
         launch.breaker = breaker;
@@ -106,9 +106,9 @@ impl ComponentTemplate {
     }
 
     /// From memory or the cache of compiled code; where neither has it, this takes as long as compiling.
-    fn load(&self, component: ComponentHash) -> Result<Component, String> {
-        let bytes = self.changes.bytes_of(component).map_err(|error| error.to_string())?;
-        self.changes.services.sandbox.load(&bytes).map_err(|error| error.to_string())
+    fn load(&self, component: ComponentHash) -> Result<Component, NotMade> {
+        let bytes = self.changes.bytes_of(component).map_err(failed)?;
+        self.changes.services.sandbox.load(&bytes).map_err(failed)
     }
 
     fn upgrade_later(&self, name: Name) {
@@ -124,8 +124,8 @@ impl ComponentTemplate {
 }
 
 impl Template for ComponentTemplate {
-    fn launch(&self, name: &Name, config: Option<&str>) -> Result<Launch, String> {
-        let known = self.changes.services.database.worker(name).map_err(|error| error.to_string())?;
+    fn launch(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade> {
+        let known = self.changes.services.database.worker(name).map_err(failed)?;
         match known {
             Some(record) => self.again(record, config),
             None => self.first(name, config),
@@ -134,5 +134,16 @@ impl Template for ComponentTemplate {
 
     fn is_on_demand(&self) -> bool {
         self.on_demand
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> NotMade {
+    NotMade::Failed(error.to_string())
+}
+
+fn not_noted(error: DatabaseError) -> NotMade {
+    match error {
+        DatabaseError::QueueFull => NotMade::Busy,
+        other => failed(other),
     }
 }

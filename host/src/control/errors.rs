@@ -187,6 +187,7 @@ fn tree_error(error: &TreeError) -> ErrorInfo {
             ("supervisor-down", help)
         }
         TreeError::NotStarted { name, .. } => ("not-started", format!("`paguro logs {name}` tells more")),
+        TreeError::Busy(_) => ("overloaded", "try again in a moment".to_string()),
         TreeError::NotMade { .. } => ("not-started", "`paguro doctor` looks for what is wrong".to_string()),
         TreeError::NoRoom { no_room, .. } => {
             ("no-room", format!("`paguro sup {:?}` shows who uses it; raise `[budget]` there", no_room.supervisor))

@@ -242,8 +242,12 @@ impl Host {
     /// on demand.
     pub fn receiver(&self, name: &str) -> Result<Arc<Shared>, RequestError> {
         match crate::runtime::find(&self.services, name) {
-            Some(worker) => Ok(worker),
-            None => self.worker(name),
+            Ok(worker) => Ok(worker),
+            Err(CallError::Overloaded) => Err(match Name::parse(name) {
+                Ok(worker) => RequestError::Call { worker, error: CallError::Overloaded },
+                Err(_) => return self.worker(name),
+            }),
+            Err(_) => self.worker(name),
         }
     }
 

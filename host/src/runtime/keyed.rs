@@ -8,9 +8,11 @@ use super::budgets::Needs;
 use super::services::Services;
 use super::supervisor::{self, Ask, ChildHandle, Reply, SupervisorHandle};
 use super::tree::{Started, TreeError, started, stopping};
+use super::templates::NotMade;
 use super::worker::{self, Shared, Standing};
 use crate::base::Name;
 use crate::record::Event;
+use crate::sandbox::CallError;
 
 /// Whether a name is a key of a template that has no child yet.
 pub fn is_new(services: &Services, name: &Name) -> bool {
@@ -20,7 +22,13 @@ pub fn is_new(services: &Services, name: &Name) -> bool {
 
 /// Starts the child of a key that has none. Returns when it runs, or failed to and is forgotten.
 pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<Started, TreeError> {
-    let made = make(services, name, config)?;
+    let made = loop {
+        match make(services, name, config) {
+            // Waits until what is queued is written, which makes room.
+            Err(TreeError::Busy(_)) => services.database.commit(Vec::new()).await.map_err(|_| TreeError::Stopping)?,
+            made => break made?,
+        }
+    };
     let (done, reply) = oneshot::channel();
     let supervisor = made.supervisor.clone();
     supervisor.ask(made.ask(done)).await.map_err(stopping)?;
@@ -30,23 +38,27 @@ pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) 
 
 /// The worker a message is for: one that is there, or the child of a key whose template starts it on
 /// demand. Messages wait in its mailbox while it starts, so that their order is kept.
-pub fn find(services: &Arc<Services>, name: &str) -> Option<Arc<Shared>> {
+///
+/// # Errors
+/// [`CallError::NotFound`], and [`CallError::Overloaded`] where the key could not be taken up just now.
+pub fn find(services: &Arc<Services>, name: &str) -> Result<Arc<Shared>, CallError> {
     if let Some(worker) = services.registry.find(name) {
-        return Some(worker);
+        return Ok(worker);
     }
-    let name = Name::parse(name).ok()?;
-    let template = services.templates.get(&name.parent()?)?;
-    if !template.is_on_demand() {
-        return None;
+    let name = Name::parse(name).map_err(|_| CallError::NotFound)?;
+    let template = name.parent().and_then(|parent| services.templates.get(&parent));
+    if !template.is_some_and(|template| template.is_on_demand()) {
+        return Err(CallError::NotFound);
     }
     let made = match make(services, &name, None) {
         Ok(made) => made,
         // Another made it meanwhile.
-        Err(TreeError::Running(_)) => return services.registry.get(&name),
+        Err(TreeError::Running(_)) => return services.registry.get(&name).ok_or(CallError::NotFound),
+        Err(TreeError::Busy(_)) => return Err(CallError::Overloaded),
         Err(error) => {
             let why = error.to_string();
             services.recorder.emit(Event::NotStartedOnDemand { name, why });
-            return None;
+            return Err(CallError::NotFound);
         }
     };
     let (done, _) = oneshot::channel();
@@ -56,10 +68,10 @@ pub fn find(services: &Arc<Services>, name: &str) -> Option<Arc<Shared>> {
         supervisor::dismiss(&undo, &name, services);
         let why = "its supervisor has too much to do".to_string();
         services.recorder.emit(Event::NotStartedOnDemand { name, why });
-        return None;
+        return Err(CallError::Overloaded);
     }
     services.recorder.emit(Event::ChildAdded { name });
-    Some(worker)
+    Ok(worker)
 }
 
 /// Asks for a child of a template to be stopped; false if the supervisor is gone. Who asks may be the
@@ -93,7 +105,7 @@ fn make(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<M
     if services.registry.get(name).is_some() {
         return Err(TreeError::Running(name.clone()));
     }
-    let launch = template.launch(name, config).map_err(|why| TreeError::NotMade { name: name.clone(), why })?;
+    let launch = template.launch(name, config).map_err(|error| not_made(name, error))?;
     let needs = Needs { memory: launch.settings.limits.memory, cpu: launch.settings.limits.cpu };
     let taken = services.budgets().take(name, needs);
     taken.map_err(|no_room| TreeError::NoRoom { name: name.clone(), no_room })?;
@@ -102,4 +114,12 @@ fn make(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<M
     // What comes before it runs waits.
     worker.stand(Standing::Starting, services.clock.now());
     Ok(Made { worker, supervisor, spec })
+}
+
+fn not_made(name: &Name, error: NotMade) -> TreeError {
+    let name = name.clone();
+    match error {
+        NotMade::Busy => TreeError::Busy(name),
+        NotMade::Failed(why) => TreeError::NotMade { name, why },
+    }
 }

@@ -33,6 +33,6 @@ pub use registry::Registry;
 pub use residents::{Place, Residents, live_instances_max, live_instances_max_here};
 pub use services::{CALL_DEADLINE, CALL_DEADLINE_MAX, Services};
 pub use supervisor::{ChildView, Page, View};
-pub use templates::Template;
+pub use templates::{NotMade, Template};
 pub use tree::{Started, Tree, TreeError};
 pub use worker::{Launch, Shared, Standing, Status};

@@ -310,12 +310,12 @@ impl Driver {
                 tell(waiting, |_| Reply::Ignored);
             }
             Report::StartFailed { child, reason } => {
-                let waiting = self.take_waiting(&child);
+                let waiting = self.take_waiting_for_start(&child);
                 self.feed(Input::StartFailed(child, reason.clone())).await;
                 tell(waiting, |_| Reply::Failed(reason.clone()));
             }
             Report::Exited { child, reason } => {
-                let waiting = self.take_waiting(&child);
+                let waiting = self.take_waiting_for_start(&child);
                 self.feed(Input::Exited(child, reason.clone())).await;
                 tell(waiting, |_| Reply::Failed(reason.clone()));
             }
@@ -340,6 +340,16 @@ impl Driver {
 
     fn take_waiting(&mut self, child: &Name) -> Vec<(Until, oneshot::Sender<Reply>)> {
         self.children.get_mut(child).map(|entry| std::mem::take(&mut entry.waiting)).unwrap_or_default()
+    }
+
+    /// Of a child that did not start, or ended. Where it is being stopped, the stop's own answer follows,
+    /// also for those who wait for the start after it.
+    fn take_waiting_for_start(&mut self, child: &Name) -> Vec<(Until, oneshot::Sender<Reply>)> {
+        let stops = self.policy.child(child).is_some_and(|child| matches!(child.state, ChildState::Stopping(_)));
+        let Some(entry) = self.children.get_mut(child).filter(|_| !stops) else { return Vec::new() };
+        let (start, stop) = std::mem::take(&mut entry.waiting).into_iter().partition(|(what, _)| *what == Until::Started);
+        entry.waiting = stop;
+        start
     }
 
     fn answer(&mut self, child: &Name, until: Until, reply: &Reply) {

@@ -10,10 +10,18 @@ use crate::base::Name;
 pub trait Template: Send + Sync {
     /// What a child of this name is made of: afresh, or from what is on record of it. `config` is a JSON
     /// object in the place of the template's own. Must not wait; a look into the database is allowed.
-    fn launch(&self, name: &Name, config: Option<&str>) -> Result<Launch, String>;
+    fn launch(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade>;
 
     /// Whether the first message to a key starts its child.
     fn is_on_demand(&self) -> bool;
+}
+
+/// Why a template made nothing of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotMade {
+    /// Too much waits for the database: try again when it has caught up.
+    Busy,
+    Failed(String),
 }
 
 /// The templates of a host, by the name of their supervisor.

@@ -37,6 +37,9 @@ pub enum TreeError {
     SupervisorDown(Name),
     #[error("{name:?} did not start: {reason}")]
     NotStarted { name: Name, reason: ExitReason },
+    /// Too much waits for the database to take up one more key.
+    #[error("{0:?} cannot be made just now: too much waits for the disk")]
+    Busy(Name),
     /// A template made nothing of this key.
     #[error("{name:?} cannot be made: {why}")]
     NotMade { name: Name, why: String },

@@ -470,10 +470,9 @@ impl Admission<'_> {
         let mut above = BTreeMap::new();
         for name in self.tree.workers.keys() {
             let parent = name.parent().unwrap_or_else(Name::root);
-            if !above.contains_key(&parent) {
-                let policy = self.policy(&parent);
-                above.insert(parent, policy.map(|policy| (policy.tier, policy.circuit_breaker)).unwrap_or_default());
-            }
+            above.entry(parent).or_insert_with_key(|parent| {
+                self.policy(parent).map(|policy| (policy.tier, policy.circuit_breaker)).unwrap_or_default()
+            });
         }
         for (name, entry) in &mut self.tree.workers {
             let Ok(settings) = &mut entry.settings else { continue };

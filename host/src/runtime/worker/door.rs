@@ -39,7 +39,7 @@ impl Door {
         if behalf.as_ref().is_some_and(|behalf| behalf.reply.is_abandoned()) {
             return Err(self.cut_short());
         }
-        let callee = keyed::find(&self.services, to).ok_or(CallError::NotFound)?;
+        let callee = keyed::find(&self.services, to)?;
         let now = self.services.clock.now();
         let own = behalf.as_ref().map(|behalf| behalf.deadline);
         let asked = timeout.map(|time| now.after(time));
@@ -110,7 +110,7 @@ impl Outside for Door {
         if self.me.desk().tape.replay(to, &message, false).is_some() {
             return Ok(());
         }
-        let receiver = keyed::find(&self.services, to).ok_or(CallError::NotFound)?;
+        let receiver = keyed::find(&self.services, to)?;
         self.services.cast(&receiver, Some(self.me.name().clone()), message.clone())?;
         self.me.desk().tape.cast(to, &message);
         Ok(())
