@@ -347,7 +347,8 @@ impl Driver {
     fn take_waiting_for_start(&mut self, child: &Name) -> Vec<(Until, oneshot::Sender<Reply>)> {
         let stops = self.policy.child(child).is_some_and(|child| matches!(child.state, ChildState::Stopping(_)));
         let Some(entry) = self.children.get_mut(child).filter(|_| !stops) else { return Vec::new() };
-        let (start, stop) = std::mem::take(&mut entry.waiting).into_iter().partition(|(what, _)| *what == Until::Started);
+        let (start, stop) =
+            std::mem::take(&mut entry.waiting).into_iter().partition(|(what, _)| *what == Until::Started);
         entry.waiting = stop;
         start
     }

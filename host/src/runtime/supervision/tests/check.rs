@@ -207,22 +207,42 @@ fn a_step_that_would_never_be_taken_is_refused() {
         ..intensity(allowed)
     };
     // Not beyond the one before it.
-    refused(&steps(Some(3), Some(3), Some(1), 9), &[], false, expect![[r#"
+    refused(
+        &steps(Some(3), Some(3), Some(1), 9),
+        &[],
+        false,
+        expect![[r#"
         escalation.isolate: 3 is not more than `escalation.circuit-break`, which is 3: that step would never be taken (raise it, or leave one of them out)
         escalation.escalate: 1 is not more than `escalation.isolate`, which is 3: that step would never be taken (raise it, or leave one of them out)
-    "#]]);
-    refused(&steps(Some(3), None, Some(2), 9), &[], false, expect![[r#"
+    "#]],
+    );
+    refused(
+        &steps(Some(3), None, Some(2), 9),
+        &[],
+        false,
+        expect![[r#"
         escalation.escalate: 2 is not more than `escalation.circuit-break`, which is 3: that step would never be taken (raise it, or leave one of them out)
-    "#]]);
+    "#]],
+    );
     // Beyond the intensity: the supervisor has given up. One that isolates goes before that; a breaker does not.
-    refused(&steps(Some(2), Some(3), None, 2), &[], false, expect![[r#"
+    refused(
+        &steps(Some(2), Some(3), None, 2),
+        &[],
+        false,
+        expect![[r#"
         escalation.circuit-break: more than 2 restarts are never reached: `intensity` is 2 (lower it, or raise `intensity`)
         escalation.isolate: more than 3 restarts are never reached: `intensity` is 2 (lower it, or raise `intensity`)
-    "#]]);
+    "#]],
+    );
     refused(&steps(Some(1), Some(2), None, 2), &[], false, expect![[""]]);
-    refused(&steps(Some(0), None, None, 0), &[], true, expect![[r#"
+    refused(
+        &steps(Some(0), None, None, 0),
+        &[],
+        true,
+        expect![[r#"
         escalation.circuit-break: more than 0 restarts are never reached: `intensity` is 0 (lower it, or raise `intensity`)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
