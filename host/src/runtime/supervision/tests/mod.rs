@@ -196,10 +196,6 @@ impl World {
         self.tell(Input::IsolateChild(self.name(leaf)));
     }
 
-    fn delete_child(&mut self, leaf: &str) {
-        self.tell(Input::DeleteChild(self.name(leaf)));
-    }
-
     fn remove(&mut self, leaf: &str) {
         self.tell(Input::Remove(self.name(leaf)));
     }

@@ -196,6 +196,8 @@ struct Failure {
     at: Tick,
     /// It never ran since the directory added it: counted for the child alone.
     own: bool,
+    /// The child has left since; another of its name is another child.
+    gone: bool,
 }
 
 struct Reference {
@@ -472,7 +474,7 @@ impl Reference {
                 _ => None,
             });
             assert_eq!(together.unwrap_or(0), others, "who goes with {}", spec.name);
-            self.failures.push(Failure { of: spec.name, at: self.now, own });
+            self.failures.push(Failure { of: spec.name, at: self.now, own, gone: false });
         }
     }
 
@@ -495,7 +497,7 @@ impl Reference {
     fn within(&self, name: &Name) -> (u32, u32) {
         let period = self.policy.settings().period;
         let recent = || self.failures.iter().filter(|failure| self.now.since(failure.at) <= period);
-        let own = recent().filter(|failure| failure.of == *name).count();
+        let own = recent().filter(|failure| failure.of == *name && !failure.gone).count();
         (own as u32, recent().filter(|failure| !failure.own).count() as u32)
     }
 
@@ -552,6 +554,7 @@ impl Reference {
             Action::Forget(name) => {
                 // What is counted of the supervisor stays; what is of the child alone goes.
                 self.failures.retain(|failure| failure.of != name || !is_root && !failure.own);
+                self.failures.iter_mut().filter(|failure| failure.of == name).for_each(|failure| failure.gone = true);
                 self.together.remove(&name);
                 let actual = self.actual.remove(&name).expect("a child is forgotten once");
                 assert!(!actual.up && actual.told.is_empty(), "{name} was forgotten and is {actual:?}");
