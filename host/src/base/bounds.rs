@@ -42,6 +42,10 @@ pub const DATABASE_GROUP_MAX: usize = 256;
 /// operators' requests; a full queue makes the sender wait.
 pub const SUPERVISOR_QUEUE_MAX: usize = 1_024;
 
+/// Workers of one host. Beyond, no key of a template is taken up: whoever can name a template could
+/// otherwise fill the host's memory with children.
+pub const WORKERS_MAX: usize = 1_200_000;
+
 /// Children of one supervisor that start at one time. The others wait for their turn: a start has its
 /// time, and too many side by side would take each other's.
 pub const STARTS_AT_ONCE: usize = 256;

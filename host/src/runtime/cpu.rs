@@ -44,6 +44,8 @@ impl CpuBucket {
     /// worth is let go: nobody is held up for long by what it could not spread.
     pub fn charge_unspread(&mut self, now: Tick, fuel: u64) {
         self.charge(now, fuel.min(self.per_second));
+        // Of many who charge at one time, together no more either.
+        self.level = self.level.max(-(i128::from(self.per_second) * NANOS));
     }
 
     /// Fuel that was charged and not used.

@@ -8,11 +8,14 @@ use super::budgets::Needs;
 use super::services::Services;
 use super::supervisor::{self, Ask, ChildHandle, Reply, SupervisorHandle};
 use super::templates::NotMade;
-use super::tree::{Started, TreeError, started, stopping};
+use super::tree::{Started, TreeError, started};
 use super::worker::{self, Shared, Standing};
-use crate::base::Name;
+use crate::base::{Name, bounds};
 use crate::record::Event;
 use crate::sandbox::CallError;
+
+/// Before a key that could not be taken up is tried again.
+const BUSY_TIME: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// Whether a name is a key of a template that has no child yet.
 pub fn is_new(services: &Services, name: &Name) -> bool {
@@ -25,13 +28,22 @@ pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) 
     let made = loop {
         match make(services, name, config) {
             // Waits until what is queued is written, which makes room.
-            Err(TreeError::Busy(_)) => services.database.commit(Vec::new()).await.map_err(|_| TreeError::Stopping)?,
+            Err(TreeError::Busy(_)) => {
+                services.database.commit(Vec::new()).await.map_err(|_| TreeError::Stopping)?;
+                tokio::time::sleep(BUSY_TIME).await;
+            }
             made => break made?,
         }
     };
     let (done, reply) = oneshot::channel();
-    let supervisor = made.supervisor.clone();
-    supervisor.ask(made.ask(done)).await.map_err(stopping)?;
+    let (supervisor, undo) = (made.supervisor.clone(), ChildHandle::Worker(made.worker.clone()));
+    let (services_of, name_of) = (services.clone(), name.clone());
+    // In a task of its own: who asks may go away, and what is made must not be left half way.
+    tokio::spawn(async move {
+        if supervisor.ask(made.ask(done)).await.is_err() {
+            supervisor::dismiss(&undo, &name_of, &services_of);
+        }
+    });
     services.recorder.emit(Event::ChildAdded { name: name.clone() });
     started(name, reply.await.map_err(|_| TreeError::Stopping)?)
 }
@@ -57,7 +69,7 @@ pub fn find(services: &Arc<Services>, name: &str) -> Result<Arc<Shared>, CallErr
         Err(TreeError::Busy(_)) => return Err(CallError::Overloaded),
         Err(error) => {
             let why = error.to_string();
-            services.recorder.emit(Event::NotStartedOnDemand { name, why });
+            services.not_started_on_demand(name, why);
             return Err(CallError::NotFound);
         }
     };
@@ -67,7 +79,7 @@ pub fn find(services: &Arc<Services>, name: &str) -> Result<Arc<Shared>, CallErr
     if supervisor.try_ask(made.ask(done)).is_err() {
         supervisor::dismiss(&undo, &name, services);
         let why = "its supervisor has too much to do".to_string();
-        services.recorder.emit(Event::NotStartedOnDemand { name, why });
+        services.not_started_on_demand(name, why);
         return Err(CallError::Overloaded);
     }
     services.recorder.emit(Event::ChildAdded { name });
@@ -104,6 +116,12 @@ fn make(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<M
     let _making = services.making.lock().unwrap_or_else(PoisonError::into_inner);
     if services.registry.get(name).is_some() {
         return Err(TreeError::Running(name.clone()));
+    }
+    if services.registry.len() >= bounds::WORKERS_MAX {
+        return Err(TreeError::NotMade {
+            name: name.clone(),
+            why: format!("there are {} workers", bounds::WORKERS_MAX),
+        });
     }
     let launch = template.launch(name, config).map_err(|error| not_made(name, error))?;
     let needs = Needs { memory: launch.settings.limits.memory, cpu: launch.settings.limits.cpu };

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::message::Message;
+use super::message::{Call, Message};
 use super::residents::Rest;
 use crate::base::bounds;
 
@@ -212,6 +212,24 @@ impl<S> Mailbox<S> {
         let messages = std::mem::take(&mut queues.messages);
         (queues.bytes, queues.facts) = (0, 0);
         messages.into_iter().filter(|message| wanted(message)).for_each(|message| queues.put(message));
+    }
+
+    /// Takes the calls out; the rest goes on waiting.
+    pub fn take_calls(&self) -> Vec<Call> {
+        let mut queues = self.queues();
+        if !queues.messages.iter().any(|message| matches!(message, Message::Call(_))) {
+            return Vec::new();
+        }
+        let messages = std::mem::take(&mut queues.messages);
+        (queues.bytes, queues.facts) = (0, 0);
+        let mut calls = Vec::new();
+        for message in messages {
+            match message {
+                Message::Call(call) => calls.push(call),
+                other => queues.put(other),
+            }
+        }
+        calls
     }
 
     /// Messages that wait.

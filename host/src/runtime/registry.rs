@@ -27,12 +27,16 @@ impl Registry {
         self.workers.write().unwrap_or_else(PoisonError::into_inner).insert(worker.name().clone(), worker);
     }
 
-    /// Frees the name of this worker; another that has taken it meanwhile keeps it.
-    pub fn remove(&self, worker: &Shared) {
+    /// Frees the name of this worker. False if another has taken it meanwhile, which keeps it, or nobody has.
+    pub fn remove(&self, worker: &Shared) -> bool {
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
-        if workers.get(worker.name()).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), worker)) {
-            workers.remove(worker.name());
-        }
+        let is_its_own = workers.get(worker.name()).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), worker));
+        is_its_own && workers.remove(worker.name()).is_some()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// All workers by name.

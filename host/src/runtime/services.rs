@@ -47,6 +47,8 @@ pub struct Services {
     cpu: CpuBudgets,
     /// Places for live instances.
     pub residents: Arc<Residents>,
+    /// The second in which it was said last that a key could not be taken up.
+    said_not_started: AtomicU64,
     first_id: u64,
     next_call: AtomicU64,
 }
@@ -82,6 +84,7 @@ impl Services {
             dead_letters,
             cpu: CpuBudgets::default(),
             residents,
+            said_not_started: AtomicU64::new(u64::MAX),
             first_id,
             next_call: AtomicU64::new(first_id),
         })
@@ -90,6 +93,31 @@ impl Services {
     /// Whether a name is a key of a template that has no child yet.
     pub fn is_new_key(&self, name: &Name) -> bool {
         super::keyed::is_new(self, name)
+    }
+
+    /// Said once a second: who sends to keys in a loop must not drive everything else off the record.
+    pub(super) fn not_started_on_demand(&self, name: Name, why: String) {
+        let second = self.clock.now().0.as_secs();
+        if self.said_not_started.swap(second, Ordering::Relaxed) != second {
+            self.recorder.emit(Event::NotStartedOnDemand { name, why });
+        }
+    }
+
+    /// Tells whoever still watches a worker that leaves the tree. Those who ended with it were told why.
+    pub(super) fn tell_watchers(&self, name: &Name) {
+        for (watcher, monitor) in self.monitors.take(name) {
+            if let Some(watcher) = self.registry.get(&watcher) {
+                let fact = Fact::Down(monitor, name.to_string(), crate::base::ExitReason::Shutdown);
+                // One whose mailbox is full of facts is told of nothing more.
+                let _ = watcher.mailbox.push_fact(Message::Fact(fact));
+            }
+        }
+    }
+
+    /// A worker that leaves the tree is in no group any more.
+    pub(super) fn leave_groups(&self, worker: &Shared) {
+        let change = worker.desk().clear();
+        super::worker::carry_out(change, worker.name(), self);
     }
 
     /// All supervisors of the tree by name.

@@ -150,7 +150,10 @@ pub struct SupervisorHandle {
 /// never wait for room in each other's.
 enum Order {
     Start,
-    Stop,
+    Stop {
+        /// It will be started again, with all below it.
+        comes_back: bool,
+    },
     /// The time to stop is over.
     Kill,
 }
@@ -186,8 +189,9 @@ impl SupervisorHandle {
         let _ = self.orders.try_send(Order::Start);
     }
 
-    pub fn stop(&self) {
-        let _ = self.orders.try_send(Order::Stop);
+    /// `comes_back`: it will be started again, and what waits for those below goes on waiting.
+    pub fn stop(&self, comes_back: bool) {
+        let _ = self.orders.try_send(Order::Stop { comes_back });
     }
 
     fn kill(&self) {
@@ -219,6 +223,7 @@ pub fn launch(
         children: HashMap::new(),
         wake_at: None,
         kill_at: BTreeSet::new(),
+        comes_back: false,
     };
     tokio::spawn(driver.run(asked, ordered, reported));
     SupervisorHandle { asks, orders, reports }
@@ -233,6 +238,8 @@ struct Driver {
     wake_at: Option<Tick>,
     /// Children whose shutdown time runs: when each is killed.
     kill_at: BTreeSet<(Tick, Name)>,
+    /// It stops to be started again.
+    comes_back: bool,
 }
 
 struct Entry {
@@ -264,7 +271,7 @@ impl Driver {
                 Some(order) = ordered.recv() => self.order(order).await,
                 Some(report) = reported.recv() => self.report(report).await,
                 ask = asked.recv() => match ask {
-                    None | Some(Ask::Quit) => return self.quit(),
+                    None | Some(Ask::Quit) => return self.quit(&mut asked),
                     Some(ask) => self.ask(ask).await,
                 },
                 () = sleep_or_never(sleep) => self.clock().await,
@@ -288,8 +295,14 @@ impl Driver {
 
     async fn order(&mut self, order: Order) {
         match order {
-            Order::Start => self.feed(Input::Start).await,
-            Order::Stop => self.feed(Input::Stop).await,
+            Order::Start => {
+                self.comes_back = false;
+                self.feed(Input::Start).await
+            }
+            Order::Stop { comes_back } => {
+                self.comes_back = comes_back;
+                self.feed(Input::Stop).await
+            }
             Order::Kill => {
                 let names: Vec<Name> = self.children.keys().cloned().collect();
                 names.iter().for_each(|name| self.kill(name));
@@ -486,7 +499,7 @@ impl Driver {
         match action {
             Action::StartChild { name, incarnation } => self.start_child(&name, incarnation),
             Action::StopChild { name, reason, shutdown, comes_back } => {
-                self.stop_child(now, &name, reason, shutdown, comes_back)
+                self.stop_child(now, &name, reason, shutdown, comes_back || self.comes_back)
             }
             Action::Restarting { name, delay, restarts } => {
                 self.stand(&name, Standing::Restarting, now);
@@ -505,6 +518,7 @@ impl Driver {
                 self.stand(&name, Standing::Isolated(why.clone()), now);
                 self.emit(Event::WorkerIsolated { worker: name, why });
             }
+            Action::StaysDown(name) if self.comes_back => self.stand(&name, Standing::Restarting, now),
             Action::StaysDown(name) => self.stand(&name, Standing::Down, now),
             Action::Rejoins(name) => self.stand(&name, Standing::Restarting, now),
             Action::Forget(name) => self.forget(&name),
@@ -545,7 +559,7 @@ impl Driver {
             ChildHandle::Worker(worker) => {
                 worker.mailbox.push_supervision(System::Stop { reason, shutdown, comes_back });
             }
-            ChildHandle::Supervisor(supervisor) => supervisor.stop(),
+            ChildHandle::Supervisor(supervisor) => supervisor.stop(comes_back),
         }
         // The stop waits for the message that is being handled; the kill ends that wait.
         match shutdown {
@@ -583,7 +597,6 @@ impl Driver {
             Until::Stopped => Reply::Done,
         });
         let running = self.policy.is_running();
-        dismiss(&entry.handle, name, &self.services);
         if running && self.services.templates.get(&self.name).is_some() {
             // Its key was let go of: the next start of the host does not bring it back by itself. State
             // and history stay under its name. Queued behind what was written of it before.
@@ -592,10 +605,18 @@ impl Driver {
                 .database
                 .submit(vec![Change::WorkerRemoved(name.clone()), Change::ClearBreaker(name.clone())]);
         }
+        dismiss(&entry.handle, name, &self.services);
         self.emit(Event::ChildRemoved { name: name.clone() });
     }
 
-    fn quit(&mut self) {
+    fn quit(&mut self, asked: &mut mpsc::Receiver<Ask>) {
+        asked.close();
+        // Whoever asks for more is told by the end of the queue; a worker that was made is let go of.
+        while let Ok(ask) = asked.try_recv() {
+            if let Ask::Add { spec, handle, .. } = ask {
+                dismiss(&handle, &spec.name, &self.services);
+            }
+        }
         for (name, entry) in std::mem::take(&mut self.children) {
             dismiss(&entry.handle, &name, &self.services);
         }
@@ -623,6 +644,10 @@ pub(super) fn dismiss(handle: &ChildHandle, name: &Name, services: &Services) {
     services.budgets().release(name);
     match handle {
         ChildHandle::Worker(worker) => {
+            // What is kept by name goes before the name is free: it may be taken at once.
+            services.tell_watchers(name);
+            services.recorder.metrics().forget(name);
+            services.leave_groups(worker);
             services.registry.remove(worker);
             let (done, _) = oneshot::channel();
             worker.mailbox.push_supervision(System::Quit { why: Cause::Removed, done });

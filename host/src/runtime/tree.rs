@@ -87,7 +87,7 @@ impl Tree {
 
     /// Begins to stop everything, in reverse order, states saved.
     pub async fn ask_to_stop(&self) {
-        self.root.stop();
+        self.root.stop(false);
     }
 
     /// Resolves when everything has stopped. Dropped half way, it can be called again.

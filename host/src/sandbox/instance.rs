@@ -432,6 +432,8 @@ impl Instance {
             return Err(Fault::Dead(Failure::NotStartable("the instance has ended".to_string())));
         }
         let fuel = self.limits.fuel;
+        // One that was idle for longer would give way at its first step.
+        self.store.set_epoch_deadline(1);
         if let Err(error) = self.store.set_fuel(fuel) {
             return Err(Fault::Dead(Failure::NotStartable(one_line(&error))));
         }

@@ -95,6 +95,11 @@ impl Children {
         self.list.values()
     }
 
+    /// In start order, behind a place.
+    pub fn after(&self, place: Option<Place>) -> impl Iterator<Item = &Child> {
+        self.list.range(place.map_or(0, |place| place + 1)..).map(|(_, child)| child)
+    }
+
     pub fn places(&self) -> impl DoubleEndedIterator<Item = (Place, &Child)> {
         self.list.iter().map(|(place, child)| (*place, child))
     }

@@ -303,6 +303,11 @@ impl Supervision {
         self.children.iter()
     }
 
+    /// Those after a child, in start order; all where there is none of that name.
+    pub fn children_after(&self, name: Option<&Name>) -> impl Iterator<Item = &Child> {
+        self.children.after(name.and_then(|name| self.children.find(name)))
+    }
+
     pub fn child(&self, name: &Name) -> Option<&Child> {
         self.children.get(name)
     }

@@ -227,7 +227,15 @@ impl Outside for Door {
                     if known.lives() { StartChildError::AlreadyStarted } else { StartChildError::AlreadyPresent };
                 return Err(there);
             }
-            match keyed::start(&self.services, &name, config).await {
+            // A child whose start calls its starter would wait for it for ever.
+            let wait = self.services.waits.enter(self.me.name(), &name);
+            let Ok(_wait) = wait else { return failed("it is waiting for the one that asks".to_string()) };
+            // What is left of the guest's own time answers it.
+            let time = self.me.settings().limits.deadline / 2;
+            let Ok(started) = tokio::time::timeout(time, keyed::start(&self.services, &name, config)).await else {
+                return failed("it is still starting".to_string());
+            };
+            match started {
                 Ok(_) => Ok(name.to_string()),
                 Err(TreeError::Running(_)) => Err(StartChildError::AlreadyStarted),
                 Err(error) => failed(error.to_string()),

@@ -218,6 +218,12 @@ impl Driver {
         }
         // Counted first: whoever begins to watch now looks at the count again afterwards.
         self.shared.counters.exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.tell_watchers(reason).await;
+    }
+
+    /// Whoever watches is told, once: what it watches does not run.
+    pub(super) async fn tell_watchers(&mut self, reason: &ExitReason) {
+        let name = self.shared.name().clone();
         for (watcher, monitor) in self.services.monitors.take(&name) {
             if let Some(watcher) = self.services.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), reason.clone());
@@ -236,7 +242,12 @@ impl Driver {
             let reason = trial.failed.clone().unwrap_or(ExitReason::Shutdown);
             self.let_go(trial, &reason).await;
         }
-        self.services.registry.remove(&self.shared);
+        // Whoever began to watch it while it was in its backoff. Another of its name may be there by now,
+        // and then what is kept by name is that one's.
+        if self.services.registry.remove(&self.shared) {
+            self.tell_watchers(&ExitReason::Shutdown).await;
+            self.services.recorder.metrics().forget(self.shared.name());
+        }
         let (_, messages) = self.shared.mailbox.close();
         let open = self.shared.desk().take_open(false);
         let change = self.shared.desk().clear();
@@ -264,7 +275,5 @@ impl Driver {
         for message in letters.into_iter().skip(over) {
             self.dead_letter(Letter::of(message), why).await;
         }
-        self.services.monitors.take(self.shared.name());
-        self.services.recorder.metrics().forget(self.shared.name());
     }
 }

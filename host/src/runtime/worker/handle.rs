@@ -7,7 +7,7 @@ use super::desk::{Behalf, Recording, SendTape};
 use super::driver::{Driver, Live};
 use super::guard::{Pass, Sign};
 use super::trial::Kept;
-use crate::base::{ExitReason, Failure, Name, Payload, bounds};
+use crate::base::{ExitReason, Failure, Limit, Name, Payload, bounds};
 use crate::record::{Event, LetterSort};
 use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::message::{Call, Message};
@@ -286,9 +286,11 @@ impl Driver {
     /// back, and the message is handled again. Whoever called was told; any other becomes a dead
     /// letter, and a call as well once it is poison, so that it can be looked at.
     ///
-    /// A kill is not counted: it is part of a stop, whatever message is in hand.
+    /// A kill is not counted: it is part of a stop, whatever message is in hand. Nor is a deadline, in
+    /// which others that it waited for may have a part.
     pub(super) async fn ended_by(&mut self, letter: Letter, reason: &ExitReason) {
-        let content = letter.content().filter(|_| *reason != ExitReason::Killed);
+        let is_its_own = !matches!(reason, ExitReason::Killed | ExitReason::Failed(Failure::Limit(Limit::Deadline(_))));
+        let content = letter.content().filter(|_| is_its_own);
         let kills = content.map_or(0, |content| self.poison.killed(content));
         if kills >= bounds::POISON_KILLS {
             let (worker, sort, bytes) = (self.shared.name().clone(), letter.sort.as_str(), letter.body.len());

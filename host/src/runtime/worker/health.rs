@@ -11,7 +11,9 @@ impl Driver {
     /// When it is asked next by itself. Not on trial: then its owner asks.
     pub(super) fn health_due(&self) -> Option<Tick> {
         let asks = self.component.exports().health && self.trial.is_none();
-        (asks && matches!(self.live, Some(Live::Worker(_)))).then_some(self.health_at)
+        // In debt it would wait inside the call, with its deadline running.
+        let pays = self.shared.cpu.ready_at(&self.services.clock).is_none();
+        (asks && matches!(self.live, Some(Live::Worker(_))) && pays).then_some(self.health_at)
     }
 
     /// Another instance serves from now on. What the one before said last holds until it is asked: at

@@ -36,7 +36,7 @@ mod swap;
 mod system;
 mod trial;
 
-pub use door::WorkerLog;
+pub use door::{WorkerLog, carry_out};
 pub use driver::{Launch, launch, restart_type};
 pub use guard::{BreakerView, Pass, Sign};
 pub use shared::{AskError, Counters, Shared, Standing, Status};

@@ -209,11 +209,22 @@ impl Shared {
 
     /// Only the worker's task and its supervisor's say how it stands.
     pub(in crate::runtime) fn stand(&self, standing: Standing, now: Tick) {
+        let refuses = matches!(standing, Standing::Down | Standing::Isolated(_));
         let mut status = self.lock_status();
-        self.refuses.store(matches!(standing, Standing::Down | Standing::Isolated(_)), Ordering::Relaxed);
+        self.refuses.store(refuses, Ordering::Relaxed);
         if status.standing != standing {
             status.standing = standing;
             status.since = now;
+        }
+        if !refuses {
+            return;
+        }
+        // Who calls from now on is told at once, and so is who called before. Casts wait: nobody can be
+        // told of them.
+        let reason = status.last_exit.clone().unwrap_or(ExitReason::Shutdown);
+        drop(status);
+        for call in self.mailbox.take_calls() {
+            call.reply.answer(Err(CallError::Down(reason.clone())));
         }
     }
 

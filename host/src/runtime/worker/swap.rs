@@ -217,6 +217,8 @@ impl Driver {
         let slept = before.slept();
         self.become_revision(before.component, before.revision);
         self.poison = before.poison;
+        // What the new one did is no sign of how the old one does.
+        self.shared.guard.new_revision();
         self.shared.desk().tape = SendTape::Off;
         let migrate = self.settings.upgrade.migrate;
         let downgraded = match newer {
