@@ -292,7 +292,7 @@ fn escalation(section: &Section<'_>) -> Result<Escalation, SettingsError> {
 fn reachable(steps: Escalation, intensity: u32) -> Escalation {
     let within = |step: Option<u32>| step.filter(|count| *count <= intensity);
     Escalation {
-        circuit_break: within(steps.circuit_break),
+        circuit_break: steps.circuit_break.filter(|count| *count < intensity),
         isolate: within(steps.isolate),
         escalate: within(steps.escalate),
     }

@@ -35,7 +35,10 @@ impl Host {
 
     fn admit(&self, mut tree: DesiredTree) -> DesiredTree {
         let settings = |worker: &CurrentWorker| Arc::new(worker.settings.clone());
-        let workers = self.current.workers.iter().map(|(name, worker)| (name.clone(), settings(worker))).collect();
+        let templates = self.current.templates.iter();
+        let templates = templates.map(|(name, wanted)| (name.clone(), Arc::new(wanted.settings.clone())));
+        let workers = self.current.workers.iter().map(|(name, worker)| (name.clone(), settings(worker)));
+        let workers = workers.chain(templates).collect();
         let running = Running { supervisors: &self.current.supervisors, workers: &workers, before: &self.before };
         admit(self.disk.root.path(), running, &mut tree);
         let once = tree.clone();
@@ -85,6 +88,10 @@ impl Host {
                 current.workers.insert(name, worker);
             }
             Step::ChangeSettings { name, settings } => current.workers.get_mut(&name).unwrap().settings = settings,
+            Step::LoadTemplate { name, wanted } | Step::ChangeTemplate { name, wanted } => {
+                current.templates.insert(name, wanted);
+            }
+            Step::RemoveTemplate { name } => drop(current.templates.remove(&name)),
             Step::RemoveWorker { name } => drop(current.workers.remove(&name)),
             Step::RemoveSupervisor { name } => drop(current.supervisors.remove(&name)),
             other => panic!("{other:?}"),
@@ -100,7 +107,8 @@ impl Host {
 
     fn runs(&self) -> Vec<String> {
         let supervisors = self.current.supervisors.keys().map(|name| format!("{name}/"));
-        supervisors.skip(1).chain(self.current.workers.keys().map(ToString::to_string)).collect()
+        let workers = self.current.workers.keys().chain(self.current.templates.keys()).map(ToString::to_string);
+        supervisors.skip(1).chain(workers).collect()
     }
 
     fn policy(&self, of: &str) -> &SupervisorSettings {
@@ -239,7 +247,7 @@ fn what_cannot_be_is_refused_whole_with_its_file_its_key_and_the_reason() {
         (
             "a step that the intensity never lets it reach",
             &[("d/supervisor.toml", "intensity = 2\n[escalation]\nisolate = 3"), ("d/a.wasm", "")],
-            "d/supervisor.toml:3:11: `escalation.isolate`: more than 3 restarts are never reached: `intensity` is 2; write 2 or less, or raise `intensity`",
+            "d/supervisor.toml:3:11: `escalation.isolate`: more than 3 restarts are never reached: `intensity` is 2; lower it, or raise `intensity`",
             &[],
         ),
         (
