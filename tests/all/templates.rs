@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paguro::base::Name;
-use paguro::control::{Host, RequestError};
+use paguro::control::{Host, HostOptions, RequestError};
 use paguro::record::Event;
 use paguro::runtime::{Page, TreeError};
 use paguro_tests::{World, ask, call, event, standing, until};
@@ -160,7 +160,14 @@ async fn children_come_in_pages() {
 async fn a_hundred_thousand_children_are_started_asked_and_stopped() {
     const CHILDREN: usize = 100_000;
     let settings = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
-    let (mut world, host) = template("counter-v1", "", settings).await;
+    let mut world = World::new();
+    world.put("tenants/tenant", "counter-v1").write("tenants/tenant.toml", settings);
+    world.write("tenants/supervisor.toml", "strategy = \"simple-one-for-one\"\n");
+    // Other tests in this process need maps of memory too.
+    let options = HostOptions { live_instances_max: Some(2_000), ..HostOptions::new(world.path()) };
+    let host = Host::start(options).await.expect("the host starts");
+    world.host = Some(host.clone());
+    event(&host, "the template", |event| event.kind() == "template-set").await;
     let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let lanes: Vec<_> = (0..32)
         .map(|_| {

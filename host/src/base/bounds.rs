@@ -42,6 +42,14 @@ pub const DATABASE_GROUP_MAX: usize = 256;
 /// operators' requests; a full queue makes the sender wait.
 pub const SUPERVISOR_QUEUE_MAX: usize = 1_024;
 
+/// How long the host waits for the tree to have started before it answers requests and looks at the
+/// directory. What has not started by then goes on starting.
+pub const ROOT_START_TIME: Duration = Duration::from_secs(60);
+
+/// How long the directory's keeper waits for a child to stop or to start again. Then it goes on with
+/// its work, and the child with its own.
+pub const KEEPER_WAITS: Duration = Duration::from_secs(30);
+
 /// Workers of one host. Beyond, no key of a template is taken up: whoever can name a template could
 /// otherwise fill the host's memory with children.
 pub const WORKERS_MAX: usize = 1_200_000;

@@ -1,12 +1,19 @@
 //! A template: the component that the children of a `simple-one-for-one` supervisor are made of.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
-use crate::record::{Action, By, Change, DatabaseError, RevisionRecord, Verdict, Why, WorkerRecord};
+use crate::record::{Action, By, Change, DatabaseError, Event, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::spec::WorkerSettings;
-use crate::runtime::{Launch, NotMade, Template};
+use crate::runtime::{Launch, NotMade, Standing, Template};
 use crate::sandbox::Component;
+
+/// How often to look whether a child that is to be upgraded runs, 50 ms apart.
+const LOOKS: usize = 600;
 
 /// The template of one supervisor. A new file or new settings make a new one.
 pub struct ComponentTemplate {
@@ -14,6 +21,8 @@ pub struct ComponentTemplate {
     component: Component,
     settings: WorkerSettings,
     on_demand: bool,
+    /// Older components that children come back on, loaded beside; `None`: under way.
+    older: Arc<Mutex<HashMap<ComponentHash, Option<Component>>>>,
 }
 
 impl ComponentTemplate {
@@ -24,7 +33,7 @@ impl ComponentTemplate {
         settings: WorkerSettings,
         on_demand: bool,
     ) -> ComponentTemplate {
-        ComponentTemplate { changes: changes.clone(), component, settings, on_demand }
+        ComponentTemplate { changes: changes.clone(), component, settings, on_demand, older: Arc::default() }
     }
 
     fn first(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade> {
@@ -105,16 +114,46 @@ impl ComponentTemplate {
         Ok(launch)
     }
 
-    /// From memory or the cache of compiled code; where neither has it, this takes as long as compiling.
+    /// Loaded beside, for it may have to be compiled: until then the child cannot be made.
     fn load(&self, component: ComponentHash) -> Result<Component, NotMade> {
-        let bytes = self.changes.bytes_of(component).map_err(failed)?;
-        self.changes.services.sandbox.load(&bytes).map_err(failed)
+        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        match older.get(&component) {
+            Some(Some(loaded)) => return Ok(loaded.clone()),
+            Some(None) => return Err(NotMade::Busy),
+            None => older.insert(component, None),
+        };
+        let (changes, loading) = (self.changes.clone(), self.older.clone());
+        tokio::task::spawn_blocking(move || {
+            let loaded = changes.bytes_of(component).map_err(|error| error.to_string());
+            let loaded =
+                loaded.and_then(|bytes| changes.services.sandbox.load(&bytes).map_err(|error| error.to_string()));
+            let mut older = loading.lock().unwrap_or_else(PoisonError::into_inner);
+            match loaded {
+                Ok(loaded) => drop(older.insert(component, Some(loaded))),
+                Err(error) => {
+                    older.remove(&component);
+                    let what = "load the component of a child of a template";
+                    changes.services.recorder.emit(Event::DatabaseFailed { what, error });
+                }
+            }
+        });
+        Err(NotMade::Busy)
     }
 
     fn upgrade_later(&self, name: Name) {
         let (changes, to) = (self.changes.clone(), self.component.hash());
         tokio::spawn(async move {
-            let Some(worker) = changes.services.registry.get(&name) else { return };
+            let registry = &changes.services.registry;
+            // It is put there in a moment.
+            let mut found = registry.get(&name);
+            for _ in 0..LOOKS {
+                if found.as_ref().is_some_and(|worker| worker.status().standing == Standing::Running) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                found = registry.get(&name);
+            }
+            let Some(worker) = found else { return };
             let Ok(bytes) = changes.bytes_of(to) else { return };
             let request = UpgradeRequest { worker, bytes, by: By::Host, why: Why::Upgrade, probation: None };
             // Called off or not, the events say what became of it, and the child serves on.
@@ -130,6 +169,10 @@ impl Template for ComponentTemplate {
             Some(record) => self.again(record, config),
             None => self.first(name, config),
         }
+    }
+
+    fn component(&self) -> ComponentHash {
+        self.component.hash()
     }
 
     fn is_on_demand(&self) -> bool {

@@ -47,6 +47,12 @@ impl From<&RequestError> for ErrorInfo {
             RequestError::Ask { worker, .. } => {
                 info("overloaded", message, String::new(), &format!("`paguro ps` shows how {worker} stands; try again"))
             }
+            RequestError::IsDirectory(name) => info(
+                "usage",
+                message,
+                String::new(),
+                &format!("remove the directory {name}/, and its workers stop in order"),
+            ),
             RequestError::RunsStill(worker) => {
                 info("running", message, String::new(), &format!("`paguro stop {worker}`, then delete it"))
             }

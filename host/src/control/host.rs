@@ -95,6 +95,8 @@ pub enum RequestError {
     Tree(#[from] TreeError),
     #[error("{worker:?} cannot be asked: {error}")]
     Ask { worker: Name, error: AskError },
+    #[error("{0:?} is a directory of workers")]
+    IsDirectory(Name),
     #[error("{0:?} runs: stop it first")]
     RunsStill(Name),
     #[error("{worker:?} did not start")]
@@ -361,6 +363,9 @@ impl Host {
     /// file changes. State and history stay under its name.
     pub async fn delete_worker(&self, name: &str) -> Result<(), RequestError> {
         let child = self.child(name)?;
+        if self.tree.supervisor_names().contains(&child) {
+            return Err(RequestError::IsDirectory(child));
+        }
         self.tree.delete_child(&child).await.map_err(|error| match error {
             // OTP's word for it.
             TreeError::Running(name) => RequestError::RunsStill(name),

@@ -30,11 +30,11 @@ use super::directory::{
 };
 use super::grants_check;
 use super::settings::one_line;
-use crate::base::{ComponentHash, ExitReason, Name, Tick};
+use crate::base::{ComponentHash, ExitReason, Name, Tick, bounds};
 use crate::change::{self, ChangeError, Changes};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry, WorkerRecord};
 use crate::runtime::spec::{SettingsChange, Strategy, SupervisorSettings, WorkerSettings};
-use crate::runtime::{Services, Standing, Tree};
+use crate::runtime::{Services, Standing, Tree, TreeError};
 
 /// Looks at the most before the host starts with what is whole by then.
 const FIRST_LOOKS_MAX: usize = 20;
@@ -304,9 +304,13 @@ impl Keeper {
                 self.tell(&name, changed);
             }
             Step::RemoveSupervisor { name } => {
-                let removed = self.tree.remove(&name).await;
-                let removed = removed.map(|()| drop(self.policies.remove(&name)));
-                self.tell(&name, removed);
+                match in_time(self.tree.remove(&name)).await {
+                    // One that is gone already is as good.
+                    Some(Ok(()) | Err(TreeError::NotFound(_))) => drop(self.policies.remove(&name)),
+                    Some(Err(error)) => self.tell(&name, Err(error)),
+                    // It goes on stopping; the next look asks again.
+                    None => {}
+                }
             }
             Step::Load { name, wanted } => self.load(name, wanted),
             Step::LoadTemplate { name, wanted } => self.load_template(name, wanted),
@@ -417,7 +421,7 @@ impl Keeper {
     }
 
     async fn remove(&mut self, name: &Name) {
-        let removed = self.tree.remove(name).await;
+        let Some(removed) = in_time(self.tree.remove(name)).await else { return };
         if let Ok(Some(record)) = self.services.database.worker(name) {
             let changes = vec![
                 Change::PutWorker(WorkerRecord { removed: true, ..record.clone() }),
@@ -459,8 +463,9 @@ impl Keeper {
         let (in_place, restarted) = (change.in_place, change.restart);
         self.services.recorder.emit(Event::SettingsChanged { name: name.clone(), in_place, restarted });
         if restart {
-            let restarted = self.tree.restart_child(name).await;
-            self.tell(name, restarted.map(drop));
+            if let Some(restarted) = in_time(self.tree.restart_child(name)).await {
+                self.tell(name, restarted.map(drop));
+            }
         }
     }
 
@@ -568,6 +573,11 @@ impl Keeper {
     fn database_failed(&self, what: &'static str, error: String) {
         self.services.recorder.emit(Event::DatabaseFailed { what, error });
     }
+}
+
+/// `None`: it takes longer than the keeper waits, and goes on by itself.
+async fn in_time<T>(request: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(bounds::KEEPER_WAITS, request).await.ok()
 }
 
 /// What holds now, as path and message.

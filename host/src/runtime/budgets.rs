@@ -86,6 +86,11 @@ impl Budgets {
         Ok(())
     }
 
+    /// The same for one that has taken before: one that has left since takes nothing.
+    pub fn change(&mut self, worker: &Name, needs: Needs) -> Result<(), NoRoom> {
+        if self.taken.contains_key(worker) { self.take(worker, needs) } else { Ok(()) }
+    }
+
     fn put(&mut self, worker: &Name, needs: Needs) {
         self.for_each_above(worker, |used| used.add(needs));
         self.taken.insert(worker.clone(), needs);

@@ -109,11 +109,12 @@ impl Made {
 
 fn make(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<Made, TreeError> {
     let parent = name.parent().ok_or_else(|| TreeError::NotFound(name.clone()))?;
+    // One key is made once: two who ask at the same time find the same child.
+    // And the template is the one that is in force when the child can be seen.
+    let _making = services.making.lock().unwrap_or_else(PoisonError::into_inner);
     let template = services.templates.get(&parent).ok_or_else(|| TreeError::NotFound(name.clone()))?;
     let supervisor = services.supervisors().get(&parent).cloned();
     let supervisor = supervisor.ok_or(TreeError::NoSupervisor(parent))?;
-    // One key is made once: two who ask at the same time find the same child.
-    let _making = services.making.lock().unwrap_or_else(PoisonError::into_inner);
     if services.registry.get(name).is_some() {
         return Err(TreeError::Running(name.clone()));
     }

@@ -103,6 +103,11 @@ impl Services {
         }
     }
 
+    /// Returns when no child is being made of a template that was in force before.
+    pub fn making_is_done(&self) {
+        drop(self.making.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Tells whoever still watches a worker that leaves the tree. Those who ended with it were told why.
     pub(super) fn tell_watchers(&self, name: &Name) {
         for (watcher, monitor) in self.monitors.take(name) {

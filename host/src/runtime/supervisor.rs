@@ -314,11 +314,13 @@ impl Driver {
     async fn report(&mut self, report: Report) {
         match report {
             Report::Started { child } => {
-                self.feed(Input::Started(child.clone())).await;
-                self.answer(&child, Until::Started, &Reply::Done);
+                // One that is stopped to be started again: this was the start before.
+                let waiting = self.take_waiting_for_start(&child);
+                self.feed(Input::Started(child)).await;
+                tell(waiting, |_| Reply::Done);
             }
             Report::Ignored { child } => {
-                let waiting = self.take_waiting(&child);
+                let waiting = self.take_waiting_for_start(&child);
                 self.feed(Input::Ignored(child)).await;
                 tell(waiting, |_| Reply::Ignored);
             }
@@ -460,18 +462,17 @@ impl Driver {
     fn view(&mut self, page: &Page) -> View {
         let now = self.services.clock.now();
         let restarts = self.policy.recent_restarts(now);
-        let begin =
-            page.after.as_ref().and_then(|name| self.policy.children().position(|child| child.spec.name == *name));
-        let skip = begin.map_or(0, |at| at + 1);
-        let shown: Vec<(ChildSpec, ChildState)> =
-            self.policy.children().skip(skip).take(page.limit).map(|child| (child.spec.clone(), child.state)).collect();
+        let shown = self.policy.children_after(page.after.as_ref()).take(page.limit.saturating_add(1));
+        let mut shown: Vec<(ChildSpec, ChildState)> = shown.map(|child| (child.spec.clone(), child.state)).collect();
+        let more = shown.len() > page.limit;
+        shown.truncate(page.limit);
         let counts = self.policy.counts();
         View {
             settings: self.policy.settings().clone(),
             running: self.policy.is_running(),
             restarts: restarts.into_iter().map(|(at, name)| (now.since(at), name)).collect(),
             round: self.policy.round_of().cloned(),
-            more: skip + shown.len() < counts.specs,
+            more,
             counts,
             children: shown
                 .into_iter()
@@ -519,7 +520,11 @@ impl Driver {
                 self.emit(Event::WorkerIsolated { worker: name, why });
             }
             Action::StaysDown(name) if self.comes_back => self.stand(&name, Standing::Restarting, now),
-            Action::StaysDown(name) => self.stand(&name, Standing::Down, now),
+            Action::StaysDown(name) => {
+                self.stand(&name, Standing::Down, now);
+                // Its turn did not come, and will not.
+                self.answer(&name, Until::Started, &Reply::Failed(ExitReason::Shutdown));
+            }
             Action::Rejoins(name) => self.stand(&name, Standing::Restarting, now),
             Action::Forget(name) => self.forget(&name),
             Action::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at))),
@@ -600,10 +605,17 @@ impl Driver {
         if running && self.services.templates.get(&self.name).is_some() {
             // Its key was let go of: the next start of the host does not bring it back by itself. State
             // and history stay under its name. Queued behind what was written of it before.
-            let _ = self
-                .services
-                .database
-                .submit(vec![Change::WorkerRemoved(name.clone()), Change::ClearBreaker(name.clone())]);
+            let changes = vec![Change::WorkerRemoved(name.clone()), Change::ClearBreaker(name.clone())];
+            if self.services.database.submit(changes.clone()).is_err() {
+                let services = self.services.clone();
+                // Too much waits just now: behind it.
+                tokio::spawn(async move {
+                    if let Err(error) = services.database.commit(changes).await {
+                        let (what, error) = ("write that a child of a template was let go of", error.to_string());
+                        services.recorder.emit(Event::DatabaseFailed { what, error });
+                    }
+                });
+            }
         }
         dismiss(&entry.handle, name, &self.services);
         self.emit(Event::ChildRemoved { name: name.clone() });

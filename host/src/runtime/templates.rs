@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::worker::Launch;
-use crate::base::Name;
+use crate::base::{ComponentHash, Name};
 
 /// Makes children of one template. Implemented above, where components and records are known.
 pub trait Template: Send + Sync {
     /// What a child of this name is made of: afresh, or from what is on record of it. `config` is a JSON
     /// object in the place of the template's own. Must not wait; a look into the database is allowed.
     fn launch(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade>;
+
+    /// What new children are made of.
+    fn component(&self) -> ComponentHash;
 
     /// Whether the first message to a key starts its child.
     fn is_on_demand(&self) -> bool;

@@ -13,7 +13,7 @@ use super::spec::{SupervisorSettings, WorkerSettings};
 use super::supervision::{Answer, ChildSpec};
 use super::supervisor::{self, Ask, ChildHandle, Gone, Page, Reply, Report, SupervisorHandle, View};
 use super::worker::{self, Launch, Shared, System};
-use crate::base::{ExitReason, Name};
+use crate::base::{ExitReason, Name, bounds};
 use crate::record::Event;
 
 /// Why the tree cannot do what was asked.
@@ -73,15 +73,20 @@ impl Tree {
         Tree { services: services.clone(), root_reports: tokio::sync::Mutex::new(root_reports), root }
     }
 
-    /// Starts everything, in order; returns when each child was started or tried.
+    /// Starts everything, in order; returns when each child was started or tried, or
+    /// [`bounds::ROOT_START_TIME`] has passed: then the rest goes on beside.
     pub async fn start(&self) -> Result<(), TreeError> {
         self.root.start();
         let mut reports = self.root_reports.lock().await;
-        while let Some(report) = reports.recv().await {
-            if matches!(report, Report::Started { .. }) {
-                break;
+        let started = async {
+            while let Some(report) = reports.recv().await {
+                if matches!(report, Report::Started { .. }) {
+                    break;
+                }
             }
-        }
+        };
+        // A child that waits for one in its restart loop must not keep the host from its own work.
+        let _ = tokio::time::timeout(bounds::ROOT_START_TIME, started).await;
         Ok(())
     }
 
@@ -163,7 +168,9 @@ impl Tree {
     pub async fn configure_worker(&self, worker: &Shared, settings: WorkerSettings) -> Result<(), TreeError> {
         let name = worker.name().clone();
         let parent = self.parent_of(&name)?;
-        self.take_room(&name, &settings)?;
+        let needs = Needs { memory: settings.limits.memory, cpu: settings.limits.cpu };
+        let changed = self.services.budgets().change(&name, needs);
+        changed.map_err(|no_room| TreeError::NoRoom { name: name.clone(), no_room })?;
         let declared = name.parent().is_none_or(|parent| self.services.templates.get(&parent).is_none());
         let spec = Box::new(supervisor::worker_spec(name, &settings, worker.status().kind, declared));
         worker.configure(settings.clone());

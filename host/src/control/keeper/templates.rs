@@ -157,6 +157,7 @@ async fn resume(tree: &Tree, services: &Services, supervisor: &Name) {
 
 /// The children of a template that are there.
 fn children(services: &Services, supervisor: &Name) -> Vec<Arc<Shared>> {
+    services.making_is_done();
     let all = services.registry.all().into_iter();
     all.filter(|worker| worker.name().parent().as_ref() == Some(supervisor)).collect()
 }
@@ -171,31 +172,59 @@ struct Upgrading {
 }
 
 impl Upgrading {
+    /// Until no child is left on another component, or another template has taken this one's place.
+    /// One that has a change under way of its own is tried again when that may have ended.
     async fn run(self) {
-        let all = children(&self.services, &self.supervisor);
-        let old = all.into_iter().filter(|child| child.status().component != self.to.hash());
         let bytes = tokio::task::spawn_blocking({
             let (changes, hash) = (self.changes.clone(), self.to.hash());
             move || changes.bytes_of(hash)
         });
         let Ok(Ok(bytes)) = bytes.await else { return };
-        let upgrading = old.map(|worker| {
-            let (changes, bytes) = (self.changes.clone(), bytes.clone());
-            async move {
-                let request = UpgradeRequest { worker, bytes, by: By::Directory, why: Why::Upgrade, probation: None };
-                changes.upgrade(request).await.err()
+        let mut refused: BTreeMap<Name, String> = BTreeMap::new();
+        loop {
+            let all = children(&self.services, &self.supervisor);
+            let old = all.into_iter().filter(|child| child.status().component != self.to.hash());
+            let old: Vec<Arc<Shared>> = old.filter(|child| !refused.contains_key(child.name())).collect();
+            if old.is_empty() || !self.is_in_force() {
+                break;
             }
-        });
-        let failed: Vec<ChangeError> = futures::stream::iter(upgrading)
-            .buffer_unordered(SIDE_BY_SIDE)
-            .filter_map(std::future::ready)
-            .collect()
-            .await;
-        if let Some(error) = failed.first() {
+            let upgrading = old.into_iter().map(|worker| self.upgrade(worker, bytes.clone()));
+            let failed: Vec<(Name, String)> = futures::stream::iter(upgrading)
+                .buffer_unordered(SIDE_BY_SIDE)
+                .filter_map(std::future::ready)
+                .collect()
+                .await;
+            refused.extend(failed);
+            tokio::time::sleep(AGAIN).await;
+        }
+        if let Some((name, why)) = refused.first_key_value() {
             let path = self.path.display().to_string();
-            let message = format!("{} of its children stay on what they were: {error}", failed.len());
+            let message = format!("{} of its children stay on what they were: {name}: {why}", refused.len());
             let help = format!("`paguro events` tells more; new children of {:?} start on it", self.supervisor);
             self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
         }
     }
+
+    fn is_in_force(&self) -> bool {
+        let template = self.services.templates.get(&self.supervisor);
+        template.is_some_and(|template| template.component() == self.to.hash())
+    }
+
+    /// Why it stays on what it was, if no later try can help.
+    async fn upgrade(&self, worker: Arc<Shared>, bytes: Vec<u8>) -> Option<(Name, String)> {
+        if !self.is_in_force() {
+            return None;
+        }
+        let name = worker.name().clone();
+        let request = UpgradeRequest { worker, bytes, by: By::Directory, why: Why::Upgrade, probation: None };
+        match self.changes.upgrade(request).await {
+            Ok(_) | Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => {
+                None
+            }
+            Err(error) => Some((name, error.to_string())),
+        }
+    }
 }
+
+/// Between two rounds over children that could not be upgraded yet.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);

@@ -34,7 +34,13 @@ impl Driver {
         let mark = self.shared.desk().mark();
         let from = if self.durable() { self.saved.clone() } else { None };
         let origin = if from.is_some() { Origin::Snapshot } else { Origin::Fresh };
-        match self.bring_up(from, place).await {
+        let shared = self.shared.clone();
+        let brought_up = tokio::select! {
+            biased;
+            live = self.bring_up(from, place) => live,
+            () = shared.kill.notified() => Err(ExitReason::Killed),
+        };
+        match brought_up {
             Ok(live) => {
                 self.live = Some(live);
                 // `control.stop` in its start: it does not want to run (OTP's "ignore").
