@@ -1,6 +1,6 @@
 //! The supervisor's task: waits, hands what happened to the pure policy, carries out what it says.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,7 +216,7 @@ pub fn launch(
         name,
         services: services.clone(),
         parent,
-        children: HashMap::new(),
+        children: BTreeMap::new(),
         wake_at: None,
         kill_at: BTreeSet::new(),
     };
@@ -229,7 +229,8 @@ struct Driver {
     policy: Supervision,
     services: Arc<Services>,
     parent: mpsc::Sender<Report>,
-    children: HashMap<Name, Entry>,
+    /// By name, so that what is done to all is done in one order.
+    children: BTreeMap<Name, Entry>,
     wake_at: Option<Tick>,
     /// Children whose shutdown time runs: when each is killed.
     kill_at: BTreeSet<(Tick, Name)>,
@@ -302,10 +303,13 @@ impl Driver {
         match report {
             Report::Started { child } => {
                 self.feed(Input::Started(child.clone())).await;
-                self.answer(&child, Until::Started, &Reply::Done);
+                // It may be on its way out again: who restarts it waits for the start that follows.
+                if self.policy.child(&child).is_some_and(|child| child.state == ChildState::Running) {
+                    self.answer(&child, Until::Started, &Reply::Done);
+                }
             }
             Report::Ignored { child } => {
-                let waiting = self.take_waiting(&child);
+                let waiting = self.take_waiting_for_start(&child);
                 self.feed(Input::Ignored(child)).await;
                 tell(waiting, |_| Reply::Ignored);
             }
@@ -473,7 +477,7 @@ impl Driver {
         let now = services.clock.now();
         let (answer, actions) = {
             let mut storm = |tier| services.restart_delay(tier);
-            let mut moment = Moment { now, jitter: fastrand::u32(0..100), storm: &mut storm };
+            let mut moment = Moment { now, jitter: services.random.below(100), storm: &mut storm };
             self.policy.at(&mut moment, input)
         };
         for action in actions {
