@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use paguro::base::{Clock, Name, Payload, RevisionNumber};
+use paguro::base::{Clock, Name, Payload, Random, RevisionNumber};
 use paguro::record::{Database, Recorder};
 use paguro::runtime::spec::{SubtreeBudget, SupervisorSettings, WorkerSettings};
 use paguro::runtime::{Launch, Services, Shared, Tree};
@@ -139,6 +139,7 @@ async fn workers_below_one_supervisor_share_its_budget() {
     let database = Database::open(&dir.path().join("paguro.db"), clock.clone()).unwrap();
     let services = Services::new(
         clock.clone(),
+        Random::seeded(1),
         Recorder::new(clock),
         database,
         Sandbox::new(None).unwrap(),

@@ -1,4 +1,4 @@
-//! Ids, clock, durations and sizes, named bounds, exit reasons. No tokio, no wasmtime: everything
+//! Ids, clock, randomness, durations and sizes, named bounds, exit reasons. No tokio, no wasmtime: everything
 //! here can be used by a pure function.
 
 pub mod bounds;
@@ -6,12 +6,14 @@ pub mod clock;
 pub mod exit;
 pub mod ids;
 mod payload;
+mod random;
 pub mod units;
 
 pub use clock::{Clock, Tick, Timestamp};
 pub use exit::{ExitReason, Failure, Limit};
 pub use ids::{CallId, ComponentHash, Incarnation, MonitorId, Name, NameError, RevisionNumber, TimerId};
 pub use payload::Payload;
+pub use random::Random;
 
 /// A worker's whole state as bytes: what `state.save-state` returned.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::dead_letters::NotResent;
 use super::keeper::{Keeper, Problems};
-use crate::base::{Clock, ComponentHash, Name, Payload, RevisionNumber, Snapshot, Timestamp, bounds};
+use crate::base::{Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds};
 use crate::change::{ChangeError, Changes, Outcome, Rehearsal, Switched, UpgradeRequest};
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, NewLedgerEntry, Options, Recorder, StateDir,
@@ -151,7 +151,7 @@ impl Host {
         let database = Database::open_with(&state.database_path(), clock.clone(), Options { page_count_max: pages })?;
         let sandbox = Sandbox::new(Some(&state.cache()))?;
         let residents = Residents::new(options.live_instances_max.unwrap_or_else(live_instances_max_here));
-        let services = Services::new(clock.clone(), recorder.clone(), database, sandbox, residents);
+        let services = Services::new(clock.clone(), Random::system(), recorder.clone(), database, sandbox, residents);
         let changes = Changes::new(&services, ComponentFiles::new(state.components()));
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });
         services.database.commit(vec![host_entry(&services, Action::HostStarted)]).await?;

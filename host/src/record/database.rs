@@ -61,8 +61,8 @@ struct Shared {
     reader: Reader,
     stats: Arc<Mutex<Stats>>,
     last_dead_letter: AtomicU64,
-    // Dropped in this order: the thread ends once there is no sender left.
-    requests: mpsc::Sender<Request>,
+    // Dropped in this order: the thread ends once there is no sender left. `None`: requests are let go of.
+    requests: Option<mpsc::Sender<Request>>,
     thread: WriterThread,
 }
 
@@ -101,7 +101,22 @@ impl Database {
             .map_err(|error| DatabaseError::io(path, error))?;
         let thread = WriterThread(Mutex::new(Some(thread)));
         let path = path.to_path_buf();
+        let requests = Some(requests);
         Ok(Database { shared: Arc::new(Shared { path, reader, stats, last_dead_letter, requests, thread }) })
+    }
+
+    /// A database that keeps nothing: what is asked of it is done at once, and reads find nothing. For
+    /// simulations: it has no thread and no disk, whose pace is nobody's decision.
+    pub fn nowhere() -> Result<Database, DatabaseError> {
+        let shared = Shared {
+            path: PathBuf::from(":memory:"),
+            reader: Reader::of_nothing()?,
+            stats: Arc::default(),
+            last_dead_letter: AtomicU64::new(0),
+            requests: None,
+            thread: WriterThread(Mutex::new(None)),
+        };
+        Ok(Database { shared: Arc::new(shared) })
     }
 
     pub fn path(&self) -> &Path {
@@ -118,7 +133,10 @@ impl Database {
     /// changes were synced and the power then fails, they may be there after all.
     pub async fn commit(&self, changes: Vec<Change>) -> Result<(), DatabaseError> {
         let (request, pending) = commit_request(changes);
-        self.shared.requests.send(request).await.map_err(|_| DatabaseError::Closed)?;
+        match &self.shared.requests {
+            Some(requests) => requests.send(request).await.map_err(|_| DatabaseError::Closed)?,
+            None => request.let_go(),
+        }
         pending.await
     }
 
@@ -131,7 +149,11 @@ impl Database {
     /// was queued.
     pub fn submit(&self, changes: Vec<Change>) -> Result<Pending, DatabaseError> {
         let (request, pending) = commit_request(changes);
-        match self.shared.requests.try_send(request) {
+        let Some(requests) = &self.shared.requests else {
+            request.let_go();
+            return Ok(pending);
+        };
+        match requests.try_send(request) {
             Ok(()) => Ok(pending),
             Err(TrySendError::Full(_)) => Err(DatabaseError::QueueFull),
             Err(TrySendError::Closed(_)) => Err(DatabaseError::Closed),
@@ -142,7 +164,8 @@ impl Database {
     /// fail with [`DatabaseError::Closed`]; reads still work. Closing twice is no error.
     pub async fn close(&self) {
         let (done, ended) = oneshot::channel();
-        if self.shared.requests.send(Request::Close(done)).await.is_ok() {
+        let Some(requests) = &self.shared.requests else { return };
+        if requests.send(Request::Close(done)).await.is_ok() {
             // An error means that the writer ended before it came to this: closed is closed.
             let _ = ended.await;
         }

@@ -23,16 +23,16 @@ impl Restarts {
         self.len()
     }
 
-    /// Restarts within the period.
-    pub fn count(&mut self, now: Tick, period: Duration) -> u32 {
-        self.forget(now, period);
-        self.len()
+    /// Restarts within the period. Looking forgets none: under a longer period, set later, the older
+    /// ones may count again.
+    pub fn count(&self, now: Tick, period: Duration) -> u32 {
+        let count = self.window.iter().filter(|(then, _)| now.since(*then) <= period).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// The same, one by one, oldest first.
-    pub fn within(&mut self, now: Tick, period: Duration) -> Vec<(Tick, Name)> {
-        self.forget(now, period);
-        self.window.iter().cloned().collect()
+    pub fn within(&self, now: Tick, period: Duration) -> Vec<(Tick, Name)> {
+        self.window.iter().filter(|(then, _)| now.since(*then) <= period).cloned().collect()
     }
 
     /// A child that is let go of does not use up the budget of the others.

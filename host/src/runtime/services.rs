@@ -17,7 +17,7 @@ use super::storm::{self, Storm, Weather};
 use super::supervisor::SupervisorHandle;
 use super::templates::Templates;
 use super::worker::Shared;
-use crate::base::{CallId, Clock, Name, Payload, Tick, TimerId};
+use crate::base::{CallId, Clock, Name, Payload, Random, Tick, TimerId};
 use crate::record::{Database, Event, Recorder};
 use crate::sandbox::{CallError, Fact, Sandbox};
 
@@ -29,6 +29,7 @@ pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 pub struct Services {
     pub clock: Clock,
+    pub random: Random,
     pub recorder: Recorder,
     pub database: Database,
     pub sandbox: Sandbox,
@@ -57,6 +58,7 @@ impl Services {
     /// Within a runtime: it starts the task that writes dead letters.
     pub fn new(
         clock: Clock,
+        random: Random,
         recorder: Recorder,
         database: Database,
         sandbox: Sandbox,
@@ -69,6 +71,7 @@ impl Services {
         let dead_letters = DeadLetters::new(database.clone(), recorder.clone());
         Arc::new(Services {
             clock,
+            random,
             recorder,
             database,
             sandbox,
@@ -261,7 +264,7 @@ mod tests {
         let clock = Clock::system();
         let database = Database::open(&dir.path().join("paguro.db"), clock.clone()).unwrap();
         let (recorder, sandbox) = (Recorder::new(clock.clone()), Sandbox::new(None).unwrap());
-        let services = Services::new(clock, recorder, database, sandbox, Residents::new(8));
+        let services = Services::new(clock, Random::seeded(1), recorder, database, sandbox, Residents::new(8));
         let delays: Vec<_> = (0..RESTARTS_PER_SECOND_MAX + 5).map(|_| services.restart_delay(Tier::Normal)).collect();
         assert!(delays.is_sorted());
         let told = |kind| services.recorder.events().after(0).iter().filter(|event| event.item.kind() == kind).count();

@@ -1,6 +1,6 @@
 //! The supervisor's task: waits, hands what happened to the pure policy, carries out what it says.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,7 +220,7 @@ pub fn launch(
         name,
         services: services.clone(),
         parent,
-        children: HashMap::new(),
+        children: BTreeMap::new(),
         wake_at: None,
         kill_at: BTreeSet::new(),
         comes_back: false,
@@ -234,7 +234,8 @@ struct Driver {
     policy: Supervision,
     services: Arc<Services>,
     parent: mpsc::Sender<Report>,
-    children: HashMap<Name, Entry>,
+    /// By name, so that what is done to all is done in one order.
+    children: BTreeMap<Name, Entry>,
     wake_at: Option<Tick>,
     /// Children whose shutdown time runs: when each is killed.
     kill_at: BTreeSet<(Tick, Name)>,
@@ -487,7 +488,7 @@ impl Driver {
         let now = services.clock.now();
         let (answer, actions) = {
             let mut storm = |tier| services.restart_delay(tier);
-            let mut moment = Moment { now, jitter: fastrand::u32(0..100), storm: &mut storm };
+            let mut moment = Moment { now, jitter: services.random.below(100), storm: &mut storm };
             self.policy.at(&mut moment, input)
         };
         for action in actions {

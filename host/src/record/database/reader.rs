@@ -26,6 +26,12 @@ impl Reader {
         Ok(Reader { connection: Mutex::new(schema::open_for_reading(path)?), path: path.to_path_buf() })
     }
 
+    /// Of a database that has its tables, and nothing in them.
+    pub(super) fn of_nothing() -> Result<Reader, DatabaseError> {
+        let (connection, path) = (Mutex::new(schema::open_nowhere()?), PathBuf::from(":memory:"));
+        Ok(Reader { connection, path })
+    }
+
     pub(super) fn workers(&self) -> Result<Vec<WorkerRecord>, DatabaseError> {
         self.all("SELECT * FROM worker ORDER BY name", [], rows::worker)
     }

@@ -175,6 +175,15 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, DatabaseError>
     Ok(connection)
 }
 
+/// A database in memory, for this connection alone.
+pub(super) fn open_nowhere() -> Result<Connection, DatabaseError> {
+    let path = Path::new(":memory:");
+    let failed = |error| DatabaseError::sqlite("make a database in memory", path, error);
+    let mut connection = Connection::open_in_memory().map_err(failed)?;
+    migrate(&mut connection).map_err(failed)?;
+    Ok(connection)
+}
+
 /// Looks at an existing database through a connection that cannot write, not even tidy up when it
 /// is closed: the newer program may need the file just as it is.
 fn refuse_newer(path: &Path) -> Result<(), DatabaseError> {

@@ -40,7 +40,8 @@ pub struct Holdings {
     timers: BTreeMap<(Tick, TimerId), Payload>,
     due: HashMap<TimerId, Tick>,
     timer_bytes: u64,
-    open: HashMap<CallId, Open>,
+    /// By age: callers are told in the order in which they called.
+    open: BTreeMap<CallId, Open>,
     groups: BTreeSet<String>,
     monitors: BTreeMap<MonitorId, Name>,
     /// The newest ids at the mark: later ones belong to what is rolled back.
@@ -260,7 +261,7 @@ impl Desk {
     /// Takes the open calls that nobody will answer: all, or those that the last snapshot does not
     /// know of, if the next instance continues from it.
     pub fn take_open(&mut self, continues: bool) -> Vec<Call> {
-        let lost = self.holdings.open.extract_if(|_, open| !(continues && open.saved));
+        let lost = self.holdings.open.extract_if(.., |_, open| !(continues && open.saved));
         lost.map(|(_, open)| open.call).collect()
     }
 
