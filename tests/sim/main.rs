@@ -99,4 +99,6 @@ macro_rules! found {
     };
 }
 
-found! {}
+found! {
+    a_restart_is_answered_by_the_start_that_follows_it
+}

@@ -230,7 +230,9 @@ impl Dice {
 
     /// A supervisor whose children are keys of a template.
     fn templated(&mut self, name: &str) -> Supervisor {
-        let template = Some(Box::new(self.worker(&below(name, "template"))));
+        // Keys are never significant.
+        let template = Worker { significant: false, ..self.worker(&below(name, "template")) };
+        let template = Some(Box::new(template));
         let on_demand = self.one_in(2);
         let strategy = Strategy::SimpleOneForOne;
         Supervisor { strategy, template, on_demand, order: Vec::new(), ..self.supervisor(name) }

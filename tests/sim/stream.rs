@@ -93,8 +93,6 @@ pub struct State {
 pub struct Look {
     pub supervisors: Vec<(Name, SupervisorState)>,
     pub workers: Vec<(Name, State)>,
-    /// Nothing is under way, and nothing waits for its time.
-    pub at_rest: bool,
 }
 
 pub struct SupervisorState {

@@ -336,7 +336,8 @@ impl World {
         }
     }
 
-    /// Notes how everything stands, once nobody has anything to do.
+    /// Notes how everything stands, once nobody has anything to do. Whether all is at rest: nothing is
+    /// under way, and nothing waits for its time.
     async fn look(&mut self) -> bool {
         self.settle().await;
         let tree = self.tree().clone();
@@ -366,7 +367,7 @@ impl World {
         let at_rest = self.open.load(Ordering::Relaxed) == 0
             && workers.iter().all(|(_, state)| rests(state))
             && supervisors.iter().all(|(_, state)| state.settled);
-        self.push(Fact::Looked(Look { supervisors, workers, at_rest }));
+        self.push(Fact::Looked(Look { supervisors, workers }));
         at_rest
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paguro::base::Name;
+use paguro::base::{ExitReason, Name};
 use paguro::record::Event;
 
 use crate::script::{Plan, Restart, Shutdown, Strategy, Supervisor, Worker};
@@ -377,8 +377,11 @@ impl Book {
 
     /// Whether somebody is about to start or stop this child, or a supervisor above it.
     pub fn is_disturbed(&self, child: &Name) -> bool {
-        let concerns = |subject: &Name| subject == child || child.is_below(subject);
-        let about = self.asks.values().any(|request| request.moves() && concerns(&request.subject()));
+        let concerns = |request: &Request| {
+            let subject = request.subject();
+            request.moves() && *request != Request::StartTree && (subject == *child || child.is_below(&subject))
+        };
+        let about = self.asks.values().any(concerns);
         // A round of a supervisor above takes it along.
         about || self.rounds.keys().any(|supervisor| child.is_below(supervisor) && parent(child) != *supervisor)
     }
@@ -405,6 +408,15 @@ impl Book {
 
     pub fn request(&self, ask: u64) -> Option<&Request> {
         self.asks.get(&ask)
+    }
+}
+
+/// Whether a child that ended so is to be restarted, by its type.
+pub fn demands_restart(book: &Book, child: &Name, reason: &ExitReason) -> bool {
+    match book.restart(child) {
+        None | Some(Restart::Permanent) => true,
+        Some(Restart::Transient) => !reason.is_orderly(),
+        Some(Restart::Temporary) => false,
     }
 }
 

@@ -8,7 +8,7 @@ use paguro::base::{ExitReason, Name};
 use paguro::record::Event;
 use paguro::runtime::TreeError;
 
-use super::book::{Book, Ending};
+use super::book::{Book, Ending, demands_restart};
 use super::{Checker, Wrong};
 use crate::script::{Restart, Strategy};
 use crate::stream::{Entry, Fact, Look, Request, parent};
@@ -387,12 +387,4 @@ impl Budgets {
 fn fails_all(book: &Book, child: &Name) -> bool {
     let supervisor = parent(child);
     !supervisor.is_root() && !book.is_up(&supervisor) && !book.is_in_round(child)
-}
-
-fn demands_restart(book: &Book, child: &Name, reason: &ExitReason) -> bool {
-    match book.restart(child) {
-        None | Some(Restart::Permanent) => true,
-        Some(Restart::Transient) => !reason.is_orderly(),
-        Some(Restart::Temporary) => false,
-    }
 }

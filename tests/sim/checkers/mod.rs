@@ -7,6 +7,7 @@ mod budgets;
 mod messages;
 mod order;
 mod orphans;
+mod significant;
 
 use book::Book;
 
@@ -37,10 +38,11 @@ impl Wrong {
 /// Everything that is wrong with a run.
 pub fn check(plan: &Plan, entries: &[Entry]) -> Vec<String> {
     let mut book = Book::new(plan, entries);
-    let mut checkers: [Box<dyn Checker>; 5] = [
+    let mut checkers: [Box<dyn Checker>; 6] = [
         Box::new(order::Order::default()),
         Box::new(budgets::Budgets::default()),
         Box::new(orphans::Orphans::default()),
+        Box::new(significant::Significant::default()),
         Box::new(messages::Messages::default()),
         Box::new(answers::Answers::default()),
     ];

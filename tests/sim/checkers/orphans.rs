@@ -8,7 +8,7 @@ use paguro::runtime::Standing;
 
 use super::book::Book;
 use super::{Checker, Wrong};
-use crate::stream::{Entry, Fact, Look, Request};
+use crate::stream::{Entry, Fact, Look, Request, SupervisorState};
 
 #[derive(Default)]
 pub struct Orphans {
@@ -63,11 +63,10 @@ fn looked(book: &Book, look: &Look, wrong: &mut Wrong) {
         if !live && matches!(state.standing, Standing::Running) {
             wrong.that(format!("{name:?} stands as running and does not"));
         }
-        let below_ended = look.supervisors.iter().find(|(above, state)| name.is_below(above) && !state.running);
-        if let Some((above, _)) = below_ended
+        let ended =
+            |(above, state): &&(Name, SupervisorState)| name.is_below(above) && !state.running && book.has_ended(above);
+        if let Some((above, _)) = look.supervisors.iter().find(ended)
             && live
-            && !book.is_disturbed(name)
-            && !book.ends(name)
         {
             wrong.that(format!("{name:?} runs below {above:?}, which does not"));
         }
