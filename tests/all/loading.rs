@@ -122,7 +122,7 @@ async fn the_first_start_is_in_order_whatever_is_loaded_first() {
     let mut world = World::new();
     world.write("supervisor.toml", "order = [\"probe\", \"floor\", \"echo\"]\n");
     world.put("echo", "echo").put("floor/z", "echo").put("floor/a", "counter-v1").put("probe", "probe");
-    world.put("last", "batcher");
+    world.put("last", "batcher").write("floor/supervisor.toml", "order = [\"a\"]\n");
     let order = ["probe", "floor/a", "floor/z", "echo", "last"];
     // The second time all comes from the cache of compiled code.
     for _ in 0..2 {

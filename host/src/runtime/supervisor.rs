@@ -154,6 +154,8 @@ enum Order {
         /// It will be started again, with all below it.
         comes_back: bool,
     },
+    /// It stopped to be started again, and will not be: what waits below it is told.
+    Rest,
     /// The time to stop is over.
     Kill,
 }
@@ -192,6 +194,10 @@ impl SupervisorHandle {
     /// `comes_back`: it will be started again, and what waits for those below goes on waiting.
     pub fn stop(&self, comes_back: bool) {
         let _ = self.orders.try_send(Order::Stop { comes_back });
+    }
+
+    fn rest(&self) {
+        let _ = self.orders.try_send(Order::Rest);
     }
 
     fn kill(&self) {
@@ -296,6 +302,14 @@ impl Driver {
 
     async fn order(&mut self, order: Order) {
         match order {
+            Order::Rest => {
+                let now = self.services.clock.now();
+                if std::mem::take(&mut self.comes_back) && !self.policy.is_running() {
+                    let names: Vec<Name> = self.children.keys().cloned().collect();
+                    names.iter().for_each(|name| self.rest(name, Standing::Down, now));
+                }
+                return;
+            }
             Order::Start => {
                 self.comes_back = false;
                 self.feed(Input::Start).await
@@ -517,12 +531,12 @@ impl Driver {
                 }
             }
             Action::Isolate { name, why } => {
-                self.stand(&name, Standing::Isolated(why.clone()), now);
+                self.rest(&name, Standing::Isolated(why.clone()), now);
                 self.emit(Event::WorkerIsolated { worker: name, why });
             }
             Action::StaysDown(name) if self.comes_back => self.stand(&name, Standing::Restarting, now),
             Action::StaysDown(name) => {
-                self.stand(&name, Standing::Down, now);
+                self.rest(&name, Standing::Down, now);
                 // Its turn did not come, and will not.
                 self.answer(&name, Until::Started, &Reply::Failed(ExitReason::Shutdown));
             }
@@ -632,6 +646,14 @@ impl Driver {
         }
         for (name, entry) in std::mem::take(&mut self.children) {
             dismiss(&entry.handle, &name, &self.services);
+        }
+    }
+
+    /// A child that nothing will start by itself, and all below it.
+    fn rest(&self, name: &Name, standing: Standing, now: Tick) {
+        match self.children.get(name).map(|entry| &entry.handle) {
+            Some(ChildHandle::Supervisor(supervisor)) => supervisor.rest(),
+            _ => self.stand(name, standing, now),
         }
     }
 

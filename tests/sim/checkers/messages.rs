@@ -27,6 +27,8 @@ pub struct Messages {
     removed: BTreeMap<(Name, usize), u64>,
     fatal: BTreeMap<Name, u64>,
     /// Why each incarnation ended.
+    /// How each worker ended last, or why it did not start.
+    last_end: BTreeMap<Name, ExitReason>,
     ends: BTreeMap<(Name, usize, u64), (u64, ExitReason)>,
 }
 
@@ -75,8 +77,12 @@ impl Checker for Messages {
             Fact::Said { worker, text } => self.said(book, entry.at, worker, text, wrong),
             Fact::Answered { id, outcome } => self.answered(book, entry.at, *id, outcome, wrong),
             Fact::Event(Event::WorkerExited { worker, incarnation, reason }) => {
+                self.last_end.insert(worker.clone(), reason.clone());
                 let life = (worker.clone(), book.life(worker), incarnation.0);
                 self.ends.insert(life, (entry.at, reason.clone()));
+            }
+            Fact::Event(Event::WorkerStartFailed { worker, reason, .. }) => {
+                self.last_end.insert(worker.clone(), reason.clone());
             }
             Fact::Event(Event::DeadLetter { worker, sort: "cast", reason, .. }) => {
                 if reason.starts_with("it ended the worker") {
@@ -220,7 +226,11 @@ impl Messages {
                 let end = self.ends.get(&(message.to.clone(), taken.life, taken.incarnation));
                 at >= deadline && end.is_none_or(|(end, _)| end + book.grain >= deadline)
             }
-            (Err(CallError::Down(reason)), None) => *reason == ExitReason::Shutdown && book.life(&message.to) > 0,
+            // It waited when its worker came to rest: removed, stopped, or let go of after it ended so.
+            (Err(CallError::Down(reason)), None) => {
+                let removed = *reason == ExitReason::Shutdown && book.life(&message.to) > 0;
+                removed || self.last_end.get(&message.to) == Some(reason)
+            }
             (Err(CallError::Down(reason)), Some(taken)) => {
                 let end = self.ends.get(&(message.to.clone(), taken.life, taken.incarnation));
                 // Who is told first, the caller or the record, is not said.

@@ -193,7 +193,7 @@ mod tests {
               intensity        1 of 3 restarts in 1m used
               backoff          none, then 100ms to 30s, times 2; healthy after 30s
               escalation       isolate after 2 restarts of one child
-              memory budget    256 MiB of 1 GiB taken
+              memory budget    256.0 MiB of 1.0 GiB taken
               order            db
               auto-shutdown    any-significant
               children         2 known, 1 active: 2 workers, 0 supervisors
