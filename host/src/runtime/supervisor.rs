@@ -302,20 +302,13 @@ impl Driver {
 
     async fn order(&mut self, order: Order) {
         match order {
-            Order::Rest => {
-                let now = self.services.clock.now();
-                if std::mem::take(&mut self.comes_back) && !self.policy.is_running() {
-                    let names: Vec<Name> = self.children.keys().cloned().collect();
-                    names.iter().for_each(|name| self.rest(name, Standing::Down, now));
-                }
-                return;
-            }
+            Order::Rest => return self.come_back(false),
             Order::Start => {
                 self.comes_back = false;
                 self.feed(Input::Start).await
             }
             Order::Stop { comes_back } => {
-                self.comes_back = comes_back;
+                self.come_back(comes_back);
                 self.feed(Input::Stop).await
             }
             Order::Kill => {
@@ -646,6 +639,15 @@ impl Driver {
         }
         for (name, entry) in std::mem::take(&mut self.children) {
             dismiss(&entry.handle, &name, &self.services);
+        }
+    }
+
+    /// Whether it will be started again. If it was to be and will not, what waits below it is told.
+    fn come_back(&mut self, comes_back: bool) {
+        let was_to = std::mem::replace(&mut self.comes_back, comes_back);
+        if was_to && !comes_back && !self.policy.is_running() {
+            let now = self.services.clock.now();
+            self.children.keys().for_each(|name| self.rest(name, Standing::Down, now));
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paguro::base::Name;
+use paguro::base::{ExitReason, Name};
 use paguro::record::Event;
 
 use super::book::Book;
@@ -75,6 +75,8 @@ impl Checker for Order {
 impl Order {
     fn event(&mut self, book: &Book, event: &Event, wrong: &mut Wrong) {
         match event {
+            // Part of its stop: its shutdown time was over.
+            Event::WorkerStartFailed { reason: ExitReason::Killed, .. } => {}
             Event::WorkerStarted { worker, .. }
             | Event::WorkerStartFailed { worker, .. }
             | Event::StartIgnored { worker } => self.tried(book, worker, wrong),
