@@ -366,25 +366,30 @@ impl Host {
         if self.tree.supervisor_names().contains(&child) {
             return Err(RequestError::IsDirectory(child));
         }
-        self.tree.delete_child(&child).await.map_err(|error| match error {
-            // OTP's word for it.
-            TreeError::Running(name) => RequestError::RunsStill(name),
-            other => RequestError::Tree(other),
-        })?;
-        let Some(record) = self.services.database.worker(&child)? else { return Ok(()) };
-        let component = record.component;
+        let Some(record) = self.services.database.worker(&child)? else {
+            return Ok(self.tree.delete_child(&child).await?);
+        };
+        // Written first: the directory's keeper must not find the worker gone and its file in force.
         // Removed and overridden: an operator's word holds over the file until that changes.
-        let record = crate::record::WorkerRecord { removed: true, overridden: true, ..record };
+        let deleted = crate::record::WorkerRecord { removed: true, overridden: true, ..record.clone() };
+        self.services.database.commit(vec![Change::PutWorker(deleted)]).await?;
+        if let Err(error) = self.tree.delete_child(&child).await {
+            self.services.database.commit(vec![Change::PutWorker(record)]).await?;
+            return Err(match error {
+                // OTP's word for it.
+                TreeError::Running(name) => RequestError::RunsStill(name),
+                other => RequestError::Tree(other),
+            });
+        }
         let entry = NewLedgerEntry {
             at: self.services.clock.timestamp(),
             worker: child.clone(),
             action: Action::Removed,
-            hash: Some(component),
+            hash: Some(record.component),
             by: By::Operator,
             detail: "deleted; state and history are kept".to_string(),
         };
-        let changes = vec![Change::PutWorker(record), Change::ClearBreaker(child), Change::Ledger(entry)];
-        Ok(self.services.database.commit(changes).await?)
+        Ok(self.services.database.commit(vec![Change::ClearBreaker(child), Change::Ledger(entry)]).await?)
     }
 
     /// A start that neither succeeds nor fails in its time (a dependency that does not come up) goes on,

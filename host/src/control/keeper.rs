@@ -462,10 +462,8 @@ impl Keeper {
         let restart = (!change.restart.is_empty() && worker.lives()) || failed;
         let (in_place, restarted) = (change.in_place, change.restart);
         self.services.recorder.emit(Event::SettingsChanged { name: name.clone(), in_place, restarted });
-        if restart {
-            if let Some(restarted) = in_time(self.tree.restart_child(name)).await {
-                self.tell(name, restarted.map(drop));
-            }
+        if restart && let Some(restarted) = in_time(self.tree.restart_child(name)).await {
+            self.tell(name, restarted.map(drop));
         }
     }
 

@@ -118,7 +118,7 @@ fn make(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<M
     if services.registry.get(name).is_some() {
         return Err(TreeError::Running(name.clone()));
     }
-    if services.registry.len() >= bounds::WORKERS_MAX {
+    if services.registry.count() >= bounds::WORKERS_MAX {
         return Err(TreeError::NotMade {
             name: name.clone(),
             why: format!("there are {} workers", bounds::WORKERS_MAX),

@@ -35,7 +35,7 @@ impl Registry {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.workers.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 

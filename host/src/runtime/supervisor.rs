@@ -302,7 +302,10 @@ impl Driver {
 
     async fn order(&mut self, order: Order) {
         match order {
-            Order::Rest => return self.come_back(false),
+            Order::Rest => {
+                self.come_back(false);
+                Answer::Ok
+            }
             Order::Start => {
                 self.comes_back = false;
                 self.feed(Input::Start).await
