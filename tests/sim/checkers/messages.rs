@@ -297,7 +297,7 @@ impl Messages {
         for (id, message) in self.messages.iter().filter(|(_, message)| message.operation == "die") {
             let Some(taken) = &message.taken else { continue };
             let end = self.ends.get(&(message.to.clone(), taken.life, taken.incarnation));
-            if !end.is_some_and(|(_, end)| end.word() == "trap") {
+            if end.is_none_or(|(_, end)| end.word() != "trap") {
                 wrong.that(format!("message {id} was to end {:?}, which ended as {end:?}", message.to));
             }
             if message.sort == Sort::Cast {

@@ -29,11 +29,11 @@ impl Checker for Orphans {
                     wrong.that(format!("{worker:?} started as {incarnation:?} after {before:?}"));
                 }
             }
-            Fact::Event(Event::WorkerExited { worker, incarnation, .. }) => {
-                if book.live.get(worker) != Some(&incarnation.0) {
-                    let live = book.live.get(worker);
-                    wrong.that(format!("{worker:?} ended as {incarnation:?}; what ran was {live:?}"));
-                }
+            Fact::Event(Event::WorkerExited { worker, incarnation, .. })
+                if book.live.get(worker) != Some(&incarnation.0) =>
+            {
+                let live = book.live.get(worker);
+                wrong.that(format!("{worker:?} ended as {incarnation:?}; what ran was {live:?}"));
             }
             Fact::Event(Event::SupervisorStopped { supervisor }) => {
                 let left: Vec<&Name> = book.live.keys().filter(|worker| worker.is_below(supervisor)).collect();
