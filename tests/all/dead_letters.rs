@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::program::Program;
 
 /// Probation that only a verdict or an operator ends.
-const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+const LONG: Option<Duration> = Some(Duration::from_secs(300));
 
 async fn letters(host: &Host, worker: &str) -> Vec<DeadLetterRecord> {
     host.dead_letters(Some(worker), None, usize::MAX).await.expect("the letters can be read")

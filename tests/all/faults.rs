@@ -13,7 +13,7 @@ use paguro_tests::{World, call, event, events_of, guest, standing, until};
 /// Enough restarts for every test, and no wait before them.
 const PATIENT: &str = "intensity = 100\n[backoff]\ninitial = \"1ms\"\nmax = \"1ms\"\n";
 /// Probation that only a verdict or an operator ends.
-const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+const LONG: Option<Duration> = Some(Duration::from_secs(300));
 
 /// The worker `fault`, with its settings, and the neighbours `echo` and `counter`.
 async fn beside(fault: &str, settings: &str) -> (World, Arc<Host>) {

@@ -12,7 +12,7 @@ use paguro_tests::{World, ask, call, event, events_of, guest, standing, until};
 use serde_json::{Value, json};
 
 /// Probation that only a verdict or an operator ends.
-const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+const LONG: Option<Duration> = Some(Duration::from_secs(300));
 
 async fn probes(names: &[&str]) -> (World, Arc<Host>) {
     let mut world = World::new();

@@ -13,7 +13,7 @@ const CLIENTS: usize = 8;
 /// DESIGN's number.
 const UPGRADES: usize = 1_000;
 /// Probation that only a verdict or an operator ends.
-const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+const LONG: Option<Duration> = Some(Duration::from_secs(300));
 
 /// Clients that add one at a time, and what they were told.
 struct Load {

@@ -193,6 +193,7 @@ impl Order {
             let before = self.last.insert(supervisor.clone(), child.clone());
             if let Some(before) = before
                 && book.place(&before) < book.place(child)
+                && !(book.may_be_killed(&supervisor) && book.is_disturbed(&supervisor))
                 && !self.is_moved(book, &before)
                 && !self.is_moved(book, child)
             {
