@@ -109,7 +109,10 @@ fn replied(book: &Book, open: &Open, reply: &Result<Reached, TreeError>, child: 
     let is_worker = book.workers.contains_key(&subject);
     let below = book.live.keys().find(|worker| **worker == subject || worker.is_below(&subject));
     let fits = match (&open.request, reply) {
-        (Request::Stop(_), Ok(_)) => below.is_none() && (open.known || open.keyed) && (at_rest || !is_worker),
+        // A key may be asked for again by the next message.
+        (Request::Stop(_), Ok(_)) => {
+            below.is_none() && (open.known || open.keyed) && (at_rest || !is_worker || open.keyed)
+        }
         (Request::Isolate(_), Ok(_)) => below.is_none() && (open.known || open.keyed) && (isolated || !is_worker),
         (Request::Remove(_), Ok(_)) => below.is_none() && (open.known || open.keyed) && child.is_none(),
         (Request::Delete(_), Ok(_)) => below.is_none() && (open.known || open.keyed) && child.is_none(),

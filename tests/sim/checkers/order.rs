@@ -47,6 +47,10 @@ impl Checker for Order {
             Fact::Asked { request: request @ (Request::Configure(_) | Request::ConfigureWorker(_)), .. } => {
                 let subject = request.subject();
                 let supervisor = if book.workers.contains_key(&subject) { parent(&subject) } else { subject };
+                // Those that wait for their restart do so by the strategy that was.
+                if let Some(joined) = self.joined.get_mut(&supervisor) {
+                    joined.retain(|_, joined| joined.stopped);
+                }
                 // A supervisor's own settings may give it another place among its siblings.
                 for supervisor in [parent(&supervisor), supervisor] {
                     if !book.is_steady(&supervisor) || book.has_round(&supervisor) {
@@ -75,8 +79,10 @@ impl Checker for Order {
 impl Order {
     fn event(&mut self, book: &Book, event: &Event, wrong: &mut Wrong) {
         match event {
-            // Part of its stop: its shutdown time was over.
-            Event::WorkerStartFailed { reason: ExitReason::Killed, .. } => {}
+            // Part of a stop that did not wait for it: it is over, and those before it need not be.
+            Event::WorkerStartFailed { worker, reason: ExitReason::Killed, .. } => {
+                self.tried.entry(parent(worker)).or_default().insert(worker.clone());
+            }
             Event::WorkerStarted { worker, .. }
             | Event::WorkerStartFailed { worker, .. }
             | Event::StartIgnored { worker } => self.tried(book, worker, wrong),
