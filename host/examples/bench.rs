@@ -145,12 +145,14 @@ async fn restart() -> Outcome {
     let host = Host::start(HostOptions::new(&dir.0)).await?;
     let worker = host.worker("crash")?;
     let (mut ready, mut replied) = (Vec::new(), Vec::new());
-    for _ in 0..500 {
+    for round in 0..500 {
         // Until the snapshot of the last round is on disk: its sync is not the restart's.
         tokio::time::sleep(Duration::from_millis(2)).await;
         let before = worker.status().incarnation;
         // The reply to the crash is its failure: from there on the worker is on its way back.
-        let crash = host.call("crash", "crash".into(), Duration::from_secs(5)).await;
+        // Each in other words: what kills three times is quarantined.
+        let request = format!("\"crash\"{}", " ".repeat(round));
+        let crash = host.call("crash", request.as_str().into(), Duration::from_secs(5)).await;
         let begun = Instant::now();
         if crash.is_ok() {
             return Err("the worker did not crash".into());

@@ -215,7 +215,8 @@ impl Budgets {
         } else if book.is_in_round(supervisor) {
             self.met.insert(supervisor.clone());
         }
-        self.last.insert(supervisor.clone(), reason);
+        // A restart that fails is tried again whatever its reason; a first start is not.
+        self.last.insert(supervisor.clone(), if ran { reason } else { ExitReason::Killed });
     }
 
     /// A child ended by itself, or did not start.
@@ -299,6 +300,11 @@ impl Budgets {
                 *due = 0;
             }
             self.added.remove(child);
+            // All start, those that an operator stopped too.
+            let runs = book.live.contains_key(child) || book.is_up(child);
+            if !runs && book.restart(child) != Some(Restart::Temporary) {
+                self.met.insert(child.clone());
+            }
         }
     }
 

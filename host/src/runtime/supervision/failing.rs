@@ -61,9 +61,11 @@ impl Supervision {
         actions: &mut Vec<Action>,
     ) {
         let child = self.children.at(place);
+        // A restart that fails is tried again, whatever its reason.
+        let tried_again = child.state == ChildState::Starting && child.cause == Cause::Restart;
         let again = match child.spec.restart {
             Restart::Permanent => true,
-            Restart::Transient => !reason.is_orderly(),
+            Restart::Transient => tried_again || !reason.is_orderly(),
             Restart::Temporary => false,
         };
         if matches!(self.phase, Phase::Stopping(_) | Phase::Down) {
@@ -196,8 +198,8 @@ impl Supervision {
         }
     }
 
-    /// The child, and of its siblings from `first` on those that run or are to, are stopped in reverse
-    /// order and start together.
+    /// The child and its siblings from `first` on are stopped in reverse order, and all start together:
+    /// as with OTP one that an operator stopped starts too. Isolated ones do not, nor temporary ones.
     fn restart_together(&mut self, now: Tick, place: Place, first: Place, delay: Duration, actions: &mut Vec<Action>) {
         let name = self.children.at(place).spec.name.clone();
         self.children.at_mut(place).cause = Cause::Restart;
@@ -212,6 +214,9 @@ impl Supervision {
                     others += 1;
                 }
                 ChildState::Waiting | ChildState::Restarting { due: Some(_) } => {
+                    self.children.set(other, ChildState::Restarting { due: None });
+                }
+                ChildState::Down if self.children.at(other).spec.restart != Restart::Temporary => {
                     self.children.set(other, ChildState::Restarting { due: None });
                 }
                 ChildState::Stopping(Then::StartAgain) => {

@@ -333,6 +333,9 @@ impl Reference {
         let asked = asked_for(&input).cloned();
         let cause =
             asked.as_ref().or(reported(&input)).and_then(|name| self.policy.child(name)).map(|known| known.cause);
+        // A restart that fails is tried again, whatever its reason.
+        let tried_again = cause == Some(Cause::Restart)
+            && reported(&input).and_then(|name| self.actual.get(name)).is_some_and(|actual| actual.starting);
         let rest = self.heard(&input, cause);
         let storm = self.storm;
         let mut moment = Moment { now: self.now, jitter: 50, storm: &mut |_| storm };
@@ -343,7 +346,7 @@ impl Reference {
             assert_eq!(answer, expected, "{input:?}");
         }
         self.asked(&input, &answer);
-        self.failure(&input, cause, rest, &actions);
+        self.failure(&input, (cause, tried_again), rest, &actions);
         for action in actions {
             self.act(action, asked.as_ref());
         }
@@ -436,7 +439,13 @@ impl Reference {
     }
 
     /// A child that runs or starts ended by itself: what has to follow.
-    fn failure(&mut self, input: &Input, cause: Option<Cause>, ended: Option<ChildSpec>, actions: &[Action]) {
+    fn failure(
+        &mut self,
+        input: &Input,
+        (cause, tried_again): (Option<Cause>, bool),
+        ended: Option<ChildSpec>,
+        actions: &[Action],
+    ) {
         let counted: Vec<&Action> = actions
             .iter()
             .filter(|action| match action {
@@ -453,7 +462,7 @@ impl Reference {
         let begins = cause == Some(Cause::First) && !self.policy.name.is_root();
         let restarts = match spec.restart {
             Restart::Permanent => true,
-            Restart::Transient => !reason.is_orderly(),
+            Restart::Transient => tried_again || !reason.is_orderly(),
             Restart::Temporary => false,
         };
         if !restarts && let Some(actual) = self.actual.get_mut(&spec.name) {

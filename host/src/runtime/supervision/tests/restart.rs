@@ -368,3 +368,17 @@ fn several_restart_loops_are_woken_each_in_its_time() {
         150   b started
     "#]]);
 }
+
+#[test]
+fn a_transient_childs_restart_that_fails_in_order_is_tried_again() {
+    let mut world = World::new("sup", intensity(3), &[]);
+    world.add("t", Restart::Transient);
+    world.start();
+    world.slow("t");
+    world.fails("t");
+    world.exited("t", ExitReason::Normal);
+    world.slow("");
+    world.after_ms(1_000);
+    assert_eq!(world.states(), "t Running");
+    assert_eq!(world.restarts(), 2);
+}

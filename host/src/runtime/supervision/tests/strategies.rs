@@ -136,12 +136,26 @@ fn a_transient_bystander_starts_with_the_others() {
 }
 
 #[test]
-fn a_round_leaves_alone_what_does_not_run() {
-    let mut world = abc(strategy(Strategy::OneForAll, 1));
+fn all_start_with_a_round_but_what_is_isolated_or_temporary() {
+    let mut world = World::new("sup", strategy(Strategy::OneForAll, 1), &["a", "b", "c"]);
+    world.add("t", Restart::Temporary);
+    world.add("d", Restart::Transient);
+    world.start();
+    world.exited("d", ExitReason::Normal);
     world.stop_child("b");
+    world.stop_child("t");
     world.isolate_child("c");
     world.fails("a");
-    assert_eq!(world.states(), "a Running, b Down, c Isolated");
+    assert_eq!(world.states(), "a Running, b Running, c Isolated, t Down, d Running");
+}
+
+#[test]
+fn rest_for_one_starts_those_after_the_failed_one_that_were_stopped_and_none_before_it() {
+    let mut world = abc(strategy(Strategy::RestForOne, 1));
+    world.stop_child("a");
+    world.stop_child("c");
+    world.fails("b");
+    assert_eq!(world.states(), "a Down, b Running, c Running");
 }
 
 #[test]
