@@ -39,11 +39,8 @@ enum Task {
     Guests(guests::Options),
     /// Make a component of one source file: Rust, JavaScript, Python or C
     BuildWorker(build_worker::Options),
-    /// Measure the host, such as `bench upgrade`
-    Bench {
-        /// The measurement [default: all]
-        name: Option<String>,
-    },
+    /// Measure the host beside Erlang and bare floors, such as `bench upgrade`
+    Bench(bench::Options),
     /// What must hold before a push: format, clippy, docs, tests
     Prepush {
         /// Leave the tests out
@@ -58,7 +55,7 @@ fn main() -> ExitCode {
         Task::Test => gates::test(),
         Task::Guests(options) => guests::run(&options),
         Task::BuildWorker(options) => build_worker::run(&options),
-        Task::Bench { name } => bench::run(name.as_deref()),
+        Task::Bench(options) => bench::run(&options),
         Task::Prepush { no_test } => gates::prepush(no_test),
     };
     match outcome {

@@ -38,6 +38,21 @@ pub fn host_binaries() -> PathBuf {
     root().join("target/debug")
 }
 
+/// Where the measuring program is, built with optimisation.
+pub fn bench_program() -> PathBuf {
+    root().join("target/release/examples/bench")
+}
+
+/// Where the figures of a benchmark go, and what was compiled for it.
+pub fn bench() -> PathBuf {
+    root().join("target/bench")
+}
+
+/// The Erlang side of the benchmark.
+pub fn erlang_peer() -> PathBuf {
+    root().join("xtask/bench/paguro_peer.erl")
+}
+
 /// Tools that xtask installs for itself.
 pub fn tools() -> PathBuf {
     root().join("target/tools")

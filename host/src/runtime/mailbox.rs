@@ -4,9 +4,9 @@
 //! Senders never wait: a full mailbox refuses. What was accepted is taken in order, once.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::task::{Poll, Waker};
 
 use super::message::{Call, Message};
 use super::residents::Rest;
@@ -15,8 +15,6 @@ use crate::base::bounds;
 /// `S` is the worker's system message; the mailbox does not look inside.
 pub struct Mailbox<S> {
     queues: Mutex<Queues<S>>,
-    /// The worker's task waits here. One permit is enough: there is one taker.
-    wake: Notify,
 }
 
 struct Queues<S> {
@@ -31,9 +29,23 @@ struct Queues<S> {
     idle: bool,
     /// A message was taken since somebody asked.
     used: bool,
+    /// The taker's task, which waits for what this says, or for nothing.
+    taker: Option<Waker>,
+    waits: Option<Take>,
 }
 
 impl<S> Queues<S> {
+    /// Whether the taker waits for messages. Who asks has to wake it.
+    fn awaited(&mut self) -> bool {
+        self.waits.take_if(|take| *take != Take::SystemOnly).is_some()
+    }
+
+    fn wake(&self) {
+        if let Some(taker) = &self.taker {
+            taker.wake_by_ref();
+        }
+    }
+
     fn put(&mut self, message: Message) {
         self.bytes += message.bytes() as u64;
         self.facts += usize::from(matches!(message, Message::Fact(_)));
@@ -88,12 +100,27 @@ impl<S> Mailbox<S> {
             closed: false,
             idle: false,
             used: false,
+            taker: None,
+            waits: None,
         };
-        Mailbox { queues: Mutex::new(queues), wake: Notify::new() }
+        Mailbox { queues: Mutex::new(queues) }
     }
 
     pub fn push(&self, message: Message) -> Result<(), Refused> {
         let mut queues = self.queues();
+        if Self::put(&mut queues, message)? {
+            queues.wake();
+        }
+        Ok(())
+    }
+
+    /// As [`Mailbox::push`], but wakes nobody: true if the taker waits, and is to be run or woken by who
+    /// asked.
+    pub fn push_quietly(&self, message: Message) -> Result<bool, Refused> {
+        Self::put(&mut self.queues(), message)
+    }
+
+    fn put(queues: &mut Queues<S>, message: Message) -> Result<bool, Refused> {
         if queues.closed {
             return Err(Refused::Closed);
         }
@@ -103,9 +130,7 @@ impl<S> Mailbox<S> {
             return Err(Refused::Full);
         }
         queues.put(message);
-        drop(queues);
-        self.wake.notify_one();
-        Ok(())
+        Ok(queues.awaited())
     }
 
     /// A fact from the host (a timer, a down) does not compete with other messages for room. False
@@ -121,8 +146,9 @@ impl<S> Mailbox<S> {
             return Err(message);
         }
         queues.put(message);
-        drop(queues);
-        self.wake.notify_one();
+        if queues.awaited() {
+            queues.wake();
+        }
         Ok(())
     }
 
@@ -142,8 +168,9 @@ impl<S> Mailbox<S> {
             return Err(Refused::Full);
         }
         queues.system.push_back(message);
-        drop(queues);
-        self.wake.notify_one();
+        if queues.waits.take().is_some() {
+            queues.wake();
+        }
         Ok(())
     }
 
@@ -154,13 +181,17 @@ impl<S> Mailbox<S> {
         if !queues.closed {
             queues.system.push_back(message);
         }
-        drop(queues);
-        self.wake.notify_one();
+        if queues.waits.take().is_some() {
+            queues.wake();
+        }
     }
 
     /// What can be taken at once.
     pub fn try_next(&self, take: Take) -> Option<Next<S>> {
-        let mut queues = self.queues();
+        Self::take(&mut self.queues(), take)
+    }
+
+    fn take(queues: &mut Queues<S>, take: Take) -> Option<Next<S>> {
         let next = match queues.system.pop_front() {
             Some(message) => Some(Next::System(message)),
             None => match take {
@@ -191,12 +222,19 @@ impl<S> Mailbox<S> {
 
     /// Waits for the next. May be dropped at any time without losing a message.
     pub async fn next(&self, take: Take) -> Next<S> {
-        loop {
-            if let Some(next) = self.try_next(take) {
-                return next;
+        poll_fn(|context| {
+            let mut queues = self.queues();
+            if let Some(next) = Self::take(&mut queues, take) {
+                return Poll::Ready(next);
             }
-            self.wake.notified().await;
-        }
+            queues.waits = Some(take);
+            match &mut queues.taker {
+                Some(taker) => taker.clone_from(context.waker()),
+                taker => *taker = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Takes messages from the front while `wanted` says so, at most `max`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Wake;
 use std::time::Duration;
 
 use super::budgets::Budgets;
@@ -164,32 +165,54 @@ impl Services {
     }
 
     /// Sends a request from outside the tree and waits for its answer.
-    pub async fn call(&self, to: &Shared, request: Payload, time: Duration) -> Outcome {
+    pub async fn call(&self, to: &Arc<Shared>, request: Payload, time: Duration) -> Outcome {
         let deadline = self.clock.now().after(time.min(CALL_DEADLINE_MAX));
-        let answer = self.send_call(to, None, request, deadline)?;
-        self.wait(answer, deadline).await
+        let (answer, waits) = self.put_call(to, None, request, deadline)?;
+        if waits {
+            to.lend();
+        }
+        let outcome = self.wait(answer, deadline).await;
+        // Who calls without pause, and has each answer at once, gives way now and then all the same.
+        tokio::task::coop::consume_budget().await;
+        outcome
     }
 
     /// Puts a call into a mailbox; the answer arrives at the receiver.
     pub fn send_call(
         &self,
-        to: &Shared,
+        to: &Arc<Shared>,
         from: Option<Name>,
         request: Payload,
         deadline: Tick,
     ) -> Result<Awaited, CallError> {
+        let (answer, waits) = self.put_call(to, from, request, deadline)?;
+        if waits {
+            to.wake_by_ref();
+        }
+        Ok(answer)
+    }
+
+    /// As [`Services::send_call`], but wakes nobody: true if the worker waits for messages, and is to be
+    /// run or woken by who asked.
+    pub(super) fn put_call(
+        &self,
+        to: &Shared,
+        from: Option<Name>,
+        request: Payload,
+        deadline: Tick,
+    ) -> Result<(Awaited, bool), CallError> {
         let pass = to.admits_from(request.len(), from.as_ref())?;
         let (reply, answer) = ReplyTo::new(pass);
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
-        accepted(to, Message::Call(Call { id, from, request, deadline, reply }))?;
-        Ok(answer)
+        let waits = to.mailbox.push_quietly(Message::Call(Call { id, from, request, deadline, reply }));
+        Ok((answer, waits.map_err(|refused| why(to, &refused))?))
     }
 
     /// Puts a cast into a mailbox. `Ok` means that it is there. `from` is `None` for a client outside
     /// the tree.
     pub fn cast(&self, to: &Shared, from: Option<Name>, message: Payload) -> Result<(), CallError> {
         let pass = to.admits_from(message.len(), from.as_ref())?;
-        accepted(to, Message::Cast { from, message, pass })
+        to.mailbox.push(Message::Cast { from, message, pass }).map_err(|refused| why(to, &refused))
     }
 
     /// Has a timer fire that fired before and was not handled.
@@ -200,6 +223,10 @@ impl Services {
     }
 
     pub async fn wait(&self, mut awaited: Awaited, deadline: Tick) -> Outcome {
+        if let Ok(outcome) = awaited.answer.try_recv() {
+            awaited.told(&outcome);
+            return outcome;
+        }
         let left = deadline.since(self.clock.now());
         let outcome = match tokio::time::timeout(left, &mut awaited.answer).await {
             Ok(Ok(outcome)) => outcome,
@@ -243,14 +270,15 @@ async fn see_off(services: Weak<Services>) {
     }
 }
 
-fn accepted(to: &Shared, message: Message) -> Result<(), CallError> {
-    to.mailbox.push(message).map_err(|refused| match refused {
+/// Why a message was not accepted.
+fn why(to: &Shared, refused: &Refused) -> CallError {
+    match refused {
         Refused::Full => {
             to.counters.refused.fetch_add(1, Ordering::Relaxed);
             CallError::Overloaded
         }
         Refused::Closed => CallError::NotFound,
-    })
+    }
 }
 
 #[cfg(test)]

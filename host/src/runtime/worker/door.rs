@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Wake;
 use std::time::Duration;
 
 use super::desk::{Behalf, Joined, PutBack, SentResult};
 use super::pace::WorkerPace;
+use super::runner::give_way;
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
 use crate::record::{Event, Recorder};
@@ -14,7 +16,7 @@ use crate::runtime::message::Message;
 use crate::runtime::residents::Place;
 use crate::runtime::services::{CALL_DEADLINE, Services};
 use crate::runtime::tree::TreeError;
-use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
+use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting, runs_again_at_once};
 
 /// One for each instance; all of a worker's share its desk.
 pub struct Door {
@@ -50,13 +52,27 @@ impl Door {
             (None, None) => now.after(CALL_DEADLINE),
         };
         let _wait = self.services.waits.enter(self.me.name(), callee.name()).map_err(CallError::Cycle)?;
-        let answer = self.services.send_call(&callee, Some(self.me.name().clone()), request, deadline)?;
+        let (answer, waits) = self.services.put_call(&callee, Some(self.me.name().clone()), request, deadline)?;
+        if waits {
+            self.run(&callee).await;
+        }
         // Whoever goes away cancels what was asked for it, down the chain: dropping `answer` is to the
         // callee what its own caller's going was to this worker.
         tokio::select! {
             biased;
             outcome = self.services.wait(answer, deadline) => outcome,
             () = abandoned(behalf) => Err(self.cut_short()),
+        }
+    }
+
+    /// Has a worker that waits for a message take it, on this thread if that can be.
+    async fn run(&self, callee: &Arc<Shared>) {
+        // One whose share of CPU is bounded is run again only when somebody wakes it.
+        if self.me.cpu.is_bounded() {
+            callee.wake_by_ref();
+        } else if callee.lend_next() {
+            runs_again_at_once();
+            give_way().await;
         }
     }
 

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::alarm::Alarm;
 use super::desk::SendTape;
 use super::ending::PendingStop;
 use super::guard::Guard;
@@ -87,9 +87,10 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         unsaved: 0,
         saved_at: services.clock.now(),
         health_at: Tick::ZERO,
-        passes: 0,
+        alarm: Alarm::default(),
+        turns: (0, 0),
     };
-    tokio::spawn(driver.run());
+    shared.spawn(driver.run());
     shared
 }
 
@@ -129,18 +130,20 @@ pub(super) struct Driver {
     pub saved_at: Tick,
     /// When its health is to be asked next.
     pub health_at: Tick,
-    /// How often the loop went round.
-    pub passes: u64,
+    /// Rings when the clock is to be looked at.
+    pub alarm: Alarm,
+    /// The last run of the task, and things done in it.
+    turns: (u32, u32),
 }
+
+/// Things a worker does before it lets others run, as many as the runtime lets its own tasks do.
+const TURNS_MAX: u32 = 128;
 
 /// The live instance: one that takes messages, or a command that runs.
 pub(super) enum Live {
     Worker(Box<Instance>),
     Command(tokio::task::JoinHandle<ExitReason>),
 }
-
-/// Messages between two looks at the clock of a worker that has no other reason to look at it.
-const MESSAGES_PER_LOOK: u64 = 16;
 
 /// What the loop was woken by.
 enum Woken {
@@ -162,8 +165,7 @@ impl Driver {
     /// thousand that only wait.
     async fn run(mut self) {
         loop {
-            // A worker that always has a message waiting would otherwise never give way.
-            tokio::task::coop::consume_budget().await;
+            self.give_way_now_and_then().await;
             match self.wait().await {
                 Woken::Next(Next::System(System::Quit { why, done })) => {
                     Box::pin(self.quit(why)).await;
@@ -183,6 +185,18 @@ impl Driver {
                     Box::pin(self.revert(OnRollback::Replay)).await;
                 }
             }
+        }
+    }
+
+    /// A worker that always has something to do would otherwise never give way.
+    async fn give_way_now_and_then(&mut self) {
+        let run = self.shared.runner.runs();
+        if self.turns.0 != run {
+            self.turns = (run, 0);
+        }
+        self.turns.1 += 1;
+        if self.turns.1 >= TURNS_MAX {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -225,8 +239,8 @@ impl Driver {
         if take == Take::Look && !self.replay.is_empty() {
             return Woken::Roused;
         }
-        let due = self.next_due();
-        if self.clock_is_due(due) {
+        let due = earlier(earlier(self.next_due(), self.health_due()), debt_until);
+        if self.alarm.rings(due, &self.services.clock).await {
             return Woken::Clock;
         }
         if let Some(next) = self.shared.mailbox.try_next(take) {
@@ -235,8 +249,11 @@ impl Driver {
         if let Some(why) = self.drowsy() {
             return Woken::Drowsy(why);
         }
-        let wake_at = [due, self.sleep_due(), self.health_due(), debt_until].into_iter().flatten().min();
-        let sleep = wake_at.map(|at| at.since(self.services.clock.now()));
+        let due = earlier(due, self.sleep_due());
+        if self.alarm.rings(due, &self.services.clock).await {
+            return Woken::Clock;
+        }
+        let alarm = &mut self.alarm;
         let shared = self.shared.clone();
         let owner = self.trial.as_ref().map(Trial::owner);
         let command = match &mut self.live {
@@ -249,7 +266,7 @@ impl Driver {
             reason = ended(command) => Woken::CommandEnded(reason),
             () = gone(owner) => Woken::OwnerGone,
             place = turn(self.in_line.as_mut()) => Woken::Placed(place),
-            () = sleep_or_never(sleep) => Woken::Clock,
+            () = alarm.rung() => Woken::Clock,
         }
     }
 
@@ -265,21 +282,12 @@ impl Driver {
     /// When the clock is to wake the worker whatever waits: for a timer, a snapshot, or because no place
     /// came for its start.
     fn next_due(&self) -> Option<Tick> {
-        let fires = (self.live.is_some() || self.asleep.is_some()) && self.shared.mailbox.has_room_for_timers();
-        let timer = if fires { self.shared.desk().next_due() } else { None };
+        let runs = self.live.is_some() || self.asleep.is_some();
+        let timer = if runs { self.shared.desk().next_due() } else { None };
+        let timer = timer.filter(|_| self.shared.mailbox.has_room_for_timers());
         let snapshot = (self.is_dirty() && self.saves()).then(|| self.saved_at.after(self.settings.snapshot.interval));
         let start = self.in_line.as_ref().and_then(InLine::due);
         earlier(earlier(timer, snapshot), start)
-    }
-
-    /// Whether a wake-up is due: one of [`Driver::next_due`], or to ask for health. Where it is for
-    /// health alone, a busy worker looks at the clock only now and then.
-    fn clock_is_due(&mut self, due: Option<Tick>) -> bool {
-        self.passes = self.passes.wrapping_add(1);
-        let looks = due.is_some() || self.passes.is_multiple_of(MESSAGES_PER_LOOK);
-        let health = if looks { self.health_due() } else { None };
-        let first = [due, health].into_iter().flatten().min();
-        first.is_some_and(|at| at <= self.services.clock.now())
     }
 
     async fn clock(&mut self) {
@@ -431,13 +439,6 @@ async fn ended(command: Option<&mut tokio::task::JoinHandle<ExitReason>>) -> Exi
 async fn gone(owner: Option<mpsc::Sender<TrialEvent>>) {
     match owner {
         Some(owner) => owner.closed().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_or_never(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
     }
 }

@@ -266,9 +266,7 @@ impl Driver {
         if let Some(reason) = stop {
             return Box::pin(self.stopped_itself(reason)).await;
         }
-        if !self.saves() {
-            self.saved_at = self.services.clock.now();
-        } else if self.unsaved >= self.settings.snapshot.messages {
+        if self.unsaved >= self.settings.snapshot.messages && self.saves() {
             Box::pin(self.save_if_due(false)).await;
         }
     }

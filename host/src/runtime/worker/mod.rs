@@ -20,6 +20,7 @@
 //! - In *Probation* a fault is not reported: the worker tells the owner of the trial and waits, its
 //!   mailbox open, for *Revert*.
 
+mod alarm;
 mod desk;
 mod door;
 mod driver;
@@ -28,6 +29,7 @@ mod guard;
 mod handle;
 mod health;
 mod pace;
+mod runner;
 mod saving;
 mod shared;
 mod sleep;

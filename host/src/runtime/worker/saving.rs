@@ -6,6 +6,7 @@ use super::driver::{Driver, Live};
 use super::system::NoState;
 use crate::base::{ExitReason, Snapshot};
 use crate::record::{Change, Event, SnapshotRecord};
+use crate::runtime::spec::Durability;
 use crate::sandbox::Fault;
 
 /// Why a snapshot is taken now.
@@ -23,7 +24,8 @@ impl Driver {
 
     /// Whether its state outlives an instance.
     pub(super) fn durable(&self) -> bool {
-        self.shared.is_durable()
+        let snapshots = self.settings.durability.unwrap_or(Durability::Snapshot) == Durability::Snapshot;
+        snapshots && self.component.exports().state
     }
 
     /// Whether snapshots are taken by the way. Not on trial: what counts then is the old state and

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::desk::Desk;
 use super::guard::{BreakerView, Guard, Pass};
+use super::runner::Runner;
 use super::system::{Done, System};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick, Timestamp};
 use crate::runtime::mailbox::{Mailbox, Refused};
@@ -32,6 +33,7 @@ pub struct Shared {
     refuses: AtomicBool,
     /// It is in the ring of those that can hibernate.
     pub(super) offered: AtomicBool,
+    pub(super) runner: Runner,
 }
 
 /// A system message was not taken, or its answer will not come.
@@ -141,6 +143,7 @@ impl Shared {
             payload_max: AtomicU64::new(payload_max),
             refuses: AtomicBool::new(false),
             offered: AtomicBool::new(false),
+            runner: Runner::default(),
         }
     }
 

@@ -244,16 +244,22 @@ impl Driver {
     /// Why it should sleep now that it has nothing to do, if so.
     pub fn drowsy(&mut self) -> Option<Drowsy> {
         // One that must not take its messages now is not idle.
-        if !self.is_sleeper() || self.shared.waiting() > 0 || !self.replay.is_empty() {
+        if !self.is_sleeper() || !self.replay.is_empty() {
             return None;
         }
-        if self.idle_since.is_none() && self.settings.hibernate_after.is_some() {
+        // Locks and the clock only where there may be a reason.
+        let begins = self.idle_since.is_none() && self.settings.hibernate_after.is_some();
+        let asked = self.shared.desk().hibernate;
+        if !(begins || asked || self.services.residents.is_wanted()) || self.shared.waiting() > 0 {
+            return None;
+        }
+        if begins {
             self.idle_since = Some(self.services.clock.now());
         }
         if !self.can_sleep() {
             return None;
         }
-        if self.shared.desk().hibernate {
+        if asked {
             return Some(Drowsy::Asked);
         }
         if self.services.residents.is_wanted() {
@@ -266,7 +272,8 @@ impl Driver {
     /// it may not take now (it used more than its share of CPU): a time that has passed, and about which
     /// nothing can be done, would wake it without pause.
     pub fn sleep_due(&self) -> Option<Tick> {
-        if !self.is_sleeper() || self.shared.waiting() > 0 || !self.replay.is_empty() {
+        let may_sleep = self.settings.hibernate_after.is_some() || self.sleepless_until.is_some();
+        if !may_sleep || !self.is_sleeper() || self.shared.waiting() > 0 || !self.replay.is_empty() {
             return None;
         }
         let idle = self.idle_since.zip(self.settings.hibernate_after).map(|(since, after)| since.after(after));

@@ -1,0 +1,66 @@
+//! What workers take of memory, live and hibernated, and what it takes to wake one.
+
+use std::time::{Duration, Instant};
+
+use super::support::{Outcome, PATIENCE, Size, call, resident, show, side_by_side, template, until};
+
+const LEAN: &str = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
+
+/// Bytes that so many children take, each after one call.
+async fn taken(children: usize, live: Option<usize>) -> Outcome<f64> {
+    let (_dir, host) = template("relay", LEAN, |options| options.live_instances_max = live).await?;
+    let before = resident();
+    side_by_side(&host, children, 16, async |host, name| {
+        host.start_worker(&name).await?;
+        host.call(&name, "x".into(), PATIENCE).await.map(drop)
+    })
+    .await?;
+    let after = resident();
+    host.stop().await;
+    Ok(after - before)
+}
+
+/// Per worker, of as many as need no hibernation. What the first ones take is what all share.
+pub async fn live(size: Size) -> Outcome {
+    let count = size.of(4_000, 1_000);
+    taken(100, None).await?;
+    let bytes = taken(count, None).await? / count as f64;
+    show("live-bytes", "resident bytes per live Rust worker", "bytes", &[bytes]);
+    Ok(())
+}
+
+pub async fn hibernated(size: Size) -> Outcome {
+    const LIVE: usize = 64;
+    let count = size.of(50_000, 5_000);
+    let few = taken(LIVE * 2, Some(LIVE)).await?;
+    let bytes = (taken(count, Some(LIVE)).await? - few) / (count - LIVE * 2) as f64 - 100.0;
+    show("hibernated-bytes", "resident bytes per hibernated worker, beyond its state", "bytes", &[bytes]);
+    Ok(())
+}
+
+/// From the call to its reply, of a worker that sleeps. Each sample is one call.
+pub async fn wake(name: &str, size: Size) -> Outcome {
+    let database = name == "wake-database";
+    let settings = "hibernate-after = \"1ms\"\n[limits]\nmemory = \"4MiB\"\n";
+    let (_dir, host) = template("relay", settings, |options| {
+        options.asleep_bytes_max = database.then_some(0);
+    })
+    .await?;
+    host.start_worker("many/one").await?;
+    let worker = host.worker("many/one")?;
+    let mut samples = Vec::new();
+    for round in 0..size.of(300, 60) {
+        until(|| worker.status().standing.word() == "hibernated").await;
+        // Its snapshot has gone to the disk by then.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let begun = Instant::now();
+        call(&host, "many/one", "x").await?;
+        if round > 0 {
+            samples.push(begun.elapsed().as_secs_f64() * 1e9);
+        }
+    }
+    let what = if database { "wake from hibernation, state in the database" } else { "wake from hibernation, state in memory" };
+    show(name, what, "ns", &samples);
+    host.stop().await;
+    Ok(())
+}

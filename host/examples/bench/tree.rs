@@ -1,0 +1,100 @@
+//! What starts, restarts and stops cost.
+
+use std::time::{Duration, Instant};
+
+use paguro::sandbox::Sandbox;
+
+use super::support::{Outcome, PATIENCE, Scratch, Size, each, guest, rounds, show, side_by_side, template, until};
+
+/// Nothing on disk, and little memory: what is measured is the tree.
+const LEAN: &str = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
+
+/// One child of a template after another, each until it runs.
+pub async fn start(size: Size) -> Outcome {
+    let (_dir, host) = template("relay", LEAN, |_| {}).await?;
+    let count = size.of(2_000, 500);
+    let next = std::cell::Cell::new(0);
+    let samples = rounds(size.of(5, 3), async || {
+        let first = next.replace(next.get() + count);
+        let begun = Instant::now();
+        for n in first..first + count {
+            host.start_worker(&format!("many/{n}")).await?;
+        }
+        let each = each(begun, count);
+        for n in first..first + count {
+            host.stop_worker(&format!("many/{n}")).await?;
+        }
+        Ok(each)
+    });
+    show("start", "start a worker of a known component", "ns", &samples.await?);
+    host.stop().await;
+    Ok(())
+}
+
+/// From the request that makes it trap to the next incarnation that runs, without backoff, so that what is
+/// measured is the host's own work. Each sample is one crash.
+pub async fn restart(size: Size) -> Outcome {
+    let dir = Scratch::new("crash")?;
+    let backoff = "intensity = 1000000\nperiod = \"1s\"\n[backoff]\ninitial = \"0s\"\nmax = \"0s\"\n";
+    dir.write("supervisor.toml", backoff)?;
+    dir.write("crash.wasm", guest("relay")?)?;
+    // An error kernel's restarts never wait for a place among those of the whole tree.
+    dir.write("crash.toml", "tier = \"error-kernel\"\n")?;
+    let host = dir.host().await?;
+    until(|| host.worker("crash").is_ok_and(|worker| worker.lives())).await;
+    let worker = host.worker("crash")?;
+    let mut samples = Vec::new();
+    for round in 0..size.of(500, 100) {
+        // Until the snapshot of the last round is on disk: its sync is not the restart's.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let before = worker.status().incarnation;
+        // Each in other words: what kills three times is quarantined.
+        let request = format!("die {round}");
+        let begun = Instant::now();
+        if host.call("crash", request.into(), PATIENCE).await.is_ok() {
+            return Err("the worker did not crash".into());
+        }
+        while worker.status().incarnation == before || worker.status().standing.word() != "running" {
+            std::hint::spin_loop();
+        }
+        samples.push(begun.elapsed().as_secs_f64() * 1e9);
+    }
+    show("restart", "crash to ready", "ns", &samples);
+    host.stop().await;
+    Ok(())
+}
+
+/// What a child of a template costs to start and to stop: at 100,000 over at 1,000.
+pub async fn scale(size: Size) -> Outcome {
+    let mut costs = Vec::new();
+    for children in [1_000, size.of(100_000, 10_000)] {
+        let (_dir, host) = template("relay", LEAN, |_| {}).await?;
+        let begun = Instant::now();
+        side_by_side(&host, children, 64, async |host, name| host.start_worker(&name).await.map(drop)).await?;
+        let started = each(begun, children);
+        let begun = Instant::now();
+        host.stop_worker("many").await?;
+        let stopped = each(begun, children);
+        println!("{children} children: start {:.1} us, stop {:.1} us each", started / 1e3, stopped / 1e3);
+        costs.push(started + stopped);
+        host.stop().await;
+    }
+    show("tree-scale", "cost of a child among 100,000 over among 1,000", "ratio", &[costs[1] / costs[0]]);
+    Ok(())
+}
+
+/// Compiled code from the cache in a process that has not seen it, until a guest has answered.
+pub async fn cache_to_call(size: Size) -> Outcome {
+    let dir = Scratch::new("cache")?;
+    let bytes = guest("relay")?;
+    Sandbox::new(Some(&dir.0))?.load(&bytes)?;
+    let samples = rounds(size.of(51, 21), async || {
+        let sandbox = Sandbox::new(Some(&dir.0))?;
+        let begun = Instant::now();
+        let component = sandbox.load(&bytes)?;
+        component.try_out().await?;
+        Ok(each(begun, 1))
+    });
+    show("cache-to-call", "compiled component from cache to an instance", "ns", &samples.await?);
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Runs a worker's task: on a thread of the runtime when it is woken, or at once on the thread of
+//! whoever calls it.
+//!
+//! A call to an idle worker has nothing to wait for. The caller's thread, which would otherwise wake
+//! another and rest, runs the worker's task itself until that waits again, and finds its answer there.
+//!
+//! A guest that calls another does not run it on top of its own stack, of which it may have used most:
+//! it gives way first, and the thread that ran it runs the other (`NEXT`) and then it again. So a chain
+//! of calls needs no deeper stack than one call, but for a few words each.
+//!
+//! Who runs the task holds its state at [`RUNNING`]; there is one at a time. A wake-up meanwhile is
+//! noted, and the task of the runtime takes over: a guest that gives way after its slice does not go on
+//! at the cost of who called it.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use tokio::task::coop::unconstrained;
+
+use super::shared::Shared;
+
+/// It waits.
+const IDLE: u8 = 0;
+/// It is to run: the task of the runtime has been woken.
+const WOKEN: u8 = 1;
+/// A thread runs it.
+const RUNNING: u8 = 2;
+/// A thread runs it, and it was woken meanwhile.
+const AGAIN: u8 = 3;
+/// It has ended, or the runtime has.
+const DONE: u8 = 4;
+
+/// Workers that one thread has run, each for the one before, and that all wait for the last. Beyond this
+/// the next one is woken like any other.
+const CHAIN_MAX: u32 = 64;
+
+thread_local! {
+    /// Whom the guest that runs on this thread has called.
+    static NEXT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+    /// Whether this thread is inside of a task.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Tasks that this thread has begun, each for the one before.
+    static CHAIN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The task of one worker.
+pub(super) struct Runner {
+    state: AtomicU8,
+    /// Locked by who made the state [`RUNNING`], so nobody ever waits for it.
+    task: Mutex<Option<Task>>,
+    /// Wakes the task of the runtime.
+    runtime: OnceLock<Waker>,
+    /// How often it was run.
+    runs: AtomicU32,
+}
+
+struct Task {
+    future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    waker: Waker,
+}
+
+impl Default for Runner {
+    fn default() -> Runner {
+        Runner {
+            state: AtomicU8::new(WOKEN),
+            task: Mutex::default(),
+            runtime: OnceLock::new(),
+            runs: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Shared {
+    /// Gives the worker its task. Once, within a runtime. How long it may go on without giving way is its
+    /// own affair, not the runtime's: what whoever lends it his thread has done before does not count.
+    pub(super) fn spawn(self: &Arc<Shared>, future: impl Future<Output = ()> + Send + 'static) {
+        let waker = Waker::from(self.clone());
+        self.runner.put(Some(Task { future: Box::pin(unconstrained(future)), waker }));
+        tokio::spawn(OfRuntime(self.clone()));
+    }
+
+    /// Runs the worker on this thread until it waits, if nobody runs it just now; it must have been
+    /// given something to do. Not from within a guest, whose stack is small.
+    pub(in crate::runtime) fn lend(self: &Arc<Shared>) {
+        if INSIDE.get() || !self.runner.run() {
+            self.runner.wake();
+        }
+    }
+
+    /// As [`Shared::lend`], when the guest that runs on this thread gives way. False if none does: then
+    /// the worker is woken. Else the guest is to give way at once, and will be run again though nobody
+    /// wakes it.
+    pub(in crate::runtime) fn lend_next(self: &Arc<Shared>) -> bool {
+        if !INSIDE.get() {
+            self.runner.wake();
+            return false;
+        }
+        if let Some(other) = NEXT.replace(Some(self.clone())) {
+            other.runner.wake();
+        }
+        true
+    }
+}
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.runner.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.runner.wake();
+    }
+}
+
+impl Runner {
+    /// How often it was run: another number is another run.
+    pub(super) fn runs(&self) -> u32 {
+        self.runs.load(Relaxed)
+    }
+
+    fn wake(&self) {
+        let noted = self.state.fetch_update(AcqRel, Acquire, |state| match state {
+            IDLE => Some(WOKEN),
+            RUNNING => Some(AGAIN),
+            _ => None,
+        });
+        if noted == Ok(IDLE) {
+            self.wake_runtime();
+        }
+    }
+
+    fn wake_runtime(&self) {
+        // Before its first turn there is nobody to wake, and that turn is still to come.
+        if let Some(waker) = self.runtime.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Runs the task until it waits. False if another thread does, or it has ended.
+    fn run(&self) -> bool {
+        let begun = self.state.fetch_update(AcqRel, Acquire, |state| match state {
+            IDLE | WOKEN => Some(RUNNING),
+            _ => None,
+        });
+        if begun.is_err() {
+            return false;
+        }
+        loop {
+            if self.poll().is_ready() {
+                self.state.store(DONE, Relaxed);
+                self.wake_runtime();
+                return true;
+            }
+            if run_next() {
+                // Whoever called another looks for its answer.
+                let _ = self.state.compare_exchange(AGAIN, RUNNING, AcqRel, Acquire);
+                continue;
+            }
+            match self.state.compare_exchange(RUNNING, IDLE, AcqRel, Acquire) {
+                Ok(_) => return true,
+                Err(AGAIN) => {
+                    if self.state.compare_exchange(AGAIN, WOKEN, AcqRel, Acquire).is_ok() {
+                        self.wake_runtime();
+                        return true;
+                    }
+                }
+                // The runtime has ended.
+                Err(_) => {
+                    self.put(None);
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn poll(&self) -> Poll<()> {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Task { future, waker }) = task.as_mut() else { return Poll::Ready(()) };
+        self.runs.store(self.runs.load(Relaxed).wrapping_add(1), Relaxed);
+        let outside = INSIDE.replace(true);
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(waker))));
+        INSIDE.set(outside);
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => {
+                *task = None;
+                Poll::Ready(())
+            }
+            Err(_) => {
+                // The panic has been printed. The worker is gone; who called it is not.
+                tracing::error!("a worker's task panicked");
+                *task = None;
+                Poll::Ready(())
+            }
+        }
+    }
+
+    fn put(&self, task: Option<Task>) {
+        let before = std::mem::replace(&mut *self.task.lock().unwrap_or_else(PoisonError::into_inner), task);
+        // Without the lock: what it lets go of may wake it.
+        drop(before);
+    }
+}
+
+/// Runs whom the guest that just gave way has called. False if nobody.
+fn run_next() -> bool {
+    let Some(next) = NEXT.take() else { return false };
+    let chain = CHAIN.get();
+    CHAIN.set(chain + 1);
+    if chain >= CHAIN_MAX || !next.runner.run() {
+        next.runner.wake();
+    }
+    CHAIN.set(chain);
+    true
+}
+
+/// The task of the runtime: runs the worker's whenever it is woken.
+struct OfRuntime(Arc<Shared>);
+
+impl Future for OfRuntime {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let runner = &self.0.runner;
+        if runner.runtime.get().is_none() {
+            let _ = runner.runtime.set(context.waker().clone());
+        }
+        runner.run();
+        if runner.state.load(Acquire) == DONE { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for OfRuntime {
+    fn drop(&mut self) {
+        if self.0.runner.state.swap(DONE, AcqRel) < RUNNING {
+            self.0.runner.put(None);
+        }
+    }
+}
+
+/// Gives way once, to be run again by who runs this task: after [`Shared::lend_next`].
+pub(super) async fn give_way() {
+    let mut gave = false;
+    std::future::poll_fn(|_| if std::mem::replace(&mut gave, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
