@@ -7,12 +7,12 @@ use paguro::base::Payload;
 use super::support::{Outcome, PATIENCE, Size, call, each, host, rounds, show};
 
 /// Neither deadline nor fuel nor mailbox is what is measured.
-const WIDE: &str = "[limits]\ndeadline = \"5m\"\nfuel = 1000000000000\nmailbox = 1000000\n";
+const WIDE: &str = "durability = \"none\"\n[limits]\ndeadline = \"5m\"\nfuel = 1000000000000\nmailbox = 1000000\n";
 
 /// One guest calls another in a loop. What the client's call around it costs is far below one part in a
 /// thousand.
 pub async fn guest_to_guest(name: &str, bytes: usize, size: Size) -> Outcome {
-    let (_dir, host) = host(&[("a", "relay"), ("b", "relay")], WIDE).await?;
+    let (_dir, host) = host(&[("a", "relay"), ("b", "echo")], WIDE).await?;
     let times = size.of(50_000, 10_000);
     let request = format!("call b {times} {bytes}");
     let samples = rounds(size.of(11, 5), async || {
@@ -28,7 +28,7 @@ pub async fn guest_to_guest(name: &str, bytes: usize, size: Size) -> Outcome {
 /// Sixteen guests call one each, all at once.
 pub async fn pairs(size: Size) -> Outcome {
     let names: Vec<(String, &str)> =
-        (0..16).flat_map(|n| [(format!("a{n}"), "relay"), (format!("b{n}"), "relay")]).collect();
+        (0..16).flat_map(|n| [(format!("a{n}"), "relay"), (format!("b{n}"), "echo")]).collect();
     let workers: Vec<(&str, &str)> = names.iter().map(|(name, guest)| (name.as_str(), *guest)).collect();
     let (_dir, host) = host(&workers, WIDE).await?;
     let times = size.of(20_000, 5_000);
@@ -76,7 +76,7 @@ pub async fn casts(size: Size) -> Outcome {
         for _ in 0..times {
             host.cast("sink", Payload::from(&bytes[..]))?;
         }
-        call(&host, "sink", "casts").await?;
+        call(&host, "sink", "count").await?;
         Ok(each(begun, times))
     });
     show("cast-64", "cast and drain, 64 B", "ns", &samples.await?);

@@ -59,7 +59,11 @@ pub async fn wake(name: &str, size: Size) -> Outcome {
             samples.push(begun.elapsed().as_secs_f64() * 1e9);
         }
     }
-    let what = if database { "wake from hibernation, state in the database" } else { "wake from hibernation, state in memory" };
+    let what = if database {
+        "wake from hibernation, state in the database"
+    } else {
+        "wake from hibernation, state in memory"
+    };
     show(name, what, "ns", &samples);
     host.stop().await;
     Ok(())

@@ -78,7 +78,11 @@ pub async fn host(workers: &[(&str, &str)], settings: &str) -> Outcome<(Scratch,
 }
 
 /// A host with a template `many` of this guest.
-pub async fn template(guest_name: &str, settings: &str, options: impl FnOnce(&mut HostOptions)) -> Outcome<(Scratch, Arc<Host>)> {
+pub async fn template(
+    guest_name: &str,
+    settings: &str,
+    options: impl FnOnce(&mut HostOptions),
+) -> Outcome<(Scratch, Arc<Host>)> {
     let dir = Scratch::new("many")?;
     dir.write("many/supervisor.toml", "strategy = \"simple-one-for-one\"\n")?;
     dir.write("many/one.wasm", guest(guest_name)?)?;

@@ -92,6 +92,13 @@ impl Name {
     }
 }
 
+/// A name hashes and compares as its text, so that a text finds it in a map.
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_root() { "/" } else { &self.0 })

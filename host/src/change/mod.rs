@@ -26,7 +26,7 @@ pub use deploy::{deploy, prepare, prepare_known, resume, take_up};
 pub use error::ChangeError;
 pub use history::rollback_target;
 pub use lanes::{Lanes, Turn};
-pub use rehearsal::Rehearsal;
+pub use rehearsal::{Nobody, Rehearsal};
 pub use template::ComponentTemplate;
 pub use trial::Outcome;
 pub use under_way::{Changes, Switched};

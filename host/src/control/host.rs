@@ -17,7 +17,8 @@ use crate::record::{
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
-    Cause, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError, live_instances_max_here,
+    Cause, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError, asleep_bytes_max_here,
+    live_instances_max_here,
 };
 use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
 
@@ -39,6 +40,9 @@ pub struct HostOptions {
     /// ([`crate::runtime::live_instances_max`]). Beyond, idle workers that export `state` hibernate, and
     /// others wait.
     pub live_instances_max: Option<usize>,
+    /// Bytes of states of workers that hibernate which are held in memory; by default a quarter of what the
+    /// machine has available. Beyond, those that are durable are in the database alone.
+    pub asleep_bytes_max: Option<u64>,
 }
 
 impl HostOptions {
@@ -51,6 +55,7 @@ impl HostOptions {
             database_bytes_max: None,
             first_loads: bounds::FIRST_LOADS_TIME,
             live_instances_max: None,
+            asleep_bytes_max: None,
         }
     }
 }
@@ -150,7 +155,10 @@ impl Host {
         let pages = options.database_bytes_max.map(|bytes| u32::try_from(bytes / 4096).unwrap_or(u32::MAX));
         let database = Database::open_with(&state.database_path(), clock.clone(), Options { page_count_max: pages })?;
         let sandbox = Sandbox::new(Some(&state.cache()))?;
-        let residents = Residents::new(options.live_instances_max.unwrap_or_else(live_instances_max_here));
+        let residents = Residents::bounded(
+            options.live_instances_max.unwrap_or_else(live_instances_max_here),
+            options.asleep_bytes_max.unwrap_or_else(asleep_bytes_max_here),
+        );
         let services = Services::new(clock.clone(), Random::system(), recorder.clone(), database, sandbox, residents);
         let changes = Changes::new(&services, ComponentFiles::new(state.components()));
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });

@@ -1,10 +1,10 @@
 //! Messages and where their answers go.
 
 use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
-
-use tokio::sync::oneshot;
+use std::task::{Context, Poll, Waker};
 
 use super::worker::{Pass, Sign};
 use crate::base::{CallId, Name, Payload, Tick};
@@ -60,63 +60,171 @@ impl Message {
 /// What a caller gets.
 pub type Outcome = Result<Payload, CallError>;
 
-/// The place where one answer goes. The first one counts; later ones find nobody waiting.
-#[derive(Clone)]
-pub struct ReplyTo {
-    sender: Arc<Mutex<Option<oneshot::Sender<Outcome>>>>,
+/// The place where one answer goes. The first one counts; later ones find nobody waiting. When the last
+/// clone is dropped without an answer, the caller is told that there will be none.
+pub struct ReplyTo(Arc<Place>);
+
+/// Where one answer comes: resolves to it, or to `Err` when nobody is left who could answer.
+pub struct Awaited(Arc<Place>);
+
+/// Nobody is left who could answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost;
+
+/// What the two sides share.
+struct Place {
+    answer: Mutex<Answer>,
+    /// Clones of [`ReplyTo`].
+    senders: AtomicUsize,
     pass: Option<Arc<Pass>>,
 }
 
-/// Where one answer comes.
-pub struct Awaited {
-    pub answer: oneshot::Receiver<Outcome>,
-    pass: Option<Arc<Pass>>,
+#[derive(Default)]
+struct Answer {
+    phase: Phase,
+    /// Waits for the answer.
+    caller: Option<Waker>,
+    /// Wants to know when the caller has gone.
+    worker: Option<Waker>,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Waiting,
+    Answered(Outcome),
+    /// The caller has its answer.
+    Taken,
+    /// The caller went before there was one.
+    Abandoned,
+    Lost,
 }
 
 impl Awaited {
     /// What the caller is told in the end.
     pub fn told(&self, outcome: &Outcome) {
-        tell(&self.pass, outcome);
+        tell(&self.0.pass, outcome);
+    }
+
+    /// The answer, if it is there.
+    pub fn try_take(&mut self) -> Option<Result<Outcome, Lost>> {
+        let mut answer = self.0.answer();
+        match std::mem::replace(&mut answer.phase, Phase::Taken) {
+            Phase::Answered(outcome) => Some(Ok(outcome)),
+            Phase::Waiting => {
+                answer.phase = Phase::Waiting;
+                None
+            }
+            Phase::Taken | Phase::Abandoned | Phase::Lost => Some(Err(Lost)),
+        }
+    }
+}
+
+impl Future for Awaited {
+    type Output = Result<Outcome, Lost>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(taken) = self.try_take() {
+            return Poll::Ready(taken);
+        }
+        let mut answer = self.0.answer();
+        if !matches!(answer.phase, Phase::Waiting) {
+            // It came between the two locks.
+            drop(answer);
+            return self.try_take().map_or(Poll::Pending, Poll::Ready);
+        }
+        match &mut answer.caller {
+            Some(caller) => caller.clone_from(context.waker()),
+            caller => *caller = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let mut answer = self.0.answer();
+        if matches!(answer.phase, Phase::Waiting) {
+            answer.phase = Phase::Abandoned;
+            let worker = answer.worker.take();
+            drop(answer);
+            worker.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
 impl ReplyTo {
     /// `pass`: is told of the first outcome, by whichever side sees it.
     pub fn new(pass: Option<Arc<Pass>>) -> (ReplyTo, Awaited) {
-        let (sender, answer) = oneshot::channel();
-        (ReplyTo { sender: Arc::new(Mutex::new(Some(sender))), pass: pass.clone() }, Awaited { answer, pass })
+        let place = Arc::new(Place { answer: Mutex::default(), senders: AtomicUsize::new(1), pass });
+        (ReplyTo(place.clone()), Awaited(place))
     }
 
     /// False if it was answered before, or its caller has gone.
     pub fn answer(&self, outcome: Outcome) -> bool {
         // Before the caller knows: what it does next meets a breaker that knows too.
-        tell(&self.pass, &outcome);
-        let sender = self.sender().take();
-        sender.is_some_and(|sender| sender.send(outcome).is_ok())
+        tell(&self.0.pass, &outcome);
+        self.end(Phase::Answered(outcome))
+    }
+
+    fn end(&self, phase: Phase) -> bool {
+        let mut answer = self.0.answer();
+        if !matches!(answer.phase, Phase::Waiting) {
+            return false;
+        }
+        answer.phase = phase;
+        let caller = answer.caller.take();
+        drop(answer);
+        caller.into_iter().for_each(Waker::wake);
+        true
     }
 
     pub fn is_waiting(&self) -> bool {
-        self.sender().as_ref().is_some_and(|sender| !sender.is_closed())
+        matches!(self.0.answer().phase, Phase::Waiting)
     }
 
     /// Whether its caller went away before there was an answer. False once it was answered: then the
     /// caller has what it wanted.
     pub fn is_abandoned(&self) -> bool {
-        self.sender().as_ref().is_some_and(oneshot::Sender::is_closed)
+        matches!(self.0.answer().phase, Phase::Abandoned)
     }
 
     /// Resolves when [`ReplyTo::is_abandoned`] comes true, which may be never. For one task at a time,
     /// the worker's own: of several, only the last that asked is woken.
     pub async fn abandoned(&self) {
-        poll_fn(|cx| match self.sender().as_mut() {
-            Some(sender) => sender.poll_closed(cx),
-            None => Poll::Pending,
+        poll_fn(|context| {
+            let mut answer = self.0.answer();
+            if matches!(answer.phase, Phase::Abandoned) {
+                return Poll::Ready(());
+            }
+            match &mut answer.worker {
+                Some(worker) => worker.clone_from(context.waker()),
+                worker => *worker = Some(context.waker().clone()),
+            }
+            Poll::Pending
         })
         .await;
     }
+}
 
-    fn sender(&self) -> MutexGuard<'_, Option<oneshot::Sender<Outcome>>> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+impl Clone for ReplyTo {
+    fn clone(&self) -> ReplyTo {
+        self.0.senders.fetch_add(1, Ordering::Relaxed);
+        ReplyTo(self.0.clone())
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if self.0.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.end(Phase::Lost);
+        }
+    }
+}
+
+impl Place {
+    fn answer(&self) -> MutexGuard<'_, Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,5 +266,18 @@ mod tests {
         assert!(reply.answer(Ok(Payload::default())));
         drop(answer);
         assert!(!reply.is_abandoned() && reply.abandoned().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_first_answer_counts_and_a_place_that_nobody_can_answer_says_so() {
+        let (reply, mut answer) = ReplyTo::new(None);
+        assert!(answer.try_take().is_none());
+        assert!(reply.answer(Ok(Payload::from("1"))) && !reply.answer(Ok(Payload::from("2"))));
+        assert_eq!(answer.await, Ok(Ok(Payload::from("1"))));
+        let (reply, answer) = ReplyTo::new(None);
+        let waiting = tokio::spawn(answer);
+        tokio::task::yield_now().await;
+        drop((reply.clone(), reply));
+        assert_eq!(waiting.await.unwrap(), Err(Lost));
     }
 }

@@ -30,7 +30,7 @@ pub use dead_letters::{Cause, DeadLetters, Letter};
 pub use keyed::find;
 pub use message::Outcome;
 pub use registry::Registry;
-pub use residents::{Place, Residents, live_instances_max, live_instances_max_here};
+pub use residents::{Kept, Place, Residents, asleep_bytes_max_here, live_instances_max, live_instances_max_here};
 pub use services::{CALL_DEADLINE, CALL_DEADLINE_MAX, Services};
 pub use supervisor::{ChildView, Page, View};
 pub use templates::{NotMade, Template};

@@ -20,18 +20,25 @@ impl Registry {
 
     /// A name as a guest or a client writes it. One that is no name is one that nobody has.
     pub fn find(&self, name: &str) -> Option<Arc<Shared>> {
-        self.get(&Name::parse(name).ok()?)
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     pub fn insert(&self, worker: Arc<Shared>) {
-        self.workers.write().unwrap_or_else(PoisonError::into_inner).insert(worker.name().clone(), worker);
+        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = workers.insert(worker.name().clone(), worker) {
+            before.leave();
+        }
     }
 
     /// Frees the name of this worker. False if another has taken it meanwhile, which keeps it, or nobody has.
     pub fn remove(&self, worker: &Shared) -> bool {
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
         let is_its_own = workers.get(worker.name()).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), worker));
-        is_its_own && workers.remove(worker.name()).is_some()
+        if is_its_own {
+            worker.leave();
+            workers.remove(worker.name());
+        }
+        is_its_own
     }
 
     /// How many there are.
@@ -160,17 +167,13 @@ impl Waits {
     /// caller first and last.
     pub fn enter(&self, caller: &Name, callee: &Name) -> Result<Wait<'_>, Vec<String>> {
         let mut edges = self.edges();
-        let mut path = vec![caller.to_string()];
-        let mut at = callee;
-        loop {
-            path.push(at.to_string());
+        let mut last = Some(callee);
+        while let Some(at) = last {
             if at == caller {
-                return Err(path);
+                let path = std::iter::successors(Some(callee), |at| (*at != caller).then(|| edges.get(*at)).flatten());
+                return Err(std::iter::once(caller).chain(path).map(ToString::to_string).collect());
             }
-            match edges.get(at) {
-                Some(next) => at = next,
-                None => break,
-            }
+            last = edges.get(at);
         }
         edges.insert(caller.clone(), callee.clone());
         Ok(Wait { waits: self, caller: caller.clone() })

@@ -27,7 +27,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
@@ -38,6 +38,9 @@ use crate::base::bounds;
 /// The places of one host.
 pub struct Residents {
     max: usize,
+    /// Bytes of states of those that hibernate which may be in memory, and are.
+    asleep_max: u64,
+    asleep: AtomicU64,
     room: Mutex<Room>,
     /// Who waits in line and nobody was asked for.
     wanted: AtomicUsize,
@@ -81,6 +84,18 @@ struct Room {
 /// Leave to have one live instance.
 pub struct Place(Arc<Residents>);
 
+/// Room in memory for the state of one that hibernates.
+pub struct Kept {
+    residents: Arc<Residents>,
+    bytes: u64,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.residents.asleep.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
 /// A place in the line. Resolves to a place; dropped, it leaves the line.
 pub struct Queued {
     residents: Arc<Residents>,
@@ -94,7 +109,30 @@ pub struct Ask(Arc<Residents>);
 impl Residents {
     /// `max`: live instances, at least 1.
     pub fn new(max: usize) -> Arc<Residents> {
-        Arc::new(Residents { max: max.max(1), room: Mutex::default(), wanted: AtomicUsize::new(0) })
+        Residents::bounded(max, u64::MAX)
+    }
+
+    /// `asleep_max`: bytes of states of workers that hibernate which are held in memory.
+    pub fn bounded(max: usize, asleep_max: u64) -> Arc<Residents> {
+        Arc::new(Residents {
+            max: max.max(1),
+            asleep_max,
+            asleep: AtomicU64::new(0),
+            room: Mutex::default(),
+            wanted: AtomicUsize::new(0),
+        })
+    }
+
+    /// Room in memory for a state of so many bytes, if there is any.
+    pub fn keep(self: &Arc<Self>, bytes: u64) -> Option<Kept> {
+        let fits = |kept: u64| kept.checked_add(bytes).filter(|sum| *sum <= self.asleep_max);
+        let kept = self.asleep.fetch_update(Relaxed, Relaxed, fits);
+        kept.is_ok().then(|| Kept { residents: self.clone(), bytes })
+    }
+
+    /// Bytes of states of workers that hibernate which are held in memory.
+    pub fn asleep_bytes(&self) -> u64 {
+        self.asleep.load(Relaxed)
     }
 
     pub fn max(&self) -> usize {
@@ -288,14 +326,24 @@ pub fn live_instances_max(map_count_max: Option<u64>, available: Option<u64>) ->
 
 /// The same, of this machine at this moment.
 pub fn live_instances_max_here() -> usize {
-    let number = |text: &str| text.trim().parse::<u64>().ok();
     let maps = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().as_deref().and_then(number);
-    let memory = std::fs::read_to_string("/proc/meminfo").ok();
-    let available = memory.as_deref().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        number(line.trim_end_matches("kB")).map(|kib| kib * 1024)
-    });
-    live_instances_max(maps, available)
+    live_instances_max(maps, available())
+}
+
+/// Bytes of states of workers that hibernate which are held in memory, from the memory that is available
+/// at this moment: a quarter of it.
+pub fn asleep_bytes_max_here() -> u64 {
+    available().unwrap_or(u64::MAX) / 4
+}
+
+fn available() -> Option<u64> {
+    let memory = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    number(line.trim_end_matches("kB")).map(|kib| kib * 1024)
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -223,12 +223,12 @@ impl Services {
     }
 
     pub async fn wait(&self, mut awaited: Awaited, deadline: Tick) -> Outcome {
-        if let Ok(outcome) = awaited.answer.try_recv() {
+        if let Some(Ok(outcome)) = awaited.try_take() {
             awaited.told(&outcome);
             return outcome;
         }
         let left = deadline.since(self.clock.now());
-        let outcome = match tokio::time::timeout(left, &mut awaited.answer).await {
+        let outcome = match tokio::time::timeout(left, &mut awaited).await {
             Ok(Ok(outcome)) => outcome,
             // The worker was removed with the call in its hands; its driver says why where it can.
             Ok(Err(_)) => Err(CallError::Down(crate::base::ExitReason::Shutdown)),

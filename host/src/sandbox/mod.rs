@@ -22,7 +22,6 @@ mod pace;
 mod wasi;
 
 pub use component::{Component, Exports, Kind};
-pub use deadline::runs_again_at_once;
 pub use engine::{ComponentError, Sandbox, SandboxError};
 pub use fault::Fault;
 pub use grants::{Access, DirectoryGrant, Grants};

@@ -15,6 +15,8 @@ pub struct Desk {
     holdings: Holdings,
     last_timer: TimerId,
     last_monitor: MonitorId,
+    /// The call that is being handled, while it is open: most are answered before the guest returns.
+    current: Option<Open>,
     /// For whom the message that is being handled is handled, where somebody waits.
     pub behalf: Option<Behalf>,
     /// Set by `control.stop`; taken when the message has been handled.
@@ -52,7 +54,10 @@ pub struct Holdings {
 /// A call that the guest was handed and has not answered.
 #[derive(Clone)]
 struct Open {
-    call: Call,
+    id: CallId,
+    from: Option<Name>,
+    deadline: Tick,
+    reply: ReplyTo,
     /// Whether the last snapshot was taken since: the state knows of it.
     saved: bool,
 }
@@ -139,6 +144,11 @@ fn was_not_sent(error: &CallError) -> bool {
 }
 
 impl SendTape {
+    /// Whether it neither records nor knows what was sent before.
+    pub fn is_off(&self) -> bool {
+        matches!(self, SendTape::Off)
+    }
+
     /// A cast that is in its mailbox.
     pub fn cast(&mut self, to: &str, body: &Payload) {
         self.record(|| Sent { to: to.to_string(), body: body.clone(), result: SentResult::Cast });
@@ -234,35 +244,51 @@ impl Desk {
     /// Whether there is room for one more open call. Calls that nobody waits for make room.
     pub fn room_for_call(&mut self) -> bool {
         if self.holdings.open.len() >= bounds::OPEN_CALLS_MAX {
-            self.holdings.open.retain(|_, open| open.call.reply.is_waiting());
+            self.holdings.open.retain(|_, open| open.reply.is_waiting());
         }
         self.holdings.open.len() < bounds::OPEN_CALLS_MAX
     }
 
-    /// The request is not kept: the guest has it.
+    /// The guest is about to be handed this call. The request is not kept.
     pub fn open_call(&mut self, call: &Call) {
-        let open = Call { request: Payload::default(), ..call.clone() };
-        self.holdings.open.insert(call.id, Open { call: open, saved: false });
+        let (from, reply) = (call.from.clone(), call.reply.clone());
+        self.current = Some(Open { id: call.id, from, deadline: call.deadline, reply, saved: false });
     }
 
-    pub fn close_call(&mut self, id: CallId) -> Option<Call> {
-        self.holdings.open.remove(&id).map(|open| open.call)
+    /// The guest has returned and will answer later, if it has not done so.
+    pub fn stays_open(&mut self) {
+        if let Some(open) = self.current.take() {
+            self.holdings.open.insert(open.id, open);
+        }
+    }
+
+    pub fn close_call(&mut self, id: CallId) -> Option<ReplyTo> {
+        let current = self.current.take_if(|open| open.id == id);
+        current.or_else(|| self.holdings.open.remove(&id)).map(|open| open.reply)
     }
 
     /// Whether the guest was handed this call and has not answered it.
     pub fn is_open(&self, id: CallId) -> bool {
-        self.holdings.open.contains_key(&id)
+        self.current.as_ref().is_some_and(|open| open.id == id) || self.holdings.open.contains_key(&id)
     }
 
     pub fn caller(&self, id: CallId) -> Option<String> {
-        self.holdings.open.get(&id)?.call.from.as_ref().map(ToString::to_string)
+        let current = self.current.as_ref().filter(|open| open.id == id);
+        current.or_else(|| self.holdings.open.get(&id))?.from.as_ref().map(ToString::to_string)
     }
 
     /// Takes the open calls that nobody will answer: all, or those that the last snapshot does not
     /// know of, if the next instance continues from it.
     pub fn take_open(&mut self, continues: bool) -> Vec<Call> {
         let lost = self.holdings.open.extract_if(.., |_, open| !(continues && open.saved));
-        lost.map(|(_, open)| open.call).collect()
+        let call = |open: Open| Call {
+            id: open.id,
+            from: open.from,
+            request: Payload::default(),
+            deadline: open.deadline,
+            reply: open.reply,
+        };
+        lost.map(|(_, open)| call(open)).collect()
     }
 
     /// A snapshot was taken: the state knows of the calls that are open now.
@@ -324,7 +350,7 @@ impl Desk {
                 }
             }
         }
-        mark.open.retain(|_, open| open.call.reply.is_waiting());
+        mark.open.retain(|_, open| open.reply.is_waiting());
         // What the instance asked for while it was taken over goes with it.
         self.stop = None;
         self.hibernate = false;

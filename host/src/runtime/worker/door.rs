@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Wake;
 use std::time::Duration;
 
 use super::desk::{Behalf, Joined, PutBack, SentResult};
 use super::pace::WorkerPace;
-use super::runner::give_way;
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
 use crate::record::{Event, Recorder};
@@ -16,19 +14,23 @@ use crate::runtime::message::Message;
 use crate::runtime::residents::Place;
 use crate::runtime::services::{CALL_DEADLINE, Services};
 use crate::runtime::tree::TreeError;
-use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting, runs_again_at_once};
+use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
 
 /// One for each instance; all of a worker's share its desk.
 pub struct Door {
     me: Arc<Shared>,
     services: Arc<Services>,
+    /// Whom it sent to the last time.
+    last: Option<Arc<Shared>>,
+    /// What is sent for this message is recorded, or was before.
+    on_tape: bool,
     /// Given back with the instance, which owns its door.
     _place: Place,
 }
 
 impl Door {
     pub fn new(me: Arc<Shared>, services: Arc<Services>, place: Place) -> Door {
-        Door { me, services, _place: place }
+        Door { me, services, last: None, on_tape: false, _place: place }
     }
 
     async fn send_and_wait(
@@ -36,12 +38,12 @@ impl Door {
         to: &str,
         request: Payload,
         timeout: Option<Duration>,
+        behalf: Option<Behalf>,
     ) -> Result<Payload, CallError> {
-        let behalf = self.me.desk().behalf.clone();
         if behalf.as_ref().is_some_and(|behalf| behalf.reply.is_abandoned()) {
             return Err(self.cut_short());
         }
-        let callee = keyed::find(&self.services, to)?;
+        let callee = self.find(to)?;
         let now = self.services.clock.now();
         let own = behalf.as_ref().map(|behalf| behalf.deadline);
         let asked = timeout.map(|time| now.after(time));
@@ -54,7 +56,7 @@ impl Door {
         let _wait = self.services.waits.enter(self.me.name(), callee.name()).map_err(CallError::Cycle)?;
         let (answer, waits) = self.services.put_call(&callee, Some(self.me.name().clone()), request, deadline)?;
         if waits {
-            self.run(&callee).await;
+            callee.lend();
         }
         // Whoever goes away cancels what was asked for it, down the chain: dropping `answer` is to the
         // callee what its own caller's going was to this worker.
@@ -65,14 +67,15 @@ impl Door {
         }
     }
 
-    /// Has a worker that waits for a message take it, on this thread if that can be.
-    async fn run(&self, callee: &Arc<Shared>) {
-        // One whose share of CPU is bounded is run again only when somebody wakes it.
-        if self.me.cpu.is_bounded() {
-            callee.wake_by_ref();
-        } else if callee.lend_next() {
-            runs_again_at_once();
-            give_way().await;
+    /// The worker of that name: the one it was the last time, while that has it.
+    fn find(&mut self, to: &str) -> Result<Arc<Shared>, CallError> {
+        match &self.last {
+            Some(last) if last.name().as_str() == to && !last.has_left() => Ok(last.clone()),
+            _ => {
+                let found = keyed::find(&self.services, to)?;
+                self.last = Some(found.clone());
+                Ok(found)
+            }
         }
     }
 
@@ -111,30 +114,45 @@ impl Outside for Door {
         timeout: Option<Duration>,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Payload, CallError>> + Send + 'a>> {
         Box::pin(async move {
-            let before = self.me.desk().tape.replay(to, &request, true);
-            if let Some(SentResult::Call(outcome)) = before {
-                return outcome;
+            let behalf = {
+                let mut desk = self.me.desk();
+                if !desk.tape.is_off() {
+                    if let Some(SentResult::Call(outcome)) = desk.tape.replay(to, &request, true) {
+                        return outcome;
+                    }
+                    desk.tape.calling(to, &request);
+                }
+                self.on_tape = !desk.tape.is_off();
+                desk.behalf.clone()
+            };
+            let outcome = self.send_and_wait(to, request, timeout, behalf).await;
+            if self.on_tape {
+                self.me.desk().tape.called(&outcome);
             }
-            self.me.desk().tape.calling(to, &request);
-            let outcome = self.send_and_wait(to, request, timeout).await;
-            self.me.desk().tape.called(&outcome);
             outcome
         })
     }
 
     fn cast(&mut self, to: &str, message: Payload) -> Result<(), CallError> {
-        if self.me.desk().tape.replay(to, &message, false).is_some() {
-            return Ok(());
+        let on_tape = {
+            let mut desk = self.me.desk();
+            if desk.tape.replay(to, &message, false).is_some() {
+                return Ok(());
+            }
+            !desk.tape.is_off()
+        };
+        let receiver = self.find(to)?;
+        let kept = on_tape.then(|| message.clone());
+        self.services.cast(&receiver, Some(self.me.name().clone()), message)?;
+        if let Some(message) = kept {
+            self.me.desk().tape.cast(to, &message);
         }
-        let receiver = keyed::find(&self.services, to)?;
-        self.services.cast(&receiver, Some(self.me.name().clone()), message.clone())?;
-        self.me.desk().tape.cast(to, &message);
         Ok(())
     }
 
     fn reply(&mut self, call: CallId, outcome: Result<Payload, String>) -> bool {
         let open = self.me.desk().close_call(call);
-        open.is_some_and(|call| call.reply.answer(outcome.map_err(CallError::Rejected)))
+        open.is_some_and(|reply| reply.answer(outcome.map_err(CallError::Rejected)))
     }
 
     fn caller(&mut self, call: CallId) -> Option<String> {

@@ -23,7 +23,7 @@ use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::mailbox::{Next, Take};
 use crate::runtime::message::Message;
 use crate::runtime::poison::Poison;
-use crate::runtime::residents::Place;
+use crate::runtime::residents::{Kept as Room, Place};
 use crate::runtime::services::Services;
 use crate::runtime::spec::{OnRollback, Restart, WorkerSettings};
 use crate::runtime::supervisor::Report;
@@ -73,6 +73,8 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         saved: launch.saved,
         live: None,
         asleep: None,
+        room: None,
+        away: false,
         in_line: None,
         idle_since: None,
         sleepless_until: None,
@@ -89,6 +91,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         health_at: Tick::ZERO,
         alarm: Alarm::default(),
         turns: (0, 0),
+        was_idle: false,
     };
     shared.spawn(driver.run());
     shared
@@ -106,6 +109,10 @@ pub(super) struct Driver {
     pub live: Option<Live>,
     /// It hibernates: what its next instance continues from.
     pub asleep: Option<Snapshot>,
+    /// What its state takes of the room for those that hibernate.
+    pub room: Option<Room>,
+    /// What `asleep` and `saved` hold stands for the snapshot in the database.
+    pub away: bool,
     /// It waits for a place, to start or to wake.
     pub in_line: Option<InLine>,
     /// When it was seen to have nothing to do, after the last message.
@@ -134,6 +141,8 @@ pub(super) struct Driver {
     pub alarm: Alarm,
     /// The last run of the task, and things done in it.
     turns: (u32, u32),
+    /// It had nothing to do before what it does now.
+    pub was_idle: bool,
 }
 
 /// Things a worker does before it lets others run, as many as the runtime lets its own tasks do.
@@ -166,7 +175,15 @@ impl Driver {
     async fn run(mut self) {
         loop {
             self.give_way_now_and_then().await;
-            match self.wait().await {
+            self.put_away();
+            let woken = self.wait().await;
+            if self.away
+                && let Err(reason) = Box::pin(self.recall()).await
+                && self.asleep.take().is_some()
+            {
+                Box::pin(self.ended(reason)).await;
+            }
+            match woken {
                 Woken::Next(Next::System(System::Quit { why, done })) => {
                     Box::pin(self.quit(why)).await;
                     let _ = done.send(());
@@ -221,6 +238,7 @@ impl Driver {
     /// The next thing to do. System messages first, then what a rollback handed back, then the
     /// mailbox; a timer that is due goes through the mailbox like any message.
     async fn wait(&mut self) -> Woken {
+        self.was_idle = false;
         if self.trial.as_ref().is_some_and(Trial::is_orphan) {
             return Woken::OwnerGone;
         }
@@ -260,6 +278,7 @@ impl Driver {
             Some(Live::Command(running)) => Some(running),
             _ => None,
         };
+        self.was_idle = true;
         tokio::select! {
             biased;
             next = shared.mailbox.next(take) => Woken::Next(next),

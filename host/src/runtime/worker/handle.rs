@@ -38,7 +38,8 @@ impl Driver {
         if turn == Turn::First
             && let Message::Call(call) = &message
         {
-            let is_late = call.deadline <= self.services.clock.now();
+            // One that came to an idle worker came just now.
+            let is_late = !self.was_idle && call.deadline <= self.services.clock.now();
             if is_late {
                 call.reply.answer(Err(CallError::Timeout));
             }
@@ -86,7 +87,10 @@ impl Driver {
         };
         let close = || self.shared.desk().close_call(call.id);
         match result {
-            Ok(Answer::Later) => None,
+            Ok(Answer::Later) => {
+                self.shared.desk().stays_open();
+                None
+            }
             Ok(Answer::Now(reply)) => {
                 close();
                 call.reply.answer(Ok(reply));

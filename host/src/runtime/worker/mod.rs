@@ -21,6 +21,7 @@
 //!   mailbox open, for *Revert*.
 
 mod alarm;
+mod away;
 mod desk;
 mod door;
 mod driver;

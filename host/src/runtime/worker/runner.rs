@@ -4,15 +4,16 @@
 //! A call to an idle worker has nothing to wait for. The caller's thread, which would otherwise wake
 //! another and rest, runs the worker's task itself until that waits again, and finds its answer there.
 //!
-//! A guest that calls another does not run it on top of its own stack, of which it may have used most:
-//! it gives way first, and the thread that ran it runs the other (`NEXT`) and then it again. So a chain
-//! of calls needs no deeper stack than one call, but for a few words each.
+//! A guest that calls another runs it in the same way, from within the host function that it called. Each
+//! instance has a stack of its own, of which the guest has at most one half ([`bounds`]): on the other half
+//! there is room for the host's part of one more worker, whose guest is on its own stack again. So
+//! however long a chain of calls is, no stack holds more than one link of it.
 //!
 //! Who runs the task holds its state at [`RUNNING`]; there is one at a time. A wake-up meanwhile is
 //! noted, and the task of the runtime takes over: a guest that gives way after its slice does not go on
 //! at the cost of who called it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
@@ -22,6 +23,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::task::coop::unconstrained;
 
 use super::shared::Shared;
+#[cfg(doc)]
+use crate::base::bounds;
 
 /// It waits.
 const IDLE: u8 = 0;
@@ -39,11 +42,7 @@ const DONE: u8 = 4;
 const CHAIN_MAX: u32 = 64;
 
 thread_local! {
-    /// Whom the guest that runs on this thread has called.
-    static NEXT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
-    /// Whether this thread is inside of a task.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// Tasks that this thread has begun, each for the one before.
+    /// Tasks that this thread is inside of.
     static CHAIN: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -84,25 +83,11 @@ impl Shared {
     }
 
     /// Runs the worker on this thread until it waits, if nobody runs it just now; it must have been
-    /// given something to do. Not from within a guest, whose stack is small.
+    /// given something to do.
     pub(in crate::runtime) fn lend(self: &Arc<Shared>) {
-        if INSIDE.get() || !self.runner.run() {
+        if CHAIN.get() >= CHAIN_MAX || !self.runner.run() {
             self.runner.wake();
         }
-    }
-
-    /// As [`Shared::lend`], when the guest that runs on this thread gives way. False if none does: then
-    /// the worker is woken. Else the guest is to give way at once, and will be run again though nobody
-    /// wakes it.
-    pub(in crate::runtime) fn lend_next(self: &Arc<Shared>) -> bool {
-        if !INSIDE.get() {
-            self.runner.wake();
-            return false;
-        }
-        if let Some(other) = NEXT.replace(Some(self.clone())) {
-            other.runner.wake();
-        }
-        true
     }
 }
 
@@ -149,41 +134,32 @@ impl Runner {
         if begun.is_err() {
             return false;
         }
-        loop {
-            if self.poll().is_ready() {
-                self.state.store(DONE, Relaxed);
-                self.wake_runtime();
-                return true;
-            }
-            if run_next() {
-                // Whoever called another looks for its answer.
-                let _ = self.state.compare_exchange(AGAIN, RUNNING, AcqRel, Acquire);
-                continue;
-            }
-            match self.state.compare_exchange(RUNNING, IDLE, AcqRel, Acquire) {
-                Ok(_) => return true,
-                Err(AGAIN) => {
-                    if self.state.compare_exchange(AGAIN, WOKEN, AcqRel, Acquire).is_ok() {
-                        self.wake_runtime();
-                        return true;
-                    }
-                }
-                // The runtime has ended.
-                Err(_) => {
-                    self.put(None);
-                    return true;
-                }
-            }
+        if self.poll().is_ready() {
+            self.state.store(DONE, Relaxed);
+            self.wake_runtime();
+            return true;
         }
+        let after = self.state.fetch_update(AcqRel, Acquire, |state| match state {
+            RUNNING => Some(IDLE),
+            AGAIN => Some(WOKEN),
+            _ => None,
+        });
+        match after {
+            Ok(AGAIN) => self.wake_runtime(),
+            Ok(_) => {}
+            // The runtime has ended.
+            Err(_) => self.put(None),
+        }
+        true
     }
 
     fn poll(&self) -> Poll<()> {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Task { future, waker }) = task.as_mut() else { return Poll::Ready(()) };
         self.runs.store(self.runs.load(Relaxed).wrapping_add(1), Relaxed);
-        let outside = INSIDE.replace(true);
+        CHAIN.set(CHAIN.get() + 1);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(waker))));
-        INSIDE.set(outside);
+        CHAIN.set(CHAIN.get() - 1);
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => {
@@ -204,18 +180,6 @@ impl Runner {
         // Without the lock: what it lets go of may wake it.
         drop(before);
     }
-}
-
-/// Runs whom the guest that just gave way has called. False if nobody.
-fn run_next() -> bool {
-    let Some(next) = NEXT.take() else { return false };
-    let chain = CHAIN.get();
-    CHAIN.set(chain + 1);
-    if chain >= CHAIN_MAX || !next.runner.run() {
-        next.runner.wake();
-    }
-    CHAIN.set(chain);
-    true
 }
 
 /// The task of the runtime: runs the worker's whenever it is woken.
@@ -240,10 +204,4 @@ impl Drop for OfRuntime {
             self.0.runner.put(None);
         }
     }
-}
-
-/// Gives way once, to be run again by who runs this task: after [`Shared::lend_next`].
-pub(super) async fn give_way() {
-    let mut gave = false;
-    std::future::poll_fn(|_| if std::mem::replace(&mut gave, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }

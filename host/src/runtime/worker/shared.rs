@@ -34,6 +34,8 @@ pub struct Shared {
     /// It is in the ring of those that can hibernate.
     pub(super) offered: AtomicBool,
     pub(super) runner: Runner,
+    /// Its name is not its own any more.
+    left: AtomicBool,
 }
 
 /// A system message was not taken, or its answer will not come.
@@ -144,6 +146,7 @@ impl Shared {
             refuses: AtomicBool::new(false),
             offered: AtomicBool::new(false),
             runner: Runner::default(),
+            left: AtomicBool::new(false),
         }
     }
 
@@ -192,6 +195,16 @@ impl Shared {
     /// Ends the guest's run at once; what it was handling fails with `killed`.
     pub fn kill(&self) {
         self.kill.notify_one();
+    }
+
+    /// It leaves the registry.
+    pub(in crate::runtime) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    /// Whether its name may be another's by now.
+    pub fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 
     /// Messages that wait.

@@ -32,6 +32,9 @@ impl Driver {
     /// There is a place for its instance. Answers the supervisor with `Started` or `StartFailed`.
     pub async fn start(&mut self, begun: Tick, place: Place) {
         let mark = self.shared.desk().mark();
+        if let Err(reason) = self.recall().await {
+            return self.not_started(mark, reason).await;
+        }
         let from = if self.durable() { self.saved.clone() } else { None };
         let origin = if from.is_some() { Origin::Snapshot } else { Origin::Fresh };
         let shared = self.shared.clone();
