@@ -100,7 +100,7 @@ async fn team(services: &Arc<Services>, budget: Option<u64>) -> (Tree, Vec<Arc<S
             name: Name::parse(name).unwrap(),
             component: component.clone(),
             revision: RevisionNumber(1),
-            settings: WorkerSettings { limits, ..WorkerSettings::default() },
+            settings: WorkerSettings { limits, ..WorkerSettings::default() }.into(),
             saved: None,
             breaker: None,
         };

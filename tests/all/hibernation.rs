@@ -305,3 +305,35 @@ async fn a_call_to_one_that_sleeps_from_one_that_holds_the_last_place_ends_at_it
     host.stop().await;
     world.down().await;
 }
+
+/// With no room in memory for any state of one that sleeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn states_that_have_no_room_in_memory_come_back_from_the_database() {
+    let mut world = World::new();
+    world.put("a", "relay").write("a.toml", SOON).put("b", "counter-v1").write("b.toml", SOON);
+    let options = || HostOptions { asleep_bytes_max: Some(0), ..HostOptions::new(world.path()) };
+    let host = Host::start(options()).await.unwrap();
+    call(&host, "a", "fill 100000").await.unwrap();
+    for n in 1..=3 {
+        assert_eq!(call(&host, "b", "add").await, Ok(n.to_string()));
+        asleep(&host, "a").await;
+        asleep(&host, "b").await;
+        assert_eq!(host.state("a").await.unwrap().len(), 100_000);
+    }
+    // An upgrade, a rollback, a restart and an import of one whose state is away.
+    host.upgrade("b", guest("counter-v2"), LONG).await.unwrap();
+    let _ = host.rollback("b", None).await.unwrap();
+    assert_eq!(call(&host, "b", "get").await.as_deref(), Ok("3"));
+    asleep(&host, "b").await;
+    host.restart_worker("b").await.unwrap();
+    assert_eq!(call(&host, "b", "add").await.as_deref(), Ok("4"));
+    asleep(&host, "b").await;
+    host.stop().await;
+    let host = Host::start(options()).await.unwrap();
+    assert_eq!(call(&host, "b", "get").await.as_deref(), Ok("4"));
+    assert_eq!(host.state("a").await.unwrap().len(), 100_000);
+    host.upgrade("a", guest("relay-b"), LONG).await.unwrap();
+    assert_eq!(host.state("a").await.unwrap().len(), 100_000);
+    host.stop().await;
+    world.down().await;
+}

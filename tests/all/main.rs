@@ -12,6 +12,7 @@ mod first_light;
 mod health;
 mod hibernation;
 mod layers;
+mod lending;
 mod listener;
 mod loading;
 mod messages;

@@ -440,7 +440,7 @@ fn launch(name: Name, plan: &Worker, component: Component) -> Launch {
         name,
         component,
         revision: RevisionNumber(1),
-        settings: settings::worker(plan),
+        settings: settings::worker(plan).into(),
         saved: None,
         breaker: None,
     }

@@ -69,7 +69,7 @@ pub async fn deploy(
     let entry = changes.entry(&name, Action::Deployed, Some(hash), By::Directory, format!("revision {revision}"));
     let writes = vec![Change::PutWorker(worker), Change::PutRevision(name.clone(), record), entry];
     changes.services.database.commit(writes).await?;
-    Ok(Launch { name, component, revision, settings, saved: None, breaker: None })
+    Ok(Launch { name, component, revision, settings: settings.into(), saved: None, breaker: None })
 }
 
 /// A worker that the host knows comes back: its committed revision, whose component was prepared,
@@ -106,7 +106,7 @@ pub async fn resume(
         name: record.name.clone(),
         component,
         revision: record.revision,
-        settings,
+        settings: settings.into(),
         saved: saved.map(|saved| saved.snapshot),
         breaker,
     })

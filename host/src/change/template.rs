@@ -19,7 +19,7 @@ const LOOKS: usize = 600;
 pub struct ComponentTemplate {
     changes: Changes,
     component: Component,
-    settings: WorkerSettings,
+    settings: Arc<WorkerSettings>,
     on_demand: bool,
     /// Older components that children come back on, loaded beside; `None`: under way.
     older: Arc<Mutex<HashMap<ComponentHash, Option<Component>>>>,
@@ -33,7 +33,13 @@ impl ComponentTemplate {
         settings: WorkerSettings,
         on_demand: bool,
     ) -> ComponentTemplate {
-        ComponentTemplate { changes: changes.clone(), component, settings, on_demand, older: Arc::default() }
+        ComponentTemplate {
+            changes: changes.clone(),
+            component,
+            settings: settings.into(),
+            on_demand,
+            older: Arc::default(),
+        }
     }
 
     fn first(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade> {
@@ -75,7 +81,7 @@ impl ComponentTemplate {
     fn launch_of(&self, name: &Name, revision: RevisionNumber, config: Option<&str>) -> Launch {
         let mut settings = self.settings.clone();
         if let Some(config) = config {
-            settings.config = config.to_string();
+            Arc::make_mut(&mut settings).config = config.to_string();
         }
         let component = self.component.clone();
         Launch { name: name.clone(), component, revision, settings, saved: None, breaker: None }

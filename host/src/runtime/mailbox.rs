@@ -220,6 +220,21 @@ impl<S> Mailbox<S> {
         }
     }
 
+    /// Has the taker woken by the next thing that it can take. False if there is something already.
+    pub fn will_wake(&self, take: Take, taker: impl Into<Waker>) -> bool {
+        let mut queues = self.queues();
+        let messages = take != Take::SystemOnly && !queues.messages.is_empty();
+        if messages || !queues.system.is_empty() {
+            return false;
+        }
+        queues.idle = true;
+        queues.waits = Some(take);
+        if queues.taker.is_none() {
+            queues.taker = Some(taker.into());
+        }
+        true
+    }
+
     /// Waits for the next. May be dropped at any time without losing a message.
     pub async fn next(&self, take: Take) -> Next<S> {
         poll_fn(|context| {

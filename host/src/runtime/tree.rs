@@ -173,8 +173,9 @@ impl Tree {
         changed.map_err(|no_room| TreeError::NoRoom { name: name.clone(), no_room })?;
         let declared = name.parent().is_none_or(|parent| self.services.templates.get(&parent).is_none());
         let spec = Box::new(supervisor::worker_spec(name, &settings, worker.status().kind, declared));
+        let settings = Arc::new(settings);
         worker.configure(settings.clone());
-        worker.mailbox.push_supervision(System::Configure { settings: Box::new(settings) });
+        worker.mailbox.push_supervision(System::Configure { settings });
         parent.ask(Ask::Change { spec }).await.map_err(stopping)
     }
 

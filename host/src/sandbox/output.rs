@@ -4,11 +4,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::outside::{LogLevel, LogSink};
 use crate::base::bounds;
+
+/// Bytes that a guest may write at once: a bound on what is copied for it.
+const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// One of a guest's two output streams. All its handles share the line that is being written.
 #[derive(Clone)]
@@ -59,6 +65,32 @@ impl IsTerminal for Output {
 impl StdoutStream for Output {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
+    }
+
+    /// Takes lines where they are written. The adapter that stands here by default has a task for each
+    /// stream, and each write of a guest, such as its last words in a panic, would wait for that task.
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
     }
 }
 

@@ -36,6 +36,10 @@ impl Alarm {
         std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context).is_ready())).await
     }
 
+    pub fn is_armed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Returns when it rings, which is never while it is not armed.
     pub async fn rung(&mut self) {
         match &mut self.0 {

@@ -34,7 +34,8 @@ pub struct Launch {
     pub name: Name,
     pub component: Component,
     pub revision: RevisionNumber,
-    pub settings: WorkerSettings,
+    /// Shared with others of its template.
+    pub settings: Arc<WorkerSettings>,
     /// The state it continues from, saved by `component`.
     pub saved: Option<Snapshot>,
     /// Its circuit breaker, if an earlier run of the host left it open.
@@ -93,7 +94,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         turns: (0, 0),
         was_idle: false,
     };
-    shared.spawn(driver.run());
+    shared.spawn(Box::new(driver));
     shared
 }
 
@@ -101,7 +102,7 @@ pub(super) struct Driver {
     pub shared: Arc<Shared>,
     pub services: Arc<Services>,
     reports: mpsc::Sender<Report>,
-    pub settings: WorkerSettings,
+    pub settings: Arc<WorkerSettings>,
     pub component: Component,
     pub revision: RevisionNumber,
     /// The last snapshot of the revision that is current outside of a trial.
@@ -167,16 +168,21 @@ enum Woken {
     Roused,
     /// Its turn in the line has come.
     Placed(Place),
+    /// It hibernates and waits for its mailbox alone, which will wake it.
+    Parked,
 }
 
 impl Driver {
     /// What is rare is boxed: a task is as large as the largest of its ways, and there may be a hundred
     /// thousand that only wait.
-    async fn run(mut self) {
+    pub async fn run(mut self) -> Option<Box<Driver>> {
         loop {
             self.give_way_now_and_then().await;
             self.put_away();
             let woken = self.wait().await;
+            if matches!(woken, Woken::Parked) {
+                return Some(Box::new(self));
+            }
             if self.away
                 && let Err(reason) = Box::pin(self.recall()).await
                 && self.asleep.take().is_some()
@@ -187,7 +193,7 @@ impl Driver {
                 Woken::Next(Next::System(System::Quit { why, done })) => {
                     Box::pin(self.quit(why)).await;
                     let _ = done.send(());
-                    return;
+                    return None;
                 }
                 Woken::Next(Next::System(message)) => Box::pin(self.system(message)).await,
                 Woken::Next(Next::Waiting) | Woken::Roused => Box::pin(self.rouse()).await,
@@ -201,6 +207,7 @@ impl Driver {
                 Woken::OwnerGone => {
                     Box::pin(self.revert(OnRollback::Replay)).await;
                 }
+                Woken::Parked => {}
             }
         }
     }
@@ -271,6 +278,9 @@ impl Driver {
         if self.alarm.rings(due, &self.services.clock).await {
             return Woken::Clock;
         }
+        if self.may_park(due) && self.shared.mailbox.will_wake(take, self.shared.clone()) {
+            return Woken::Parked;
+        }
         let alarm = &mut self.alarm;
         let shared = self.shared.clone();
         let owner = self.trial.as_ref().map(Trial::owner);
@@ -287,6 +297,16 @@ impl Driver {
             place = turn(self.in_line.as_mut()) => Woken::Placed(place),
             () = alarm.rung() => Woken::Clock,
         }
+    }
+
+    /// Whether there is nothing to wait for but the mailbox: then its task need not be kept, which is several
+    /// times as large as what it knows.
+    fn may_park(&self, due: Option<Tick>) -> bool {
+        self.asleep.is_some()
+            && self.in_line.is_none()
+            && self.trial.is_none()
+            && due.is_none()
+            && !self.alarm.is_armed()
     }
 
     fn take(&self) -> Take {
@@ -347,7 +367,7 @@ impl Driver {
                 let _ = done.send(self.health().await);
             }
             System::Hibernate { ask } => self.make_room(ask).await,
-            System::Configure { settings } => self.configure(*settings),
+            System::Configure { settings } => self.configure(settings),
             System::Replace(replace) => self.replace(*replace).await,
             System::Settle { state, done } => {
                 let settled = self.settle(state).await;
@@ -364,7 +384,7 @@ impl Driver {
         }
     }
 
-    fn configure(&mut self, settings: WorkerSettings) {
+    fn configure(&mut self, settings: Arc<WorkerSettings>) {
         if let Some(Live::Worker(instance)) = &mut self.live {
             instance.set_limits(&settings.limits);
         }

@@ -22,6 +22,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::task::coop::unconstrained;
 
+use super::driver::Driver;
 use super::shared::Shared;
 #[cfg(doc)]
 use crate::base::bounds;
@@ -39,7 +40,7 @@ const DONE: u8 = 4;
 
 /// Workers that one thread has run, each for the one before, and that all wait for the last. Beyond this
 /// the next one is woken like any other.
-const CHAIN_MAX: u32 = 64;
+const CHAIN_MAX: u32 = 32;
 
 thread_local! {
     /// Tasks that this thread is inside of.
@@ -58,8 +59,22 @@ pub(super) struct Runner {
 }
 
 struct Task {
-    future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    work: Work,
     waker: Waker,
+}
+
+enum Work {
+    /// It hibernates: what it knows. Its task is made again when it is woken.
+    Parked(Option<Box<Driver>>),
+    Runs(Pin<Box<dyn Future<Output = Option<Box<Driver>>> + Send>>),
+}
+
+impl Work {
+    /// How long it may go on without giving way is the worker's own affair, not the runtime's: what whoever
+    /// lends it his thread has done before does not count.
+    fn of(driver: Box<Driver>) -> Work {
+        Work::Runs(Box::pin(unconstrained(driver.run())))
+    }
 }
 
 impl Default for Runner {
@@ -74,11 +89,10 @@ impl Default for Runner {
 }
 
 impl Shared {
-    /// Gives the worker its task. Once, within a runtime. How long it may go on without giving way is its
-    /// own affair, not the runtime's: what whoever lends it his thread has done before does not count.
-    pub(super) fn spawn(self: &Arc<Shared>, future: impl Future<Output = ()> + Send + 'static) {
+    /// Gives the worker its task. Once, within a runtime.
+    pub(super) fn spawn(self: &Arc<Shared>, driver: Box<Driver>) {
         let waker = Waker::from(self.clone());
-        self.runner.put(Some(Task { future: Box::pin(unconstrained(future)), waker }));
+        self.runner.put(Some(Task { work: Work::of(driver), waker }));
         tokio::spawn(OfRuntime(self.clone()));
     }
 
@@ -155,24 +169,29 @@ impl Runner {
 
     fn poll(&self) -> Poll<()> {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Task { future, waker }) = task.as_mut() else { return Poll::Ready(()) };
+        let Some(Task { work, waker }) = task.as_mut() else { return Poll::Ready(()) };
+        if let Work::Parked(driver) = work
+            && let Some(driver) = driver.take()
+        {
+            *work = Work::of(driver);
+        }
+        let Work::Runs(future) = work else { return Poll::Ready(()) };
         self.runs.store(self.runs.load(Relaxed).wrapping_add(1), Relaxed);
         CHAIN.set(CHAIN.get() + 1);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(waker))));
         CHAIN.set(CHAIN.get() - 1);
         match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) => {
-                *task = None;
-                Poll::Ready(())
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Some(driver))) => {
+                *work = Work::Parked(Some(driver));
+                return Poll::Pending;
             }
-            Err(_) => {
-                // The panic has been printed. The worker is gone; who called it is not.
-                tracing::error!("a worker's task panicked");
-                *task = None;
-                Poll::Ready(())
-            }
+            Ok(Poll::Ready(None)) => {}
+            // The panic has been printed. The worker is gone; who called it is not.
+            Err(_) => tracing::error!("a worker's task panicked"),
         }
+        *task = None;
+        Poll::Ready(())
     }
 
     fn put(&self, task: Option<Task>) {

@@ -130,12 +130,12 @@ pub struct Status {
 }
 
 impl Shared {
-    pub(super) fn new(name: Name, settings: WorkerSettings, status: Status, guard: Guard) -> Shared {
+    pub(super) fn new(name: Name, settings: Arc<WorkerSettings>, status: Status, guard: Guard) -> Shared {
         let payload_max = settings.limits.payload;
         Shared {
             name,
             mailbox: Mailbox::new(settings.limits.mailbox),
-            settings: Mutex::new(Arc::new(settings)),
+            settings: Mutex::new(settings),
             desk: Mutex::default(),
             counters: Counters::default(),
             guard: Arc::new(guard),
@@ -248,11 +248,11 @@ impl Shared {
         change(&mut self.lock_status());
     }
 
-    pub(in crate::runtime) fn configure(&self, settings: WorkerSettings) {
+    pub(in crate::runtime) fn configure(&self, settings: Arc<WorkerSettings>) {
         self.mailbox.set_max(settings.limits.mailbox);
         self.payload_max.store(settings.limits.payload, Ordering::Relaxed);
         self.guard.configure(&settings);
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// Whether a payload of this many bytes is accepted.

@@ -1,6 +1,7 @@
 //! System messages: what the supervisor, an upgrade and an operator ask of a worker. They overtake
 //! all other messages and are taken at a message boundary.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +45,7 @@ pub enum System {
         ask: Ask,
     },
     Configure {
-        settings: Box<WorkerSettings>,
+        settings: Arc<WorkerSettings>,
     },
     /// Puts another component in the place of the running one, on trial.
     Replace(Box<Replace>),

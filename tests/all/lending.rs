@@ -1,0 +1,99 @@
+//! A caller's thread runs the worker that it calls: answers, chains, and that nobody pays for another
+//! who computes for ever.
+
+use std::time::{Duration, Instant};
+
+use paguro::base::Payload;
+use paguro::control::{Host, HostOptions};
+use paguro_tests::{World, ask, call, guest, standing, until};
+use serde_json::{Value, json};
+
+const LEAN: &str = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_of_calls_longer_than_one_thread_runs_is_answered() {
+    const LINKS: usize = 55;
+    let mut world = World::new();
+    let bytes = guest("probe");
+    for n in 0..LINKS {
+        world.put_bytes(&format!("w{n}"), &bytes);
+    }
+    let host = world.up().await;
+    let last = json!({"echo": "the end"});
+    let chain = (1..LINKS).rev().fold(last, |inner, n| json!({"call": {"to": format!("w{n}"), "body": inner}}));
+    let mut answer = ask(&host, "w0", chain).await.unwrap();
+    for _ in 1..LINKS {
+        let inner = answer["ok"].take();
+        answer = inner.as_str().map_or(inner.clone(), |text| serde_json::from_str(text).unwrap_or(inner.clone()));
+    }
+    assert_eq!(answer, Value::from("the end"));
+    world.down().await;
+}
+
+/// On one thread, where whoever does not give way stops all others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_calls_one_that_computes_for_ever_and_its_neighbours_go_on() {
+    let mut world = World::new();
+    world.put("spin", "fault-spin").write("spin.toml", "[limits]\ndeadline = \"2s\"\nfuel = 1000000000000\n");
+    world.put("echo", "echo").put("relay", "relay");
+    let host = world.up().await;
+    until("it runs", async || standing(&host, "relay") == "running").await;
+    // A guest's thread and a client's, both lent to the spinner.
+    let lenders: Vec<_> = [("relay", "call spin 1 4"), ("spin", "spin")]
+        .into_iter()
+        .map(|(name, body)| {
+            let host = host.clone();
+            tokio::spawn(async move { host.call(name, body.into(), Duration::from_secs(10)).await })
+        })
+        .collect();
+    let mut slowest = Duration::ZERO;
+    let begun = Instant::now();
+    let mut calls = 0;
+    while begun.elapsed() < Duration::from_secs(1) {
+        let one = Instant::now();
+        assert_eq!(call(&host, "echo", "x").await.as_deref(), Ok("x"));
+        slowest = slowest.max(one.elapsed());
+        calls += 1;
+        tokio::task::yield_now().await;
+    }
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    assert!(calls > 100, "{calls}");
+    for lender in lenders {
+        assert!(lender.await.unwrap().is_err());
+    }
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_over_a_bound_of_live_instances_all_answer_at_once() {
+    const CHILDREN: usize = 20_000;
+    let mut world = World::new();
+    world.put("many/one", "relay").write("many/one.toml", LEAN);
+    world.write("many/supervisor.toml", "strategy = \"simple-one-for-one\"\non-demand = true\n");
+    let options = HostOptions { live_instances_max: Some(500), ..HostOptions::new(world.path()) };
+    let host = Host::start(options).await.unwrap();
+    world.host = Some(host.clone());
+    until("the template is there", async || call(&host, "many/0", "x").await.as_deref() == Ok("x")).await;
+    for n in 1..CHILDREN {
+        host.start_worker(&format!("many/{n}")).await.unwrap();
+    }
+    for round in 0..2 {
+        let calls: Vec<_> = (0..CHILDREN)
+            .map(|n| {
+                let host = host.clone();
+                tokio::spawn(async move {
+                    let body = Payload::from(format!("round {round}, {n}"));
+                    let reply = host.call(&format!("many/{n}"), body.clone(), Duration::from_secs(120)).await;
+                    reply.is_ok_and(|reply| reply == body)
+                })
+            })
+            .collect();
+        for (n, called) in calls.into_iter().enumerate() {
+            assert!(called.await.unwrap(), "round {round}, {n}");
+        }
+    }
+    let live: usize =
+        host.workers().iter().map(|worker| worker.counters.instances.load(std::sync::atomic::Ordering::Relaxed)).sum();
+    assert!(live <= 500, "{live}");
+    world.down().await;
+}
