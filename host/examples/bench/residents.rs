@@ -16,6 +16,8 @@ async fn taken(children: usize, live: Option<usize>) -> Outcome<f64> {
     })
     .await?;
     let after = resident();
+    let maps = std::fs::read_to_string("/proc/self/maps")?.lines().count();
+    println!("{children} children, {live:?} of them live: {maps} memory maps in all");
     host.stop().await;
     Ok(after - before)
 }

@@ -427,11 +427,18 @@ impl Driver {
     }
 
     pub fn drop_live(&mut self) {
-        if let Some(Live::Command(running)) = self.live.take() {
+        drop(self.take_live());
+    }
+
+    /// It has no instance any more. To drop it takes longer than to tell the supervisor.
+    pub fn take_live(&mut self) -> Option<Live> {
+        let live = self.live.take();
+        if let Some(Live::Command(running)) = &live {
             running.abort();
         }
         self.shared.counters.memory.store(0, Relaxed);
         self.count_instances();
+        live
     }
 
     pub fn count_instances(&self) {

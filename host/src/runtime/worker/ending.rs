@@ -182,11 +182,14 @@ impl Driver {
 
     /// The instance is no more. On trial the owner decides; else the supervisor does.
     pub(super) async fn ended(&mut self, reason: ExitReason) {
-        self.drop_live();
+        let dead = self.take_live();
         self.shared.desk().tape = SendTape::Off;
         if self.trial.is_none() {
-            return self.finish_stop(reason, Asked::No).await;
+            self.finish_stop(reason, Asked::No).await;
+            drop(dead);
+            return;
         }
+        drop(dead);
         self.shared.stand(Standing::RollingBack, self.services.clock.now());
         if reason.is_orderly() {
             // A command may end well on trial.
