@@ -97,3 +97,45 @@ async fn thousands_over_a_bound_of_live_instances_all_answer_at_once() {
     assert!(live <= 500, "{live}");
     world.down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_left_the_tree_leaves_nothing_in_memory() {
+    let mut world = World::new();
+    world.put("many/one", "relay").write("many/one.toml", "hibernate-after = \"20ms\"\n");
+    world.write("many/supervisor.toml", "strategy = \"simple-one-for-one\"\n");
+    let host = world.up().await;
+    until("the template is there", async || host.start_worker("many/a").await.is_ok()).await;
+    let worker = std::sync::Arc::downgrade(&host.worker("many/a").unwrap());
+    // Run by a caller, by the runtime, put to sleep and woken.
+    for _ in 0..2 {
+        assert_eq!(call(&host, "many/a", "x").await.as_deref(), Ok("x"));
+        host.cast("many/a", "x".into()).unwrap();
+        until("it sleeps", async || standing(&host, "many/a") == "hibernated").await;
+    }
+    host.stop_worker("many/a").await.unwrap();
+    until("nobody knows it", async || worker.strong_count() == 0).await;
+    world.down().await;
+}
+
+/// As whoever embeds the host may: each thread with a runtime of its own, which ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_on_other_runtimes_are_answered_and_leave_the_worker_well() {
+    let mut world = World::new();
+    world.put("a", "probe");
+    let host = world.up().await;
+    for round in 0..5 {
+        let host = host.clone();
+        let other = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let after = json!({"after": [20, round]});
+            runtime.block_on(async {
+                let _ = ask(&host, "a", after).await;
+                ask(&host, "a", json!({"echo": round})).await
+            })
+        });
+        assert_eq!(other.join().unwrap(), Ok(json!(round)));
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(ask(&host, "a", json!({"echo": "well"})).await, Ok(json!("well")));
+    world.down().await;
+}

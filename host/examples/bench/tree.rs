@@ -1,5 +1,6 @@
 //! What starts, restarts and stops cost.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -98,6 +99,7 @@ pub async fn scale(size: Size) -> Outcome {
 /// Compiled code from the cache in a process that has not seen it, until a guest has answered.
 pub async fn cache_to_call(size: Size) -> Outcome {
     let dir = Scratch::new("cache")?;
+    std::fs::set_permissions(&dir.0, std::fs::Permissions::from_mode(0o700))?;
     let bytes = guest("relay")?;
     Sandbox::new(Some(&dir.0))?.load(&bytes)?;
     let samples = rounds(size.of(51, 21), async || {

@@ -221,7 +221,7 @@ impl<S> Mailbox<S> {
     }
 
     /// Has the taker woken by the next thing that it can take. False if there is something already.
-    pub fn will_wake(&self, take: Take, taker: impl Into<Waker>) -> bool {
+    pub fn will_wake(&self, take: Take, taker: &Waker) -> bool {
         let mut queues = self.queues();
         let messages = take != Take::SystemOnly && !queues.messages.is_empty();
         if messages || !queues.system.is_empty() {
@@ -229,9 +229,7 @@ impl<S> Mailbox<S> {
         }
         queues.idle = true;
         queues.waits = Some(take);
-        if queues.taker.is_none() {
-            queues.taker = Some(taker.into());
-        }
+        queues.taker = Some(taker.clone());
         true
     }
 

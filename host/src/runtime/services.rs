@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Wake;
 use std::time::Duration;
 
 use super::budgets::Budgets;
@@ -187,7 +186,7 @@ impl Services {
     ) -> Result<Awaited, CallError> {
         let (answer, waits) = self.put_call(to, from, request, deadline)?;
         if waits {
-            to.wake_by_ref();
+            to.wake();
         }
         Ok(answer)
     }

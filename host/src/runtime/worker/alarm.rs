@@ -36,8 +36,9 @@ impl Alarm {
         std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context).is_ready())).await
     }
 
-    pub fn is_armed(&self) -> bool {
-        self.0.is_some()
+    /// There is nothing left that it was to ring for.
+    pub fn disarm(&mut self) {
+        self.0 = None;
     }
 
     /// Returns when it rings, which is never while it is not armed.

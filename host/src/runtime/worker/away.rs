@@ -18,10 +18,9 @@ impl Driver {
             return;
         }
         self.room = self.services.residents.keep(asleep.len() as u64);
-        let is_on_disk = self.durable()
-            && !self.is_dirty()
-            && self.writing.as_ref().is_none_or(|writing| writing.is_finished())
-            && self.saved == self.asleep;
+        // In this order: how a write ended is noted before it is seen to have ended.
+        let is_written = self.writing.as_ref().is_none_or(|writing| writing.is_finished());
+        let is_on_disk = is_written && self.durable() && !self.is_dirty() && self.saved == self.asleep;
         if self.room.is_none() && is_on_disk {
             let stand_in = Snapshot { data: Payload::default(), ..asleep.clone() };
             self.saved = Some(stand_in.clone());

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 
@@ -168,8 +169,30 @@ enum Woken {
     Roused,
     /// Its turn in the line has come.
     Placed(Place),
+    /// The snapshot that was on its way to the disk is there, or is not.
+    Written,
     /// It hibernates and waits for its mailbox alone, which will wake it.
     Parked,
+}
+
+impl Woken {
+    /// Whether what follows looks at the state of one that hibernates. What does not must not bring it
+    /// back: thousands that are stopped together had no room for it before.
+    fn asks_for_state(&self) -> bool {
+        !matches!(
+            self,
+            Woken::Clock
+                | Woken::Written
+                | Woken::Next(Next::System(
+                    System::Start { .. }
+                        | System::Stop { .. }
+                        | System::Quit { .. }
+                        | System::Health { .. }
+                        | System::Hibernate { .. }
+                        | System::Configure { .. }
+                ))
+        )
+    }
 }
 
 impl Driver {
@@ -184,6 +207,7 @@ impl Driver {
                 return Some(Box::new(self));
             }
             if self.away
+                && woken.asks_for_state()
                 && let Err(reason) = Box::pin(self.recall()).await
                 && self.asleep.take().is_some()
             {
@@ -207,6 +231,7 @@ impl Driver {
                 Woken::OwnerGone => {
                     Box::pin(self.revert(OnRollback::Replay)).await;
                 }
+                Woken::Written => self.writing = None,
                 Woken::Parked => {}
             }
         }
@@ -220,7 +245,16 @@ impl Driver {
         }
         self.turns.1 += 1;
         if self.turns.1 >= TURNS_MAX {
-            tokio::task::yield_now().await;
+            // Not the runtime's own: that would wait for the thread that was lent.
+            let mut gave = false;
+            std::future::poll_fn(|context| {
+                if std::mem::replace(&mut gave, true) {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
         }
     }
 
@@ -278,9 +312,14 @@ impl Driver {
         if self.alarm.rings(due, &self.services.clock).await {
             return Woken::Clock;
         }
-        if self.may_park(due) && self.shared.mailbox.will_wake(take, self.shared.clone()) {
-            return Woken::Parked;
+        if self.may_park(due) {
+            self.alarm.disarm();
+            let parks = |context: &mut Context<'_>| Poll::Ready(self.shared.mailbox.will_wake(take, context.waker()));
+            if std::future::poll_fn(parks).await {
+                return Woken::Parked;
+            }
         }
+        let writing = self.writing.as_mut().filter(|_| self.asleep.is_some());
         let alarm = &mut self.alarm;
         let shared = self.shared.clone();
         let owner = self.trial.as_ref().map(Trial::owner);
@@ -288,7 +327,7 @@ impl Driver {
             Some(Live::Command(running)) => Some(running),
             _ => None,
         };
-        self.was_idle = true;
+        self.was_idle = self.shared.runner.is_lent();
         tokio::select! {
             biased;
             next = shared.mailbox.next(take) => Woken::Next(next),
@@ -296,17 +335,15 @@ impl Driver {
             () = gone(owner) => Woken::OwnerGone,
             place = turn(self.in_line.as_mut()) => Woken::Placed(place),
             () = alarm.rung() => Woken::Clock,
+            () = written(writing) => Woken::Written,
         }
     }
 
     /// Whether there is nothing to wait for but the mailbox: then its task need not be kept, which is several
     /// times as large as what it knows.
     fn may_park(&self, due: Option<Tick>) -> bool {
-        self.asleep.is_some()
-            && self.in_line.is_none()
-            && self.trial.is_none()
-            && due.is_none()
-            && !self.alarm.is_armed()
+        let is_written = self.writing.is_none() && !(self.durable() && self.is_dirty());
+        self.asleep.is_some() && is_written && self.in_line.is_none() && self.trial.is_none() && due.is_none()
     }
 
     fn take(&self) -> Take {
@@ -402,6 +439,9 @@ impl Driver {
         if self.live.is_some() || self.asleep.is_some() || self.trial.is_some() || self.pending_stop.is_some() {
             return Err("it runs by now".to_string());
         }
+        if self.away {
+            return Err("its state could not be read".to_string());
+        }
         if self.saved != *from {
             return Err("its state changed meanwhile".to_string());
         }
@@ -477,6 +517,14 @@ fn earlier(one: Option<Tick>, other: Option<Tick>) -> Option<Tick> {
 async fn ended(command: Option<&mut tokio::task::JoinHandle<ExitReason>>) -> ExitReason {
     match command {
         Some(running) => running.await.unwrap_or(ExitReason::Killed),
+        None => std::future::pending().await,
+    }
+}
+
+async fn written(writing: Option<&mut tokio::task::JoinHandle<()>>) {
+    match writing {
+        // It ends by itself: an error would be a panic in it.
+        Some(writing) => drop(writing.await),
         None => std::future::pending().await,
     }
 }

@@ -16,12 +16,14 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
+use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
 
+use super::desk::Desk;
 use super::driver::Driver;
 use super::shared::Shared;
 #[cfg(doc)]
@@ -56,6 +58,12 @@ pub(super) struct Runner {
     runtime: OnceLock<Waker>,
     /// How often it was run.
     runs: AtomicU32,
+    /// Whether a thread was lent for this run.
+    lent: AtomicBool,
+    /// Its task ended in a panic of the host's own.
+    panicked: AtomicBool,
+    /// The runtime that it belongs to.
+    home: OnceLock<Id>,
 }
 
 struct Task {
@@ -84,6 +92,9 @@ impl Default for Runner {
             task: Mutex::default(),
             runtime: OnceLock::new(),
             runs: AtomicU32::new(0),
+            lent: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            home: OnceLock::new(),
         }
     }
 }
@@ -91,7 +102,8 @@ impl Default for Runner {
 impl Shared {
     /// Gives the worker its task. Once, within a runtime.
     pub(super) fn spawn(self: &Arc<Shared>, driver: Box<Driver>) {
-        let waker = Waker::from(self.clone());
+        let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
+        let _ = self.runner.home.set(Handle::current().id());
         self.runner.put(Some(Task { work: Work::of(driver), waker }));
         tokio::spawn(OfRuntime(self.clone()));
     }
@@ -99,19 +111,34 @@ impl Shared {
     /// Runs the worker on this thread until it waits, if nobody runs it just now; it must have been
     /// given something to do.
     pub(in crate::runtime) fn lend(self: &Arc<Shared>) {
-        if CHAIN.get() >= CHAIN_MAX || !self.runner.run() {
+        // What the worker waits for then belongs to the runtime of this thread, which must be its own.
+        let is_home =
+            |chain| chain > 0 || Handle::try_current().is_ok_and(|here| self.runner.home.get() == Some(&here.id()));
+        let chain = CHAIN.get();
+        if chain >= CHAIN_MAX || !is_home(chain) || !self.runner.run(true) {
             self.runner.wake();
         }
     }
+
+    /// Wakes the worker: it has been given something to do.
+    pub(in crate::runtime) fn wake(&self) {
+        self.runner.wake();
+    }
 }
 
-impl Wake for Shared {
+/// Wakes a worker's task. It does not keep the worker: the mailbox and whoever will answer the worker keep
+/// this.
+struct Bell(Weak<Shared>);
+
+impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.runner.wake();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.runner.wake();
+        if let Some(worker) = self.0.upgrade() {
+            worker.runner.wake();
+        }
     }
 }
 
@@ -119,6 +146,11 @@ impl Runner {
     /// How often it was run: another number is another run.
     pub(super) fn runs(&self) -> u32 {
         self.runs.load(Relaxed)
+    }
+
+    /// Whether whoever gave it something to do runs it: then that came just now.
+    pub(super) fn is_lent(&self) -> bool {
+        self.lent.load(Relaxed)
     }
 
     fn wake(&self) {
@@ -140,7 +172,7 @@ impl Runner {
     }
 
     /// Runs the task until it waits. False if another thread does, or it has ended.
-    fn run(&self) -> bool {
+    fn run(&self, lent: bool) -> bool {
         let begun = self.state.fetch_update(AcqRel, Acquire, |state| match state {
             IDLE | WOKEN => Some(RUNNING),
             _ => None,
@@ -148,6 +180,7 @@ impl Runner {
         if begun.is_err() {
             return false;
         }
+        self.lent.store(lent, Relaxed);
         if self.poll().is_ready() {
             self.state.store(DONE, Relaxed);
             self.wake_runtime();
@@ -187,8 +220,7 @@ impl Runner {
                 return Poll::Pending;
             }
             Ok(Poll::Ready(None)) => {}
-            // The panic has been printed. The worker is gone; who called it is not.
-            Err(_) => tracing::error!("a worker's task panicked"),
+            Err(_) => self.panicked.store(true, Relaxed),
         }
         *task = None;
         Poll::Ready(())
@@ -212,8 +244,17 @@ impl Future for OfRuntime {
         if runner.runtime.get().is_none() {
             let _ = runner.runtime.set(context.waker().clone());
         }
-        runner.run();
-        if runner.state.load(Acquire) == DONE { Poll::Ready(()) } else { Poll::Pending }
+        runner.run(false);
+        if runner.state.load(Acquire) != DONE {
+            return Poll::Pending;
+        }
+        if runner.panicked.swap(false, Relaxed) {
+            // The panic has been printed. Who waits for an answer is told that there will be none.
+            tracing::error!(worker = %self.0.name(), "a worker's task panicked: it takes no more messages");
+            drop(self.0.mailbox.close());
+            *self.0.desk() = Desk::default();
+        }
+        Poll::Ready(())
     }
 }
 

@@ -55,6 +55,9 @@ impl Driver {
                 // What was saved last is the old revision's; the new one left nothing.
                 return Err(NoState::Nothing);
             }
+            if self.away {
+                return Err(NoState::Refused("its state could not be read back".to_string()));
+            }
             return self.asleep.clone().or_else(|| self.saved.clone()).ok_or(NoState::Nothing);
         }
         let result = self.save_state().await;
@@ -88,6 +91,7 @@ impl Driver {
     /// by time, the next due time brings the newest.
     pub(super) async fn keep(&mut self, snapshot: Snapshot, due: Due) {
         let change = self.snapshot_change(&snapshot);
+        self.away = false;
         self.saved = Some(snapshot);
         self.shared.desk().saved();
         if let Some(writing) = self.writing.take_if(|writing| due == Due::ByCount || writing.is_finished()) {
@@ -117,6 +121,7 @@ impl Driver {
     /// Keeps a snapshot, and waits until it is on disk.
     pub(super) async fn keep_durably(&mut self, snapshot: Snapshot) {
         let change = self.snapshot_change(&snapshot);
+        self.away = false;
         self.saved = Some(snapshot);
         self.shared.desk().saved();
         self.unsaved = 0;

@@ -149,6 +149,7 @@ impl Driver {
     pub async fn settle(&mut self, state: Option<Snapshot>) -> Result<(), NoTrial> {
         let Some(trial) = self.trial.take() else { return Err(NoTrial) };
         self.saved = state;
+        self.away = false;
         if self.live.is_some() {
             self.shared.stand(Standing::Running, self.services.clock.now());
             self.count_instances();
@@ -227,6 +228,7 @@ impl Driver {
         };
         if before.state.is_some() {
             self.saved = before.state.clone();
+            self.away = false;
         }
         if downgraded.is_some() {
             // The newer state has them all.
