@@ -155,6 +155,21 @@ async fn children_come_in_pages() {
     world.down().await;
 }
 
+/// A key that goes on with a component which is not in memory: its first caller waits until it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_caller_of_a_key_waits_for_its_older_component() {
+    let (mut world, host) = template("counter-v2", "on-demand = true\n", "").await;
+    until("it answers", async || call(&host, "tenants/a", "add").await.is_ok()).await;
+    host.stop_worker("tenants/a").await.unwrap();
+    host.stop().await;
+    world.put("tenants/tenant", "counter-v3");
+    let host = world.up().await;
+    until("the template is there", async || call(&host, "tenants/b", "get").await.is_ok()).await;
+    let answer = call(&host, "tenants/a", "get").await;
+    assert!(answer.as_ref().is_ok_and(|answer| answer.contains('1')), "{answer:?}");
+    world.down().await;
+}
+
 /// Each exports its state, so that the host can put to sleep those it has no room for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_children_are_started_asked_and_stopped() {

@@ -22,6 +22,9 @@ use crate::runtime::{
 };
 use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
 
+/// Between two looks for a key that cannot be taken up just now.
+const KEY_TIME: Duration = Duration::from_millis(5);
+
 /// How to start a host.
 #[derive(Clone)]
 pub struct HostOptions {
@@ -88,7 +91,7 @@ pub enum RequestError {
     NoWorker { name: String, nearest: Vec<String>, problem: Option<String> },
     #[error("{worker:?} did not answer")]
     Call { worker: Name, error: CallError },
-    #[error("{worker:?} is isolated: it failed too often")]
+    #[error("{worker:?} is isolated: it does not run until it is started")]
     Isolated { worker: Name, why: String },
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -261,6 +264,20 @@ impl Host {
         }
     }
 
+    /// As [`Host::receiver`], but a caller who waits anyway waits for a key that cannot be taken up just now:
+    /// the component that it goes on with may have to be loaded first.
+    async fn receiver_in_time(&self, name: &str, time: Duration) -> Result<Arc<Shared>, RequestError> {
+        let until = self.services.clock.now().after(time);
+        loop {
+            match self.receiver(name) {
+                Err(RequestError::Call { error: CallError::Overloaded, .. }) if self.services.clock.now() < until => {
+                    tokio::time::sleep(KEY_TIME).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
     /// All workers by name.
     pub fn workers(&self) -> Vec<Arc<Shared>> {
         self.services.registry.all()
@@ -287,7 +304,7 @@ impl Host {
 
     /// Sends a request and waits for the answer, for `time` at the most.
     pub async fn call(&self, name: &str, request: Payload, time: Duration) -> Result<Payload, RequestError> {
-        let worker = self.receiver(name)?;
+        let worker = self.receiver_in_time(name, time).await?;
         let reply: Reply = self.services.call(&worker, request, time).await;
         reply.map_err(|error| call_error(&worker, error))
     }
