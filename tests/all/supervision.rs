@@ -243,6 +243,24 @@ async fn an_operators_requests_get_otps_answers() {
     world.down().await;
     let host = world.up().await;
     assert_eq!((standing(&host, "group/a"), standing(&host, "group/b")), ("absent".into(), "running".into()));
+    // Removed and put back it has changed, whatever is in it.
+    let file = std::fs::read(world.path().join("group/a.wasm")).unwrap();
+    world.remove("group/a.wasm");
+    let name = Name::parse("group/a").unwrap();
+    let forgotten = || host.database().worker(&name).unwrap().is_some_and(|record| record.file.is_none());
+    until("it is seen to be gone", async || forgotten()).await;
+    world.put_bytes("group/a", &file);
+    until("it is back", async || standing(&host, "group/a") == "running").await;
+    // The same when both happen between two looks, and the host ends in between.
+    host.stop_worker("group/a").await.unwrap();
+    host.delete_worker("group/a").await.unwrap();
+    world.remove("group/a.wasm");
+    world.down().await;
+    let host = world.up().await;
+    world.put_bytes("group/a", &file);
+    until("it is back", async || standing(&host, "group/a") == "running").await;
+    host.stop_worker("group/a").await.unwrap();
+    host.delete_worker("group/a").await.unwrap();
     world.put("group/a", "echo");
     until("a new file brings it back", async || standing(&host, "group/a") == "running").await;
     world.down().await;

@@ -116,7 +116,7 @@ pub async fn resume(
 /// revision, and says so.
 pub async fn take_up(changes: &Changes) -> Result<(), ChangeError> {
     let database = &changes.services.database;
-    for worker in database.workers()? {
+    for worker in database.workers_unsettled()? {
         let open = database.revisions(&worker.name)?.into_iter().filter(|revision| !revision.verdict.is_settled());
         for revision in open {
             let what = if revision.verdict == Verdict::Probation { "probation" } else { "rehearsal" };

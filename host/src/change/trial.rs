@@ -200,7 +200,7 @@ impl Trial {
             && worker.file == Some(hash)
         {
             // By command, and against the file: an override of it.
-            changes.push(Change::PutWorker(crate::record::WorkerRecord { overridden: true, ..worker }));
+            changes.push(Change::Overridden(name.clone()));
         }
         if let Err(error) = database.commit(changes).await {
             self.database_failed("write that a revision was rolled back", error.to_string());

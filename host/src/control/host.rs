@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::dead_letters::NotResent;
-use super::keeper::{Keeper, Problems};
+use super::keeper::{Deleted, Keeper, Problems};
 use crate::base::{Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds};
 use crate::change::{ChangeError, Changes, Outcome, Rehearsal, Switched, UpgradeRequest};
 use crate::record::{
@@ -21,9 +21,6 @@ use crate::runtime::{
     live_instances_max_here,
 };
 use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
-
-/// Between two looks for a key that cannot be taken up just now.
-const KEY_TIME: Duration = Duration::from_millis(5);
 
 /// How to start a host.
 #[derive(Clone)]
@@ -133,6 +130,7 @@ pub struct Host {
     stopping: watch::Sender<bool>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     problems: Problems,
+    deleted: Deleted,
 }
 
 /// What a component is, and whether it would fit.
@@ -174,7 +172,9 @@ impl Host {
         let tree = Arc::new(Tree::new(&services, Default::default()));
         let (stopping, stop) = watch::channel(false);
         let started_at = clock.timestamp();
-        let mut keeper = Keeper::new(&directory, state.path(), &services, &tree, &changes);
+        let deleted = services.database.workers_deleted()?.into_iter().map(|record| record.name);
+        let deleted: Deleted = Arc::new(Mutex::new(deleted.collect()));
+        let mut keeper = Keeper::new(&directory, state.path(), &services, &tree, &changes, &deleted);
         keeper.first_look(options.first_loads).await;
         tree.start().await?;
         let problems = keeper.problems();
@@ -191,6 +191,7 @@ impl Host {
             stopping,
             keeper: Mutex::new(Some(keeper)),
             problems,
+            deleted,
         }))
     }
 
@@ -254,27 +255,17 @@ impl Host {
     /// The worker a message is for: as [`Host::worker`], and a key of a template that starts its children
     /// on demand.
     pub fn receiver(&self, name: &str) -> Result<Arc<Shared>, RequestError> {
-        match crate::runtime::find(&self.services, name) {
+        self.found(name, crate::runtime::find(&self.services, name))
+    }
+
+    fn found(&self, name: &str, found: Result<Arc<Shared>, CallError>) -> Result<Arc<Shared>, RequestError> {
+        match found {
             Ok(worker) => Ok(worker),
             Err(CallError::Overloaded) => Err(match Name::parse(name) {
                 Ok(worker) => RequestError::Call { worker, error: CallError::Overloaded },
                 Err(_) => return self.worker(name),
             }),
             Err(_) => self.worker(name),
-        }
-    }
-
-    /// As [`Host::receiver`], but a caller who waits anyway waits for a key that cannot be taken up just now:
-    /// the component that it goes on with may have to be loaded first.
-    async fn receiver_in_time(&self, name: &str, time: Duration) -> Result<Arc<Shared>, RequestError> {
-        let until = self.services.clock.now().after(time);
-        loop {
-            match self.receiver(name) {
-                Err(RequestError::Call { error: CallError::Overloaded, .. }) if self.services.clock.now() < until => {
-                    tokio::time::sleep(KEY_TIME).await;
-                }
-                found => return found,
-            }
         }
     }
 
@@ -304,7 +295,8 @@ impl Host {
 
     /// Sends a request and waits for the answer, for `time` at the most.
     pub async fn call(&self, name: &str, request: Payload, time: Duration) -> Result<Payload, RequestError> {
-        let worker = self.receiver_in_time(name, time).await?;
+        let deadline = self.services.clock.now().after(time);
+        let worker = self.found(name, crate::runtime::find_in_time(&self.services, name, deadline).await)?;
         let reply: Reply = self.services.call(&worker, request, time).await;
         reply.map_err(|error| call_error(&worker, error))
     }
@@ -396,15 +388,20 @@ impl Host {
         };
         // Written first: the directory's keeper must not find the worker gone and its file in force.
         // Removed and overridden: an operator's word holds over the file until that changes.
-        let deleted = crate::record::WorkerRecord { removed: true, overridden: true, ..record.clone() };
-        self.services.database.commit(vec![Change::PutWorker(deleted)]).await?;
+        let is_of_template = child.parent().is_some_and(|parent| self.services.templates.get(&parent).is_some());
+        let deleted = if is_of_template { Change::WorkerRemoved } else { Change::WorkerDeleted };
+        self.services.database.commit(vec![deleted(child.clone())]).await?;
         if let Err(error) = self.tree.delete_child(&child).await {
-            self.services.database.commit(vec![Change::PutWorker(record)]).await?;
+            let undone = Change::WorkerNotDeleted { worker: child, overridden: record.overridden };
+            self.services.database.commit(vec![undone]).await?;
             return Err(match error {
                 // OTP's word for it.
                 TreeError::Running(name) => RequestError::RunsStill(name),
                 other => RequestError::Tree(other),
             });
+        }
+        if !is_of_template {
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(child.clone());
         }
         let entry = NewLedgerEntry {
             at: self.services.clock.timestamp(),

@@ -16,7 +16,7 @@ mod upgrading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ use super::grants_check;
 use super::settings::one_line;
 use crate::base::{ComponentHash, ExitReason, Name, Tick, bounds};
 use crate::change::{self, ChangeError, Changes};
-use crate::record::{Action, By, Change, Event, NewLedgerEntry, WorkerRecord};
+use crate::record::{Action, By, Change, Event, NewLedgerEntry};
 use crate::runtime::spec::{SettingsChange, Strategy, SupervisorSettings, WorkerSettings};
 use crate::runtime::{Services, Standing, Tree, TreeError};
 
@@ -62,6 +62,7 @@ pub(super) struct Keeper {
     to_resume: Vec<Name>,
     /// Files that could not be deployed, until they change.
     refused: BTreeMap<Name, (ComponentHash, WorkerSettings, String)>,
+    deleted: Deleted,
     /// Tries of one file, and when the next one may be.
     tries: BTreeMap<Name, Tries>,
 }
@@ -72,7 +73,14 @@ impl Keeper {
         self.problems.clone()
     }
 
-    pub fn new(root: &Path, state: &Path, services: &Arc<Services>, tree: &Arc<Tree>, changes: &Changes) -> Keeper {
+    pub fn new(
+        root: &Path,
+        state: &Path,
+        services: &Arc<Services>,
+        tree: &Arc<Tree>,
+        changes: &Changes,
+        deleted: &Deleted,
+    ) -> Keeper {
         Keeper {
             root: root.to_path_buf(),
             state: state.to_path_buf(),
@@ -90,6 +98,7 @@ impl Keeper {
             templates: BTreeMap::new(),
             to_resume: Vec::new(),
             refused: BTreeMap::new(),
+            deleted: deleted.clone(),
             tries: BTreeMap::new(),
         }
     }
@@ -205,6 +214,8 @@ impl Keeper {
         let is_there = |name: &Name| said.workers.contains_key(name) || said.is_held(name);
         self.refused.retain(|name, _| is_there(name));
         self.bad_grants.retain(|name, _| is_there(name));
+        let gone: Vec<Name> = locked(&self.deleted).iter().filter(|name| !is_there(name)).cloned().collect();
+        self.files_of_deleted_are_gone(gone).await;
         self.report();
         look.again
     }
@@ -342,6 +353,17 @@ impl Keeper {
         }
     }
 
+    /// A file that is removed and put back has changed, whatever is in it.
+    async fn files_of_deleted_are_gone(&self, names: Vec<Name>) {
+        if names.is_empty() {
+            return;
+        }
+        match self.services.database.commit(names.iter().cloned().map(Change::FileGone).collect()).await {
+            Ok(()) => locked(&self.deleted).retain(|name| !names.contains(name)),
+            Err(error) => self.database_failed("write that a file is gone", error.to_string()),
+        }
+    }
+
     fn load_template(&mut self, name: Name, wanted: Wanted) {
         self.loads.abandon(&name);
         let refused = self.refused.get(&name);
@@ -424,7 +446,7 @@ impl Keeper {
         let Some(removed) = in_time(self.tree.remove(name)).await else { return };
         if let Ok(Some(record)) = self.services.database.worker(name) {
             let changes = vec![
-                Change::PutWorker(WorkerRecord { removed: true, ..record.clone() }),
+                Change::WorkerRemoved(name.clone()),
                 Change::ClearBreaker(name.clone()),
                 self.entry(name, Action::Removed, record.component, "its file is gone; state and history are kept"),
             ];
@@ -480,8 +502,7 @@ impl Keeper {
         if record.file == Some(hash) && !record.overridden {
             return true;
         }
-        let mut changes = vec![Change::PutWorker(WorkerRecord { file: Some(hash), overridden: false, ..record })];
-        changes.push(Change::ClearRejections(name.clone()));
+        let changes = vec![Change::FileNoted(name.clone(), hash), Change::ClearRejections(name.clone())];
         match self.services.database.commit(changes).await {
             Ok(()) => true,
             Err(error) => {
@@ -576,6 +597,13 @@ impl Keeper {
 /// `None`: it takes longer than the keeper waits, and goes on by itself.
 async fn in_time<T>(request: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(bounds::KEEPER_WAITS, request).await.ok()
+}
+
+/// Workers that an operator deleted and whose files were not seen to go since.
+pub(super) type Deleted = Arc<Mutex<BTreeSet<Name>>>;
+
+fn locked(deleted: &Deleted) -> MutexGuard<'_, BTreeSet<Name>> {
+    deleted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What holds now, as path and message.

@@ -190,6 +190,16 @@ impl Database {
         self.shared.reader.workers()
     }
 
+    /// Those with a revision that is not settled, by name.
+    pub fn workers_unsettled(&self) -> Result<Vec<WorkerRecord>, DatabaseError> {
+        self.shared.reader.workers_unsettled()
+    }
+
+    /// Those that an operator deleted and whose file was not seen to go since, by name.
+    pub fn workers_deleted(&self) -> Result<Vec<WorkerRecord>, DatabaseError> {
+        self.shared.reader.workers_deleted()
+    }
+
     /// The workers below a supervisor that were not removed, by name.
     pub fn workers_below(&self, supervisor: &Name) -> Result<Vec<WorkerRecord>, DatabaseError> {
         self.shared.reader.workers_below(supervisor)

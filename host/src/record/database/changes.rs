@@ -13,17 +13,35 @@ use crate::record::ledger::{Head, LedgerEntry};
 pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -> rusqlite::Result<()> {
     match change {
         Change::PutWorker(record) => put_worker(connection, record),
-        Change::WorkerRemoved(worker) => delete(connection, "UPDATE worker SET removed = 1 WHERE name = ?1", worker),
+        Change::WorkerRemoved(worker) => update(connection, "UPDATE worker SET removed = 1 WHERE name = ?1", worker),
+        Change::WorkerDeleted(worker) => {
+            update(connection, "UPDATE worker SET removed = 1, overridden = 1 WHERE name = ?1", worker)
+        }
+        Change::WorkerNotDeleted { worker, overridden } => {
+            let sql = "UPDATE worker SET removed = 0, overridden = ?2 WHERE name = ?1";
+            connection.prepare_cached(sql)?.execute(params![Column(worker), overridden])?;
+            Ok(())
+        }
+        Change::FileNoted(worker, file) => {
+            let sql = "UPDATE worker SET file = ?2, overridden = 0 WHERE name = ?1 AND removed = 0";
+            connection.prepare_cached(sql)?.execute(params![Column(worker), Column(*file)])?;
+            Ok(())
+        }
+        Change::FileGone(worker) => {
+            let sql = "UPDATE worker SET file = NULL, overridden = 0 WHERE name = ?1 AND removed = 1";
+            update(connection, sql, worker)
+        }
+        Change::Overridden(worker) => update(connection, "UPDATE worker SET overridden = 1 WHERE name = ?1", worker),
         Change::PutRevision(worker, record) => {
             put_revision(connection, worker, record)?;
             trim_revisions(connection, worker, record)
         }
         Change::PutSnapshot(worker, record) => put_snapshot(connection, worker, record),
-        Change::DropSnapshot(worker) => delete(connection, "DELETE FROM snapshot WHERE worker = ?1", worker),
+        Change::DropSnapshot(worker) => update(connection, "DELETE FROM snapshot WHERE worker = ?1", worker),
         Change::Reject(worker, record) => put_rejection(connection, worker, record),
-        Change::ClearRejections(worker) => delete(connection, "DELETE FROM rejection WHERE worker = ?1", worker),
+        Change::ClearRejections(worker) => update(connection, "DELETE FROM rejection WHERE worker = ?1", worker),
         Change::PutBreaker(worker, record) => put_breaker(connection, worker, record),
-        Change::ClearBreaker(worker) => delete(connection, "DELETE FROM breaker WHERE worker = ?1", worker),
+        Change::ClearBreaker(worker) => update(connection, "DELETE FROM breaker WHERE worker = ?1", worker),
         Change::PutDeadLetter(record, body) => {
             put_dead_letter(connection, record, body)?;
             trim_dead_letters(connection)
@@ -32,7 +50,7 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
             connection.prepare_cached("DELETE FROM dead_letter WHERE id = ?1")?.execute([Column(*id)])?;
             Ok(())
         }
-        Change::DropDeadLetters(worker) => delete(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
+        Change::DropDeadLetters(worker) => update(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
         Change::Ledger(new) => put_ledger_entry(connection, &head.append(new)),
     }
 }
@@ -46,6 +64,11 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::PutBreaker(name, _) => Some(name),
         Change::PutWorker(_)
         | Change::WorkerRemoved(_)
+        | Change::WorkerDeleted(_)
+        | Change::WorkerNotDeleted { .. }
+        | Change::FileNoted(..)
+        | Change::FileGone(_)
+        | Change::Overridden(_)
         | Change::DropSnapshot(_)
         | Change::ClearRejections(_)
         | Change::ClearBreaker(_)
@@ -202,7 +225,7 @@ fn put_ledger_entry(connection: &Connection, entry: &LedgerEntry) -> rusqlite::R
     Ok(())
 }
 
-fn delete(connection: &Connection, sql: &str, worker: &Name) -> rusqlite::Result<()> {
+fn update(connection: &Connection, sql: &str, worker: &Name) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([Column(worker)])?;
     Ok(())
 }

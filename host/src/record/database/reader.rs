@@ -40,6 +40,18 @@ impl Reader {
         self.one("SELECT * FROM worker WHERE name = ?1", [Column(name)], rows::worker)
     }
 
+    pub(super) fn workers_unsettled(&self) -> Result<Vec<WorkerRecord>, DatabaseError> {
+        // `is_settled`, in SQL.
+        let sql = "SELECT * FROM worker WHERE name IN (
+                       SELECT worker FROM revision WHERE verdict IN ('rehearsing', 'probation')) ORDER BY name";
+        self.all(sql, [], rows::worker)
+    }
+
+    pub(super) fn workers_deleted(&self) -> Result<Vec<WorkerRecord>, DatabaseError> {
+        let sql = "SELECT * FROM worker WHERE removed = 1 AND overridden = 1 AND file IS NOT NULL ORDER BY name";
+        self.all(sql, [], rows::worker)
+    }
+
     pub(super) fn workers_below(&self, supervisor: &Name) -> Result<Vec<WorkerRecord>, DatabaseError> {
         // `0` is the character after `/`.
         let sql = "SELECT * FROM worker WHERE name > ?1 || '/' AND name < ?1 || '0' AND removed = 0 ORDER BY name";

@@ -181,6 +181,21 @@ pub enum Change {
     PutWorker(WorkerRecord),
     /// It was taken out of the tree; nothing else of its record changes. None of that name is no error.
     WorkerRemoved(Name),
+    /// An operator deleted it: removed, and over its file until that changes. Nothing else of its record
+    /// changes; none of that name is no error.
+    WorkerDeleted(Name),
+    /// It could not be deleted: it is there, and an override of its file or not, as it was.
+    WorkerNotDeleted {
+        worker: Name,
+        overridden: bool,
+    },
+    /// What its file says was acted upon: an override ends. Of one that was removed nothing is noted, so that
+    /// a deletion that comes in between holds.
+    FileNoted(Name, ComponentHash),
+    /// The file of one that was removed has gone: a later one, whatever is in it, is new.
+    FileGone(Name),
+    /// By command, and against its file.
+    Overridden(Name),
     /// Adds the revision or replaces the one with its number. Beyond
     /// [`bounds::REVISIONS_MAX`](crate::base::bounds::REVISIONS_MAX) the oldest settled ones go; the
     /// committed one of the worker's record, and this one, never do.

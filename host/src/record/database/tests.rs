@@ -167,6 +167,34 @@ async fn putting_again_replaces() {
     assert_eq!(database.snapshot(&a).unwrap(), Some(snapshot(20)));
 }
 
+/// The keeper of the directory notes a file between an operator's deletion and the next look: one that
+/// was deleted stays deleted.
+#[tokio::test]
+async fn a_note_about_a_file_does_not_undo_a_deletion() {
+    let place = Place::new();
+    let database = place.open();
+    let (a, file) = (name("a"), hash("file"));
+    let known = || database.worker(&a).unwrap().unwrap();
+    let put = WorkerRecord { file: Some(file), ..worker("a") };
+    let deleted = WorkerRecord { removed: true, overridden: true, ..put.clone() };
+    database.commit(vec![Change::PutWorker(put.clone())]).await.unwrap();
+    database.commit(vec![Change::FileGone(a.clone())]).await.unwrap();
+    assert_eq!(known(), put, "it is there, and so is its file");
+    database.commit(vec![Change::WorkerDeleted(a.clone())]).await.unwrap();
+    assert_eq!(known(), deleted);
+    assert_eq!(database.workers_deleted().unwrap(), [deleted.clone()]);
+    database.commit(vec![Change::FileNoted(a.clone(), hash("another"))]).await.unwrap();
+    assert_eq!(known(), deleted);
+    database.commit(vec![Change::FileGone(a.clone())]).await.unwrap();
+    assert_eq!(known(), WorkerRecord { removed: true, file: None, overridden: false, ..put.clone() });
+    assert_eq!(database.workers_deleted().unwrap(), []);
+    database.commit(vec![Change::WorkerNotDeleted { worker: a.clone(), overridden: false }]).await.unwrap();
+    database.commit(vec![Change::Overridden(a.clone())]).await.unwrap();
+    assert_eq!(known(), WorkerRecord { file: None, overridden: true, ..put.clone() });
+    database.commit(vec![Change::FileNoted(a.clone(), file)]).await.unwrap();
+    assert_eq!(known(), put);
+}
+
 /// The files of an open database are copied, as a kill would leave them.
 #[tokio::test]
 async fn what_was_committed_survives_a_kill() {
@@ -497,7 +525,7 @@ async fn the_oldest_settled_revisions_go_and_the_committed_one_stays() {
     assert_eq!((&numbers[..3], numbers[numbers.len() - 1]), (&[1, 2, 5][..], max + 2));
 }
 
-/// The words in the statement that trims are those that `is_settled` knows.
+/// The words in the statements that trim and that look for what is open are those that `is_settled` knows.
 #[tokio::test]
 async fn every_settled_verdict_can_be_trimmed_and_no_other() {
     for verdict in Verdict::ALL {
@@ -510,6 +538,7 @@ async fn every_settled_verdict_can_be_trimmed_and_no_other() {
         database.commit(changes).await.unwrap();
         let kept = if verdict.is_settled() { max } else { max + 1 };
         assert_eq!(database.revisions(&a).unwrap().len() as u64, kept, "{verdict}");
+        assert_eq!(database.workers_unsettled().unwrap().is_empty(), verdict.is_settled(), "{verdict}");
     }
 }
 
