@@ -101,4 +101,6 @@ macro_rules! found {
 
 found! {
     a_restart_is_answered_by_the_start_that_follows_it
+    a_kill_of_a_supervisor_ends_all_below_it_at_once
+    one_that_became_temporary_in_its_restart_stays_down
 }

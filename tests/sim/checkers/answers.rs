@@ -109,9 +109,9 @@ fn replied(book: &Book, open: &Open, reply: &Result<Reached, TreeError>, child: 
     let is_worker = book.workers.contains_key(&subject);
     let below = book.live.keys().find(|worker| **worker == subject || worker.is_below(&subject));
     let fits = match (&open.request, reply) {
-        // A key may be asked for again by the next message.
+        // A key on demand may be asked for again by the next message.
         (Request::Stop(_), Ok(_)) => {
-            below.is_none() && (open.known || open.keyed) && (at_rest || !is_worker || open.keyed)
+            below.is_none() && (open.known || open.keyed) && (at_rest || !is_worker || book.is_on_demand(&subject))
         }
         (Request::Isolate(_), Ok(_)) => below.is_none() && (open.known || open.keyed) && (isolated || !is_worker),
         (Request::Remove(_), Ok(_)) => below.is_none() && (open.known || open.keyed) && child.is_none(),

@@ -292,6 +292,11 @@ impl Book {
         self.templates.contains(&parent(worker))
     }
 
+    /// Whether a message to it starts it.
+    pub fn is_on_demand(&self, worker: &Name) -> bool {
+        self.is_keyed(worker) && self.supervisors.get(&parent(worker)).is_some_and(|supervisor| supervisor.on_demand)
+    }
+
     pub fn restart(&self, child: &Name) -> Option<Restart> {
         let worker = self.workers.get(child).map(|worker| worker.restart);
         worker.or_else(|| self.supervisors.get(child).map(|supervisor| supervisor.restart))

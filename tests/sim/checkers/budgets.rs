@@ -36,6 +36,8 @@ pub struct Budgets {
     owed: BTreeSet<Name>,
     /// Children that a round stopped, to be started with it.
     rejoins: BTreeSet<Name>,
+    /// Isolated: only an operator, or their supervisor's start, starts these.
+    isolated: BTreeSet<Name>,
     /// Children that a round met on their way: it starts them, or not.
     met: BTreeSet<Name>,
     /// Children whose spec changed while a round went on: it had decided about them before, or not.
@@ -71,6 +73,10 @@ impl Checker for Budgets {
                     Request::Stop(_) | Request::Isolate(_) if reply.is_ok() => {
                         self.due.remove(&subject);
                         self.rejoins.remove(&subject);
+                        if matches!(request, Request::Stop(_)) {
+                            // An isolated one is down then, as others are.
+                            self.isolated.remove(&subject);
+                        }
                     }
                     // Nothing was begun; one that did not start used up its start.
                     Request::Start(_) | Request::Restart(_)
@@ -114,6 +120,9 @@ impl Budgets {
     }
 
     fn event(&mut self, book: &Book, at: u64, event: &Event, wrong: &mut Wrong) {
+        if let Event::WorkerIsolated { worker, .. } = event {
+            self.isolated.insert(worker.clone());
+        }
         match event {
             Event::WorkerStarted { worker, .. } => {
                 self.started(book, at, worker, wrong);
@@ -195,6 +204,7 @@ impl Budgets {
         self.rejoins.retain(|child| !child.is_below(supervisor));
         self.met.retain(|child| !child.is_below(supervisor));
         self.lately.retain(|child| !child.is_below(supervisor));
+        self.isolated.retain(|child| !is_child(child));
         let ran = book.has_run(supervisor);
         if supervisor.is_root() || book.has_ended(supervisor) && !book.is_in_round(supervisor) {
             return;
@@ -302,7 +312,7 @@ impl Budgets {
             self.added.remove(child);
             // All start, those that an operator stopped too.
             let runs = book.live.contains_key(child) || book.is_up(child);
-            if !runs && book.restart(child) != Some(Restart::Temporary) {
+            if !runs && !self.isolated.contains(child) && book.restart(child) != Some(Restart::Temporary) {
                 self.met.insert(child.clone());
             }
         }
@@ -315,6 +325,7 @@ impl Budgets {
         }
         self.undecided.remove(child);
         self.lately.remove(child);
+        self.isolated.remove(child);
         let first_of_run = self.begun.insert(child.clone()) && !book.is_up(&parent(child));
         // Each of them is used up, however many there are.
         let owed = self.fresh.remove(child)
@@ -384,6 +395,7 @@ impl Budgets {
             &mut self.rejoins,
             &mut self.met,
             &mut self.lately,
+            &mut self.isolated,
             &mut self.begun,
         ] {
             set.retain(|other| !concerns(other));
