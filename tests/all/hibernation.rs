@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use paguro::change::Outcome;
 use paguro::control::{Host, HostOptions};
-use paguro::record::Event;
+use paguro::record::{Change, Event};
 use paguro::runtime::Standing;
 use paguro_tests::{World, ask, call, event, events_of, guest, standing, until};
 use serde_json::{Value, json};
@@ -322,7 +322,8 @@ async fn states_that_have_no_room_in_memory_come_back_from_the_database() {
     }
     // An upgrade, a rollback, a restart and an import of one whose state is away.
     host.upgrade("b", guest("counter-v2"), LONG).await.unwrap();
-    let _ = host.rollback("b", None).await.unwrap();
+    let rolled_back = host.rollback("b", None).await.unwrap();
+    assert!(matches!(rolled_back, Ok(Outcome::RolledBack { .. })));
     assert_eq!(call(&host, "b", "get").await.as_deref(), Ok("3"));
     asleep(&host, "b").await;
     host.restart_worker("b").await.unwrap();
@@ -335,5 +336,30 @@ async fn states_that_have_no_room_in_memory_come_back_from_the_database() {
     host.upgrade("a", guest("relay-b"), LONG).await.unwrap();
     assert_eq!(host.state("a").await.unwrap().len(), 100_000);
     host.stop().await;
+    world.down().await;
+}
+
+/// Its only copy is on the disk, and cannot be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_cannot_be_read_back_is_never_taken_for_an_empty_one() {
+    let mut world = World::new();
+    world.put("b", "counter-v1").write("b.toml", SOON);
+    let host = Host::start(HostOptions { asleep_bytes_max: Some(0), ..HostOptions::new(world.path()) }).await.unwrap();
+    world.host = Some(host.clone());
+    assert_eq!(call(&host, "b", "add").await.as_deref(), Ok("1"));
+    asleep(&host, "b").await;
+    let name = paguro::base::Name::parse("b").unwrap();
+    let stored = async || host.database().snapshot(&name).unwrap().is_some();
+    until("its state is on the disk", stored).await;
+    let kept = host.database().snapshot(&name).unwrap().unwrap();
+    host.database().commit(vec![Change::DropSnapshot(name.clone())]).await.unwrap();
+    until("there is no export of nothing", async || host.state("b").await.is_err()).await;
+    event(&host, "it says why", |event| event.to_string().contains("could not be read back")).await;
+    until("it is let go of", async || standing(&host, "b") == "isolated").await;
+    assert!(host.upgrade("b", guest("counter-v2"), LONG).await.is_err(), "no migration of nothing");
+    assert!(host.database().snapshot(&name).unwrap().is_none(), "and nothing was written in its place");
+    host.database().commit(vec![Change::PutSnapshot(name, kept)]).await.unwrap();
+    host.start_worker("b").await.unwrap();
+    assert_eq!(call(&host, "b", "add").await.as_deref(), Ok("2"));
     world.down().await;
 }

@@ -10,6 +10,34 @@ use serde_json::{Value, json};
 
 const LEAN: &str = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
 
+/// With every thread of the runtime held up, only the caller's own can run what it calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_idle_worker_is_run_by_its_caller_and_so_is_whom_that_one_calls() {
+    let mut world = World::new();
+    world.put("echo", "echo").put("relay", "relay");
+    let host = world.up().await;
+    for name in ["echo", "relay"] {
+        until("it runs", async || standing(&host, name) == "running").await;
+        assert_eq!(call(&host, name, "x").await.as_deref(), Ok("x"));
+    }
+    let (held, holds) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let holder = tokio::spawn(async move {
+        held.send(()).unwrap();
+        let _ = released.recv_timeout(Duration::from_secs(60));
+    });
+    holds.recv().unwrap();
+    // Polled by hand: a timer would need the thread that is held up.
+    for (name, body, reply) in [("echo", "x", "x"), ("relay", "call echo 3 8", "")] {
+        let called = std::pin::pin!(call(&host, name, body));
+        let std::task::Poll::Ready(answer) = futures::poll!(called) else { panic!("{name} was not run by its caller") };
+        assert_eq!(answer.as_deref(), Ok(reply));
+    }
+    release.send(()).unwrap();
+    holder.await.unwrap();
+    world.down().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chain_of_calls_longer_than_one_thread_runs_is_answered() {
     const LINKS: usize = 55;
@@ -123,7 +151,8 @@ async fn callers_on_other_runtimes_are_answered_and_leave_the_worker_well() {
     let mut world = World::new();
     world.put("a", "probe");
     let host = world.up().await;
-    for round in 0..5 {
+    let host_of = host.clone();
+    for round in 0..5_usize {
         let host = host.clone();
         let other = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -134,7 +163,10 @@ async fn callers_on_other_runtimes_are_answered_and_leave_the_worker_well() {
             })
         });
         assert_eq!(other.join().unwrap(), Ok(json!(round)));
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        until("the timer fired that was set from there", async || {
+            ask(&host_of, "a", json!("log")).await.is_ok_and(|log| log.as_array().is_some_and(|log| log.len() > round))
+        })
+        .await;
     }
     assert_eq!(ask(&host, "a", json!({"echo": "well"})).await, Ok(json!("well")));
     world.down().await;

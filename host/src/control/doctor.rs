@@ -86,7 +86,12 @@ fn instances(host: &Host) -> DoctorInfo {
     let residents = &host.services.residents;
     let (live, max, waiting) = (residents.live(), residents.max(), residents.waiting());
     let workers = host.workers().len();
-    let detail = format!("{live} live of at most {max}, for {workers} workers; {waiting} wait for a place");
+    let asleep = show_size(residents.asleep_bytes());
+    let asleep_max = show_size(residents.asleep_bytes_max());
+    let detail = format!(
+        "{live} live of at most {max}, for {workers} workers; {waiting} wait for a place; states of those that \
+         hibernate take {asleep} of {asleep_max}"
+    );
     if waiting > 0 {
         let help = "workers that export `state` hibernate to make room, others cannot; more memory, or \
                     `sysctl vm.max_map_count=1048576` and a new start, makes more places";

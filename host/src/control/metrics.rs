@@ -55,6 +55,12 @@ pub fn text(host: &Host) -> String {
     ] {
         let _ = writeln!(out, "# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {value}");
     }
+    for (name, meaning, value) in [
+        ("paguro_asleep_bytes", "States of hibernated workers in memory", residents.asleep_bytes()),
+        ("paguro_asleep_bytes_max", "Such states that may be in memory", residents.asleep_bytes_max()),
+    ] {
+        let _ = writeln!(out, "# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {value}");
+    }
     for (family, sort) in [("paguro_guest_total", "counter"), ("paguro_guest", "gauge")] {
         let _ = writeln!(out, "# HELP {family} What workers count for themselves\n# TYPE {family} {sort}");
         for (worker, metric, value) in host.recorder().metrics().guests() {

@@ -10,7 +10,7 @@ use super::supervisor::{self, Ask, ChildHandle, Reply, SupervisorHandle};
 use super::templates::NotMade;
 use super::tree::{Started, TreeError, started};
 use super::worker::{self, Shared, Standing};
-use crate::base::{Name, bounds};
+use crate::base::{Name, Tick, bounds};
 use crate::record::Event;
 use crate::sandbox::CallError;
 
@@ -84,6 +84,20 @@ pub fn find(services: &Arc<Services>, name: &str) -> Result<Arc<Shared>, CallErr
     }
     services.recorder.emit(Event::ChildAdded { name });
     Ok(worker)
+}
+
+/// As [`find`], for one who waits for an answer anyway: a key that cannot be taken up just now is tried again
+/// until the deadline. What it goes on with may have to be loaded first.
+///
+/// # Errors
+/// As of [`find`].
+pub async fn find_in_time(services: &Arc<Services>, name: &str, deadline: Tick) -> Result<Arc<Shared>, CallError> {
+    loop {
+        match find(services, name) {
+            Err(CallError::Overloaded) if services.clock.now() < deadline => tokio::time::sleep(BUSY_TIME).await,
+            found => return found,
+        }
+    }
 }
 
 /// Asks for a child of a template to be stopped; false if the supervisor is gone. Who asks may be the

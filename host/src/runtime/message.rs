@@ -62,17 +62,17 @@ pub type Outcome = Result<Payload, CallError>;
 
 /// The place where one answer goes. The first one counts; later ones find nobody waiting. When the last
 /// clone is dropped without an answer, the caller is told that there will be none.
-pub struct ReplyTo(Arc<Place>);
+pub struct ReplyTo(Arc<Slot>);
 
 /// Where one answer comes: resolves to it, or to `Err` when nobody is left who could answer.
-pub struct Awaited(Arc<Place>);
+pub struct Awaited(Arc<Slot>);
 
 /// Nobody is left who could answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost;
 
 /// What the two sides share.
-struct Place {
+struct Slot {
     answer: Mutex<Answer>,
     /// Clones of [`ReplyTo`].
     senders: AtomicUsize,
@@ -156,8 +156,8 @@ impl Drop for Awaited {
 impl ReplyTo {
     /// `pass`: is told of the first outcome, by whichever side sees it.
     pub fn new(pass: Option<Arc<Pass>>) -> (ReplyTo, Awaited) {
-        let place = Arc::new(Place { answer: Mutex::default(), senders: AtomicUsize::new(1), pass });
-        (ReplyTo(place.clone()), Awaited(place))
+        let slot = Arc::new(Slot { answer: Mutex::default(), senders: AtomicUsize::new(1), pass });
+        (ReplyTo(slot.clone()), Awaited(slot))
     }
 
     /// False if it was answered before, or its caller has gone.
@@ -222,7 +222,7 @@ impl Drop for ReplyTo {
     }
 }
 
-impl Place {
+impl Slot {
     fn answer(&self) -> MutexGuard<'_, Answer> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -27,10 +27,12 @@ mod tree;
 pub mod worker;
 
 pub use dead_letters::{Cause, DeadLetters, Letter};
-pub use keyed::find;
+pub use keyed::{find, find_in_time};
 pub use message::Outcome;
 pub use registry::Registry;
-pub use residents::{Kept, Place, Residents, asleep_bytes_max_here, live_instances_max, live_instances_max_here};
+pub use residents::{
+    AsleepBytes, Place, Residents, asleep_bytes_max_here, live_instances_max, live_instances_max_here,
+};
 pub use services::{CALL_DEADLINE, CALL_DEADLINE_MAX, Services};
 pub use supervisor::{ChildView, Page, View};
 pub use templates::{NotMade, Template};

@@ -85,12 +85,12 @@ struct Room {
 pub struct Place(Arc<Residents>);
 
 /// Room in memory for the state of one that hibernates.
-pub struct Kept {
+pub struct AsleepBytes {
     residents: Arc<Residents>,
     bytes: u64,
 }
 
-impl Drop for Kept {
+impl Drop for AsleepBytes {
     fn drop(&mut self) {
         self.residents.asleep.fetch_sub(self.bytes, Relaxed);
     }
@@ -124,10 +124,14 @@ impl Residents {
     }
 
     /// Room in memory for a state of so many bytes, if there is any.
-    pub fn keep(self: &Arc<Self>, bytes: u64) -> Option<Kept> {
+    pub fn keep(self: &Arc<Self>, bytes: u64) -> Option<AsleepBytes> {
         let fits = |kept: u64| kept.checked_add(bytes).filter(|sum| *sum <= self.asleep_max);
         let kept = self.asleep.fetch_update(Relaxed, Relaxed, fits);
-        kept.is_ok().then(|| Kept { residents: self.clone(), bytes })
+        kept.is_ok().then(|| AsleepBytes { residents: self.clone(), bytes })
+    }
+
+    pub fn asleep_bytes_max(&self) -> u64 {
+        self.asleep_max
     }
 
     /// Bytes of states of workers that hibernate which are held in memory.

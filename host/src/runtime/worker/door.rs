@@ -43,7 +43,6 @@ impl Door {
         if behalf.as_ref().is_some_and(|behalf| behalf.reply.is_abandoned()) {
             return Err(self.cut_short());
         }
-        let callee = self.find(to)?;
         let now = self.services.clock.now();
         let own = behalf.as_ref().map(|behalf| behalf.deadline);
         let asked = timeout.map(|time| now.after(time));
@@ -53,6 +52,11 @@ impl Door {
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) => now.after(CALL_DEADLINE),
         };
+        let callee = match self.known(to) {
+            Some(known) => known,
+            None => keyed::find_in_time(&self.services, to, deadline).await?,
+        };
+        self.last = Some(callee.clone());
         let _wait = self.services.waits.enter(self.me.name(), callee.name()).map_err(CallError::Cycle)?;
         let (answer, waits) = self.services.put_call(&callee, Some(self.me.name().clone()), request, deadline)?;
         if waits {
@@ -68,15 +72,8 @@ impl Door {
     }
 
     /// The worker of that name: the one it was the last time, while that has it.
-    fn find(&mut self, to: &str) -> Result<Arc<Shared>, CallError> {
-        match &self.last {
-            Some(last) if last.name().as_str() == to && !last.has_left() => Ok(last.clone()),
-            _ => {
-                let found = keyed::find(&self.services, to)?;
-                self.last = Some(found.clone());
-                Ok(found)
-            }
-        }
+    fn known(&self, to: &str) -> Option<Arc<Shared>> {
+        self.last.as_ref().filter(|last| last.name().as_str() == to && !last.has_left()).cloned()
     }
 
     /// The contract has no word for it: to the guest it is a call that nobody answered in time.
@@ -141,7 +138,11 @@ impl Outside for Door {
             }
             !desk.tape.is_off()
         };
-        let receiver = self.find(to)?;
+        let receiver = match self.known(to) {
+            Some(known) => known,
+            None => keyed::find(&self.services, to)?,
+        };
+        self.last = Some(receiver.clone());
         let kept = on_tape.then(|| message.clone());
         self.services.cast(&receiver, Some(self.me.name().clone()), message)?;
         if let Some(message) = kept {

@@ -24,7 +24,7 @@ use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::mailbox::{Next, Take};
 use crate::runtime::message::Message;
 use crate::runtime::poison::Poison;
-use crate::runtime::residents::{Kept as Room, Place};
+use crate::runtime::residents::{AsleepBytes, Place};
 use crate::runtime::services::Services;
 use crate::runtime::spec::{OnRollback, Restart, WorkerSettings};
 use crate::runtime::supervisor::Report;
@@ -112,7 +112,7 @@ pub(super) struct Driver {
     /// It hibernates: what its next instance continues from.
     pub asleep: Option<Snapshot>,
     /// What its state takes of the room for those that hibernate.
-    pub room: Option<Room>,
+    pub room: Option<AsleepBytes>,
     /// What `asleep` and `saved` hold stands for the snapshot in the database.
     pub away: bool,
     /// It waits for a place, to start or to wake.
