@@ -182,7 +182,7 @@ async fn a_note_about_a_file_does_not_undo_a_deletion() {
     assert_eq!(known(), put, "it is there, and so is its file");
     database.commit(vec![Change::WorkerDeleted(a.clone())]).await.unwrap();
     assert_eq!(known(), deleted);
-    assert_eq!(database.workers_deleted().unwrap(), [deleted.clone()]);
+    assert_eq!(database.workers_deleted().unwrap(), std::slice::from_ref(&deleted));
     database.commit(vec![Change::FileNoted(a.clone(), hash("another"))]).await.unwrap();
     assert_eq!(known(), deleted);
     database.commit(vec![Change::FileGone(a.clone())]).await.unwrap();
