@@ -13,6 +13,7 @@ mod health;
 mod hibernation;
 mod layers;
 mod lending;
+mod limits;
 mod listener;
 mod loading;
 mod messages;

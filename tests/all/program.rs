@@ -62,8 +62,20 @@ impl Program {
 
     /// Starts the host and waits until it answers.
     pub fn up(&mut self) {
+        self.up_as(paguro(&["up"], &self.path()));
+    }
+
+    /// The same under a limit of the system, as the shell's `ulimit` sets it: `-n 64`.
+    pub fn up_within(&mut self, limit: &str) {
+        let up = paguro(&["up"], &self.path());
+        let mut command = Command::new("sh");
+        command.env_clear().args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]);
+        command.arg(up.get_program()).args(up.get_args()).stdin(Stdio::null());
+        self.up_as(command);
+    }
+
+    fn up_as(&mut self, mut command: Command) {
         let log = std::fs::File::create(self.beside("up.log")).expect("a file is made");
-        let mut command = paguro(&["up"], &self.path());
         command.stdout(Stdio::null()).stderr(log);
         self.host = Some(command.spawn().expect("the program starts"));
         let begun = Instant::now();

@@ -16,6 +16,9 @@ pub enum ChangeError {
     /// Nothing changed: the worker goes on as it was.
     #[error("the upgrade of {worker:?} was called off while it was {phase}")]
     CalledOff { worker: Name, phase: &'static str, reason: String, revision: RevisionNumber, blame: Blame },
+    /// Nothing is known of the component yet: it may be tried again.
+    #[error("the system has no room for one more instance: {0}")]
+    NoRoom(String),
     #[error("the host is stopping")]
     Stopping,
     #[error("{0:?} is not in probation")]

@@ -8,8 +8,8 @@ use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Payload,
 use crate::runtime::spec::WorkerSettings;
 use crate::runtime::worker::too_slow;
 use crate::sandbox::{
-    CallError, Component, Context, Health, Instance, InstanceError, LogLevel, LogSink, Outside, StartChildError,
-    Waiting,
+    CallError, Calling, Component, Context, Health, Instance, InstanceError, LogLevel, LogSink, Outside,
+    StartChildError, Waiting,
 };
 
 /// What a rehearsal learnt.
@@ -53,6 +53,7 @@ pub async fn rehearse(
     let mut instance = made.map_err(|error| match error {
         InstanceError::Failed(failure) => failure,
         InstanceError::Component(error) => Failure::NotStartable(error.to_string()),
+        no_room @ InstanceError::NoRoom(_) => Failure::NotStartable(no_room.to_string()),
     })?;
     let migrate = settings.upgrade.migrate;
     let begun = clock.now();
@@ -92,13 +93,8 @@ impl LogSink for Nobody {
 }
 
 impl Outside for Nobody {
-    fn call<'a>(
-        &'a mut self,
-        _: &'a str,
-        _: Payload,
-        _: Option<Duration>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Payload, CallError>> + Send + 'a>> {
-        Box::pin(async { Err(CallError::Timeout) })
+    fn call<'a>(&'a mut self, _: &'a str, _: Payload, _: Option<Duration>) -> Calling<'a> {
+        Calling::Ended(Err(CallError::Timeout))
     }
 
     fn cast(&mut self, _: &str, _: Payload) -> Result<(), CallError> {

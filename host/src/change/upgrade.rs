@@ -486,6 +486,7 @@ pub async fn fits(component: &Component, settings: &WorkerSettings) -> Result<()
         component.try_out(&settings.limits, &settings.grants.for_rehearsal(), Box::new(Nobody), Arc::new(Nobody)).await;
     tried.map_err(|error| match error {
         InstanceError::Component(error) => ChangeError::Component(error),
+        InstanceError::NoRoom(why) => ChangeError::NoRoom(why),
         InstanceError::Failed(failure) => ChangeError::Component(ComponentError::Invalid(format!(
             "it cannot be instantiated: {}",
             ExitReason::Failed(failure)

@@ -88,8 +88,12 @@ fn instances(host: &Host) -> DoctorInfo {
     let workers = host.workers().len();
     let asleep = show_size(residents.asleep_bytes());
     let asleep_max = show_size(residents.asleep_bytes_max());
+    let lowered = match residents.configured() {
+        configured if configured > max => format!(" (the system refused more; {configured} were reckoned with)"),
+        _ => String::new(),
+    };
     let detail = format!(
-        "{live} live of at most {max}, for {workers} workers; {waiting} wait for a place; states of those that \
+        "{live} live of at most {max}{lowered}, for {workers} workers; {waiting} wait for a place; states of those that \
          hibernate take {asleep} of {asleep_max}"
     );
     if waiting > 0 {

@@ -155,6 +155,9 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             cause,
             &format!("`paguro logs {worker}` and `paguro history {worker}` tell more"),
         ),
+        ChangeError::NoRoom(_) => {
+            info("no-room", message, cause, "`paguro doctor` shows how many instances are live, and may be")
+        }
         ChangeError::Stopping => info("stopping", message, cause, "start the host again: `paguro up`"),
         ChangeError::NotInProbation(worker) => {
             info("not-in-probation", message, cause, &format!("`paguro history {worker}` lists its revisions"))

@@ -295,8 +295,14 @@ impl Host {
 
     /// Sends a request and waits for the answer, for `time` at the most.
     pub async fn call(&self, name: &str, request: Payload, time: Duration) -> Result<Payload, RequestError> {
-        let deadline = self.services.clock.now().after(time);
-        let worker = self.found(name, crate::runtime::find_in_time(&self.services, name, deadline).await)?;
+        let found = match crate::runtime::find(&self.services, name) {
+            Err(CallError::Overloaded) => {
+                let deadline = self.services.clock.now().after(time);
+                crate::runtime::find_in_time(&self.services, name, deadline).await
+            }
+            found => found,
+        };
+        let worker = self.found(name, found)?;
         let reply: Reply = self.services.call(&worker, request, time).await;
         reply.map_err(|error| call_error(&worker, error))
     }

@@ -12,7 +12,7 @@
 use futures::future::join_all;
 use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
 
-use super::message::{Call, Message};
+use super::message::Message;
 use super::poison::Content;
 use crate::base::{ExitReason, Name, Payload, RevisionNumber, TimerId, bounds};
 use crate::record::{Change, Database, DeadLetterRecord, DeadLetterTotals, Event, LetterSort, LetterWhy, Recorder};
@@ -28,8 +28,8 @@ pub struct Letter {
 }
 
 impl Letter {
-    pub fn call(call: &Call) -> Letter {
-        Letter { sort: LetterSort::Call, from: call.from.clone(), timer: None, body: call.request.clone() }
+    pub fn call(from: Option<Name>, body: Payload) -> Letter {
+        Letter { sort: LetterSort::Call, from, timer: None, body }
     }
 
     pub fn cast(from: Option<Name>, body: Payload) -> Letter {
@@ -50,7 +50,7 @@ impl Letter {
 
     pub fn of(message: Message) -> Letter {
         match message {
-            Message::Call(call) => Letter::call(&call),
+            Message::Call(call) => Letter::call(call.from, call.request),
             Message::Cast { from, message, .. } => Letter::cast(from, message),
             Message::Fact(fact) => Letter::fact(fact),
         }

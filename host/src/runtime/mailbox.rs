@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -15,10 +16,14 @@ use crate::base::bounds;
 /// `S` is the worker's system message; the mailbox does not look inside.
 pub struct Mailbox<S> {
     queues: Mutex<Queues<S>>,
+    /// System messages wait. Written under the lock; the taker, which looks at it before each thing it does,
+    /// needs none. One that it does not see yet is found by its next look under the lock.
+    has_system: AtomicBool,
 }
 
 struct Queues<S> {
-    system: VecDeque<S>,
+    /// Boxed: they are rare and large, and what is taken is moved about.
+    system: VecDeque<Box<S>>,
     messages: VecDeque<Message>,
     /// Bytes of `messages`, and how many of them are facts.
     bytes: u64,
@@ -63,7 +68,7 @@ impl<S> Queues<S> {
 /// What the worker's task takes next.
 #[derive(Debug)]
 pub enum Next<S> {
-    System(S),
+    System(Box<S>),
     Message(Message),
     /// Only with [`Take::Look`]: a message waits.
     Waiting,
@@ -103,7 +108,7 @@ impl<S> Mailbox<S> {
             taker: None,
             waits: None,
         };
-        Mailbox { queues: Mutex::new(queues) }
+        Mailbox { queues: Mutex::new(queues), has_system: AtomicBool::new(false) }
     }
 
     pub fn push(&self, message: Message) -> Result<(), Refused> {
@@ -167,7 +172,8 @@ impl<S> Mailbox<S> {
         if queues.system.len() >= bounds::SYSTEM_QUEUE_MAX {
             return Err(Refused::Full);
         }
-        queues.system.push_back(message);
+        queues.system.push_back(Box::new(message));
+        self.has_system.store(true, Ordering::Relaxed);
         if queues.waits.take().is_some() {
             queues.wake();
         }
@@ -179,20 +185,51 @@ impl<S> Mailbox<S> {
     pub fn push_supervision(&self, message: S) {
         let mut queues = self.queues();
         if !queues.closed {
-            queues.system.push_back(message);
+            queues.system.push_back(Box::new(message));
+            self.has_system.store(true, Ordering::Relaxed);
         }
         if queues.waits.take().is_some() {
             queues.wake();
         }
     }
 
-    /// What can be taken at once.
-    pub fn try_next(&self, take: Take) -> Option<Next<S>> {
-        Self::take(&mut self.queues(), take)
+    /// A system message, if one waits.
+    pub fn try_system(&self) -> Option<Box<S>> {
+        if !self.has_system.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut queues = self.queues();
+        let message = queues.system.pop_front();
+        self.has_system.store(!queues.system.is_empty(), Ordering::Relaxed);
+        message
     }
 
-    fn take(queues: &mut Queues<S>, take: Take) -> Option<Next<S>> {
-        let next = match queues.system.pop_front() {
+    /// What can be taken at once; if there is nothing, the taker is shown to be idle, and woken by what comes.
+    pub fn next_or_wait(&self, take: Take, taker: &Waker) -> Option<Next<S>> {
+        let mut queues = self.queues();
+        let next = self.take(&mut queues, take);
+        if next.is_none() {
+            queues.waits = Some(take);
+            match &mut queues.taker {
+                Some(known) => known.clone_from(taker),
+                known => *known = Some(taker.clone()),
+            }
+        }
+        next
+    }
+
+    /// What can be taken at once.
+    #[cfg(test)]
+    fn try_next(&self, take: Take) -> Option<Next<S>> {
+        self.take(&mut self.queues(), take)
+    }
+
+    fn take(&self, queues: &mut Queues<S>, take: Take) -> Option<Next<S>> {
+        let system = queues.system.pop_front();
+        if system.is_some() {
+            self.has_system.store(!queues.system.is_empty(), Ordering::Relaxed);
+        }
+        let next = match system {
             Some(message) => Some(Next::System(message)),
             None => match take {
                 Take::All => queues.take().map(Next::Message),
@@ -234,18 +271,19 @@ impl<S> Mailbox<S> {
     }
 
     /// Waits for the next. May be dropped at any time without losing a message.
-    pub async fn next(&self, take: Take) -> Next<S> {
+    #[cfg(test)]
+    async fn next(&self, take: Take) -> Next<S> {
+        poll_fn(|context| self.next_or_wait(take, context.waker()).map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    /// The same, after [`Mailbox::next_or_wait`] gave nothing to this taker: what came since has woken it.
+    pub async fn next_woken(&self, take: Take) -> Next<S> {
+        let mut is_woken = false;
         poll_fn(|context| {
-            let mut queues = self.queues();
-            if let Some(next) = Self::take(&mut queues, take) {
-                return Poll::Ready(next);
+            if !std::mem::replace(&mut is_woken, true) {
+                return Poll::Pending;
             }
-            queues.waits = Some(take);
-            match &mut queues.taker {
-                Some(taker) => taker.clone_from(context.waker()),
-                taker => *taker = Some(context.waker().clone()),
-            }
-            Poll::Pending
+            self.next_or_wait(take, context.waker()).map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -294,10 +332,11 @@ impl<S> Mailbox<S> {
     }
 
     /// Refuses everything from now on and hands over what waited.
-    pub fn close(&self) -> (Vec<S>, Vec<Message>) {
+    pub fn close(&self) -> (Vec<Box<S>>, Vec<Message>) {
         let mut queues = self.queues();
         queues.closed = true;
         (queues.bytes, queues.facts) = (0, 0);
+        self.has_system.store(false, Ordering::Relaxed);
         (queues.system.drain(..).collect(), queues.messages.drain(..).collect())
     }
 

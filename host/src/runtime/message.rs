@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -32,6 +32,14 @@ pub struct Call {
     pub from: Option<Name>,
     pub request: Payload,
     /// After this nobody waits any more, and the work is not begun.
+    pub deadline: Tick,
+    pub reply: ReplyTo,
+}
+
+/// A call without its request.
+pub struct CallHead {
+    pub id: CallId,
+    pub from: Option<Name>,
     pub deadline: Tick,
     pub reply: ReplyTo,
 }
@@ -74,6 +82,8 @@ pub struct Lost;
 /// What the two sides share.
 struct Slot {
     answer: Mutex<Answer>,
+    /// It is waiting for an answer. Written under the lock, so that most who ask need none.
+    waits: AtomicBool,
     /// Clones of [`ReplyTo`].
     senders: AtomicUsize,
     pass: Option<Arc<Pass>>,
@@ -143,9 +153,13 @@ impl Future for Awaited {
 
 impl Drop for Awaited {
     fn drop(&mut self) {
+        if !self.0.waits() {
+            return;
+        }
         let mut answer = self.0.answer();
         if matches!(answer.phase, Phase::Waiting) {
             answer.phase = Phase::Abandoned;
+            self.0.waits.store(false, Ordering::Release);
             let worker = answer.worker.take();
             drop(answer);
             worker.into_iter().for_each(Waker::wake);
@@ -156,7 +170,8 @@ impl Drop for Awaited {
 impl ReplyTo {
     /// `pass`: is told of the first outcome, by whichever side sees it.
     pub fn new(pass: Option<Arc<Pass>>) -> (ReplyTo, Awaited) {
-        let slot = Arc::new(Slot { answer: Mutex::default(), senders: AtomicUsize::new(1), pass });
+        let (waits, senders) = (AtomicBool::new(true), AtomicUsize::new(1));
+        let slot = Arc::new(Slot { answer: Mutex::default(), waits, senders, pass });
         (ReplyTo(slot.clone()), Awaited(slot))
     }
 
@@ -173,6 +188,7 @@ impl ReplyTo {
             return false;
         }
         answer.phase = phase;
+        self.0.waits.store(false, Ordering::Release);
         let caller = answer.caller.take();
         drop(answer);
         caller.into_iter().for_each(Waker::wake);
@@ -180,13 +196,13 @@ impl ReplyTo {
     }
 
     pub fn is_waiting(&self) -> bool {
-        matches!(self.0.answer().phase, Phase::Waiting)
+        self.0.waits()
     }
 
     /// Whether its caller went away before there was an answer. False once it was answered: then the
     /// caller has what it wanted.
     pub fn is_abandoned(&self) -> bool {
-        matches!(self.0.answer().phase, Phase::Abandoned)
+        !self.0.waits() && matches!(self.0.answer().phase, Phase::Abandoned)
     }
 
     /// Resolves when [`ReplyTo::is_abandoned`] comes true, which may be never. For one task at a time,
@@ -216,13 +232,19 @@ impl Clone for ReplyTo {
 
 impl Drop for ReplyTo {
     fn drop(&mut self) {
-        if self.0.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // The last one there is can be cloned by nobody else: then there is nothing to count.
+        let is_last = self.0.senders.load(Ordering::Acquire) == 1 || self.0.senders.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && self.0.waits() {
             self.end(Phase::Lost);
         }
     }
 }
 
 impl Slot {
+    fn waits(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+
     fn answer(&self) -> MutexGuard<'_, Answer> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -24,6 +24,7 @@ pub mod supervision;
 mod supervisor;
 mod templates;
 mod tree;
+mod waits;
 pub mod worker;
 
 pub use dead_letters::{Cause, DeadLetters, Letter};

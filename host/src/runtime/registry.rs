@@ -1,4 +1,4 @@
-//! Who is called what, who is in which group, who watches whom, and who waits for whom.
+//! Who is called what, who is in which group, and who watches whom.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -149,65 +149,12 @@ impl Monitors {
     }
 }
 
-/// Who waits for whom. A worker waits for at most one other at a time, so the graph is a set of
-/// chains, and a new edge closes a cycle exactly if the chain from its far end leads back.
-#[derive(Default)]
-pub struct Waits {
-    edges: Mutex<HashMap<Name, Name>>,
-}
-
-/// One edge; it ends when this is dropped.
-pub struct Wait<'a> {
-    waits: &'a Waits,
-    caller: Name,
-}
-
-impl Waits {
-    /// `caller` is about to wait for `callee`. The error names the workers along the cycle, the
-    /// caller first and last.
-    pub fn enter(&self, caller: &Name, callee: &Name) -> Result<Wait<'_>, Vec<String>> {
-        let mut edges = self.edges();
-        let mut last = Some(callee);
-        while let Some(at) = last {
-            if at == caller {
-                let path = std::iter::successors(Some(callee), |at| (*at != caller).then(|| edges.get(*at)).flatten());
-                return Err(std::iter::once(caller).chain(path).map(ToString::to_string).collect());
-            }
-            last = edges.get(at);
-        }
-        edges.insert(caller.clone(), callee.clone());
-        Ok(Wait { waits: self, caller: caller.clone() })
-    }
-
-    fn edges(&self) -> MutexGuard<'_, HashMap<Name, Name>> {
-        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        self.waits.edges().remove(&self.caller);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
-    }
-
-    #[test]
-    fn a_cycle_is_refused_and_named() {
-        let waits = Waits::default();
-        let (a, b, c) = (name("a"), name("b"), name("c"));
-        let _ab = waits.enter(&a, &b).unwrap();
-        let bc = waits.enter(&b, &c).unwrap();
-        assert_eq!(waits.enter(&c, &a).err().unwrap(), ["c", "a", "b", "c"]);
-        assert_eq!(waits.enter(&c, &c).err().unwrap(), ["c", "c"]);
-        drop(bc);
-        assert!(waits.enter(&c, &a).is_ok());
     }
 
     #[test]

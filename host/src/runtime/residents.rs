@@ -22,6 +22,10 @@
 //! that wait for others' answers too. If all places are held so, calls end at their deadlines and
 //! make room; nothing hangs. What cannot sleep (no `state`, commands) keeps its place for good.
 //!
+//! The bound is reckoned from what the system says of itself. Where that has room for fewer all the same (other
+//! programs, a limit on the process), an instance that it refuses lowers the bound to what lives, and who was
+//! refused waits in line like the others.
+//!
 //! A message costs nothing here: that a worker was used is noted under its mailbox's lock, which is
 //! taken anyway.
 
@@ -37,7 +41,11 @@ use crate::base::bounds;
 
 /// The places of one host.
 pub struct Residents {
-    max: usize,
+    /// As it was set, and what holds: lower while the system has room for fewer.
+    configured: usize,
+    max: AtomicUsize,
+    /// Instances that were made while the bound was lowered.
+    made: AtomicUsize,
     /// Bytes of states of those that hibernate which may be in memory, and are.
     asleep_max: u64,
     asleep: AtomicU64,
@@ -45,6 +53,9 @@ pub struct Residents {
     /// Who waits in line and nobody was asked for.
     wanted: AtomicUsize,
 }
+
+/// Instances made before one more is tried than the system had room for.
+const MADE_FOR_ONE_MORE: usize = 64;
 
 /// Someone who can give a place back.
 pub trait Sleeper: Send + Sync {
@@ -115,7 +126,9 @@ impl Residents {
     /// `asleep_max`: bytes of states of workers that hibernate which are held in memory.
     pub fn bounded(max: usize, asleep_max: u64) -> Arc<Residents> {
         Arc::new(Residents {
-            max: max.max(1),
+            configured: max.max(1),
+            max: AtomicUsize::new(max.max(1)),
+            made: AtomicUsize::new(0),
             asleep_max,
             asleep: AtomicU64::new(0),
             room: Mutex::default(),
@@ -140,7 +153,32 @@ impl Residents {
     }
 
     pub fn max(&self) -> usize {
-        self.max
+        self.max.load(Relaxed)
+    }
+
+    /// As it was set. More than [`Residents::max`] while the system has room for fewer.
+    pub fn configured(&self) -> usize {
+        self.configured
+    }
+
+    /// The system had no memory or no maps for one more instance, whose place was given back. What lives now is
+    /// the bound from now on. False if nothing lives: then it is no question of room.
+    pub fn refused(&self) -> bool {
+        let room = self.room();
+        if room.live > 0 && room.live < self.max() {
+            self.max.store(room.live, Relaxed);
+        }
+        room.live > 0
+    }
+
+    /// An instance was made. A bound that was lowered rises again, slowly: the system may have room by now.
+    pub fn made(&self) {
+        if self.max() < self.configured && self.made.fetch_add(1, Relaxed) % MADE_FOR_ONE_MORE == MADE_FOR_ONE_MORE - 1
+        {
+            let raised = |max: usize| (max < self.configured).then_some(max + 1);
+            // Another may have raised it meanwhile: as good.
+            let _ = self.max.fetch_update(Relaxed, Relaxed, raised);
+        }
     }
 
     pub fn live(&self) -> usize {
@@ -161,7 +199,7 @@ impl Residents {
     /// A place at once, if there is one and nobody came before.
     pub fn try_place(self: &Arc<Self>) -> Option<Place> {
         let mut room = self.room();
-        let free = room.live < self.max && room.line.is_empty();
+        let free = room.live < self.max() && room.line.is_empty();
         room.live += usize::from(free);
         drop(room);
         free.then(|| Place(self.clone()))
@@ -216,7 +254,7 @@ impl Residents {
     /// Hands free places to those who came first.
     fn give(self: &Arc<Self>, room: &mut Room) -> Vec<(oneshot::Sender<Place>, Place)> {
         let mut given = Vec::new();
-        while room.live < self.max
+        while room.live < self.max()
             && let Some((_, next)) = room.line.pop_first()
         {
             room.live += 1;

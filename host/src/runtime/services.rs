@@ -9,7 +9,7 @@ use super::budgets::Budgets;
 use super::dead_letters::DeadLetters;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
-use super::registry::{Groups, Monitors, Registry, Waits};
+use super::registry::{Groups, Monitors, Registry};
 use super::residents::Residents;
 use super::share::CpuBudgets;
 use super::spec::Tier;
@@ -36,7 +36,6 @@ pub struct Services {
     pub registry: Registry,
     pub groups: Groups,
     pub monitors: Monitors,
-    pub waits: Waits,
     pub templates: Templates,
     supervisors: Mutex<BTreeMap<Name, SupervisorHandle>>,
     budgets: Mutex<Budgets>,
@@ -50,8 +49,8 @@ pub struct Services {
     pub residents: Arc<Residents>,
     /// The second in which it was said last that a key could not be taken up.
     said_not_started: AtomicU64,
-    first_id: u64,
-    next_call: AtomicU64,
+    /// The last that [`Services::first_id`] gave.
+    first_id: AtomicU64,
 }
 
 impl Services {
@@ -64,10 +63,6 @@ impl Services {
         sandbox: Sandbox,
         residents: Arc<Residents>,
     ) -> Arc<Services> {
-        // Workers keep ids in their states, and a late answer must not reach a stranger: ids of this
-        // run begin after those of all earlier ones, which gave out less than a million a second.
-        // Below 2^53, so that a JSON number holds them.
-        let first_id = (clock.timestamp().0 / 1_000) << 20;
         let dead_letters = DeadLetters::new(database.clone(), recorder.clone());
         Arc::new(Services {
             clock,
@@ -78,7 +73,6 @@ impl Services {
             registry: Registry::default(),
             groups: Groups::default(),
             monitors: Monitors::default(),
-            waits: Waits::default(),
             templates: Templates::default(),
             supervisors: Mutex::default(),
             budgets: Mutex::default(),
@@ -88,8 +82,7 @@ impl Services {
             cpu: CpuBudgets::default(),
             residents,
             said_not_started: AtomicU64::new(u64::MAX),
-            first_id,
-            next_call: AtomicU64::new(first_id),
+            first_id: AtomicU64::new(0),
         })
     }
 
@@ -142,9 +135,14 @@ impl Services {
         self.budgets().used(supervisor)
     }
 
-    /// Where ids of this run of the host begin.
+    /// Where the ids of a worker that enters the tree begin: of its calls, timers, monitors. Workers keep ids
+    /// in their states, and a late answer must not reach a stranger: they come after all that one of the same
+    /// name had before, which used less than 2048 in a millisecond. Below 2^53 until the year 2109, so that a
+    /// JSON number holds them.
     pub fn first_id(&self) -> u64 {
-        self.first_id
+        let first = self.clock.timestamp().0 << 11;
+        // Should the calendar be set back, they do not go with it.
+        self.first_id.fetch_max(first, Ordering::Relaxed).max(first)
     }
 
     /// Fuel per second for all workers below a supervisor together; `None`: no bound of its own.
@@ -202,7 +200,7 @@ impl Services {
     ) -> Result<(Awaited, bool), CallError> {
         let pass = to.admits_from(request.len(), from.as_ref())?;
         let (reply, answer) = ReplyTo::new(pass);
-        let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
+        let id = CallId(to.next_call.fetch_add(1, Ordering::Relaxed));
         let waits = to.mailbox.push_quietly(Message::Call(Call { id, from, request, deadline, reply }));
         Ok((answer, waits.map_err(|refused| why(to, &refused))?))
     }

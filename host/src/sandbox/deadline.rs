@@ -3,15 +3,15 @@
 //! slice late.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 /// The deadline passed; the future was dropped.
 pub(super) struct Passed;
 
-pub(super) async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Result<T, Passed> {
-    let mut future = pin!(future);
+/// The future is pinned by who calls: it is large, and to move it costs more than to run it.
+pub(super) async fn within<T>(time: Duration, mut future: Pin<&mut impl Future<Output = T>>) -> Result<T, Passed> {
     let first = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
     if let Poll::Ready(value) = first {
         return Ok(value);
@@ -21,11 +21,13 @@ pub(super) async fn within<T>(time: Duration, future: impl Future<Output = T>) -
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[tokio::test]
     async fn a_future_that_never_ends_is_dropped_in_time() {
-        assert!(within(Duration::from_millis(5), std::future::pending::<()>()).await.is_err());
-        assert!(within(Duration::ZERO, async { 7 }).await.is_ok_and(|n| n == 7));
+        assert!(within(Duration::from_millis(5), pin!(std::future::pending::<()>())).await.is_err());
+        assert!(within(Duration::ZERO, pin!(async { 7 })).await.is_ok_and(|n| n == 7));
     }
 }

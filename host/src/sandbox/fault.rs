@@ -63,6 +63,14 @@ pub(super) fn failure(error: &wasmtime::Error, in_force: &InForce) -> Failure {
     Failure::Trap { message, backtrace: backtrace(error) }
 }
 
+/// Whether the system refused memory to the engine itself. What a guest ended with is never that: of its text
+/// nothing is read here.
+pub(super) fn is_no_room(error: &wasmtime::Error) -> bool {
+    let is_guests = error.is::<wasmtime::Trap>() || error.is::<wasmtime::WasmBacktrace>();
+    // ENOMEM, in the words of the standard library; the engine gives its cause no public type.
+    !is_guests && error.chain().any(|cause| cause.to_string().contains("(os error 12)"))
+}
+
 /// The part of a guest's text that the host keeps: errors end in events, the ledger and statuses.
 pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(bounds::GUEST_TEXT_BYTES_MAX)]

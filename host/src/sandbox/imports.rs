@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bindings::paguro::worker::{children, control, messaging, registry, timers, types};
 use super::fault::{LimitReached, cut};
 use super::instance::State;
-use super::outside::{CallError, LogLevel, StartChildError};
+use super::outside::{CallError, Calling, LogLevel, StartChildError};
 use crate::base::{CallId, ExitReason, Failure, MonitorId, Payload, TimerId};
 
 type Trappable<T> = wasmtime::Result<T>;
@@ -20,7 +20,10 @@ impl messaging::Host for State {
         timeout_ms: Option<u32>,
     ) -> Trappable<Result<Vec<u8>, messaging::CallError>> {
         let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-        let answer = self.outside.call(&to, Payload::from(request), timeout).await;
+        let answer = match self.outside.call(&to, Payload::from(request), timeout) {
+            Calling::Ended(answer) => answer,
+            Calling::Waits(answer) => answer.await,
+        };
         Ok(answer.map(Payload::into_vec).map_err(Into::into))
     }
 

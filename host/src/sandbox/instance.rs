@@ -5,6 +5,7 @@
 //! [`Fault::Dead`] the instance must be dropped; a call into it again is refused. A call that is
 //! dropped before its end (its time passed, the worker was killed) leaves the instance dead too.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::bindings::paguro::worker::types;
 use super::component::{Component, Entry};
 use super::deadline::{Passed, within};
 use super::engine::{ComponentError, one_line};
-use super::fault::{Fault, InForce, cut, failure};
+use super::fault::{Fault, InForce, cut, failure, is_no_room};
 use super::outside::{Fact, LogSink, Outside};
 use super::pace::{Charged, Pace, paced};
 use super::{Grants, Limits, wasi};
@@ -80,6 +81,9 @@ pub enum InstanceError {
     /// It failed while it was made: a limit, a trap in its start function.
     #[error("{0}")]
     Failed(Failure),
+    /// The system had no memory for it, or no maps of memory.
+    #[error("the system has no room for it: {0}")]
+    NoRoom(String),
 }
 
 /// Everything that belongs to one store.
@@ -205,9 +209,10 @@ impl Instance {
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(copies_max(limits.payload));
 
-        let made = within(limits.start, inner.pre.instantiate_async(&mut store)).await;
+        let made = within(limits.start, pin!(inner.pre.instantiate_async(&mut store))).await;
         let instance = match made {
             Err(Passed) => return Err(InstanceError::Failed(Failure::Limit(Limit::Start(ms(limits.start))))),
+            Ok(Err(error)) if is_no_room(&error) => return Err(InstanceError::NoRoom(one_line(&error))),
             Ok(Err(error)) => {
                 let denied = store.data_mut().meter.denied.take();
                 let failed = denied.map(Failure::Limit).unwrap_or_else(|| {
@@ -442,8 +447,8 @@ impl Instance {
         self.alive = false;
         let charged = AtomicU64::new(0);
         let ended = match self.pace.as_deref().filter(|pace| run == Run::AtItsPace && pace.is_bounded()) {
-            Some(pace) => within(time, paced(pace, &charged, call(worker, &mut self.store))).await,
-            None => within(time, call(worker, &mut self.store)).await,
+            Some(pace) => within(time, pin!(paced(pace, &charged, call(worker, &mut self.store)))).await,
+            None => within(time, pin!(call(worker, &mut self.store))).await,
         };
         self.account(run, fuel, charged.into_inner());
         match ended {

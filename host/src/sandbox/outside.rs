@@ -73,6 +73,13 @@ pub trait LogSink: Send + Sync {
 /// A future that an import waits for.
 pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What became of a call.
+pub enum Calling<'a> {
+    /// Its answer is there, or it was refused: nothing had to be waited for.
+    Ended(Result<Payload, CallError>),
+    Waits(Waiting<'a, Result<Payload, CallError>>),
+}
+
 /// The host's side of the imports, one for each instance. Everything but `call`, `start_child` and
 /// `stop_child` returns at once.
 /// An `Err(Limit)` ends the instance with that limit as its exit reason.
@@ -83,12 +90,7 @@ pub trait Outside: Send {
         None
     }
 
-    fn call<'a>(
-        &'a mut self,
-        to: &'a str,
-        request: Payload,
-        timeout: Option<Duration>,
-    ) -> Waiting<'a, Result<Payload, CallError>>;
+    fn call<'a>(&'a mut self, to: &'a str, request: Payload, timeout: Option<Duration>) -> Calling<'a>;
     fn cast(&mut self, to: &str, message: Payload) -> Result<(), CallError>;
     fn reply(&mut self, call: CallId, outcome: Result<Payload, String>) -> bool;
     fn caller(&mut self, call: CallId) -> Option<String>;

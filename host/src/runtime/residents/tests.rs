@@ -149,3 +149,22 @@ fn how_many_fit_is_what_the_scarcer_of_maps_and_memory_carries() {
     assert_eq!(live_instances_max(Some(10), None), bounds::LIVE_INSTANCES_MIN);
     assert_eq!(live_instances_max(None, None) as u64, bounds::LIVE_INSTANCES_MAX);
 }
+
+#[tokio::test]
+async fn a_bound_that_the_system_does_not_bear_is_lowered_and_rises_again() {
+    let residents = Residents::new(4);
+    assert!(!residents.refused(), "nothing lives: it is no question of room");
+    let mut held: Vec<Place> = (0..3).map(|_| residents.try_place().unwrap()).collect();
+    // The third had no room.
+    held.pop();
+    assert!(residents.refused());
+    assert_eq!((residents.max(), residents.configured()), (2, 4));
+    assert!(residents.try_place().is_none());
+    let waits = residents.queue();
+    held.pop();
+    drop(waits.await);
+    for _ in 0..MADE_FOR_ONE_MORE * 5 {
+        residents.made();
+    }
+    assert_eq!(residents.max(), 4, "and no higher than it was set");
+}

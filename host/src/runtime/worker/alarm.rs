@@ -41,12 +41,15 @@ impl Alarm {
         self.0 = None;
     }
 
-    /// Returns when it rings, which is never while it is not armed.
+    /// Returns when it rings, which is never while it is not armed. The timer was told whom to wake when it was
+    /// armed, and that is always the same: the worker's one waker. So it is only looked at.
     pub async fn rung(&mut self) {
-        match &mut self.0 {
-            Some((_, sleep)) => sleep.as_mut().await,
-            None => std::future::pending().await,
-        }
+        let armed = &self.0;
+        std::future::poll_fn(|_| match armed {
+            Some((_, sleep)) if sleep.is_elapsed() => Poll::Ready(()),
+            _ => Poll::Pending,
+        })
+        .await;
         self.0 = None;
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::base::{CallId, ExitReason, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
-use crate::runtime::message::{Call, Message, Outcome, ReplyTo};
+use crate::runtime::message::{Call, CallHead, Message, Outcome, ReplyTo};
 use crate::sandbox::{CallError, Fact};
 
 #[derive(Default)]
@@ -15,10 +15,8 @@ pub struct Desk {
     holdings: Holdings,
     last_timer: TimerId,
     last_monitor: MonitorId,
-    /// The call that is being handled, while it is open: most are answered before the guest returns.
-    current: Option<Open>,
-    /// For whom the message that is being handled is handled, where somebody waits.
-    pub behalf: Option<Behalf>,
+    /// The call that is being handled: most are answered before the guest returns.
+    current: Option<Current>,
     /// Set by `control.stop`; taken when the message has been handled.
     pub stop: Option<ExitReason>,
     /// Set by `control.hibernate`; holds until the worker sleeps or cannot.
@@ -28,13 +26,29 @@ pub struct Desk {
     pub tape: SendTape,
 }
 
-/// The caller of the message that is being handled. What the guest asks of others meanwhile is asked
-/// for this caller: it takes no longer than the caller waits, and ends when the caller goes.
-#[derive(Clone)]
-pub struct Behalf {
-    pub deadline: Tick,
-    pub reply: ReplyTo,
+/// The call that is being handled.
+pub struct Current {
+    id: CallId,
+    pub from: Option<Name>,
+    deadline: Tick,
+    /// `None`: the guest has answered it.
+    pub reply: Option<ReplyTo>,
+    /// What the guest asks of others meanwhile is asked for this caller: it takes no longer than the caller
+    /// waits, and ends when the caller goes.
+    is_for_caller: bool,
 }
+
+/// What a message left on the desk that says what follows.
+pub struct After {
+    pub tape: SendTape,
+    /// `control.stop`.
+    pub stop: Option<ExitReason>,
+}
+
+/// What is to be looked at while nothing is handled; kept beside the desk, so that a look at it needs no
+/// lock.
+pub const HAS_TIMERS: u8 = 1;
+pub const HIBERNATES: u8 = 2;
 
 /// What a rollback puts back.
 #[derive(Clone, Default)]
@@ -249,32 +263,66 @@ impl Desk {
         self.holdings.open.len() < bounds::OPEN_CALLS_MAX
     }
 
-    /// The guest is about to be handed this call. The request is not kept.
-    pub fn open_call(&mut self, call: &Call) {
-        let (from, reply) = (call.from.clone(), call.reply.clone());
-        self.current = Some(Open { id: call.id, from, deadline: call.deadline, reply, saved: false });
+    /// The guest is about to be handed this call. `is_for_caller`: whether somebody waits for what it does.
+    pub fn open_call(&mut self, call: CallHead, is_for_caller: bool) {
+        let CallHead { id, from, deadline, reply } = call;
+        self.current = Some(Current { id, from, deadline, reply: Some(reply), is_for_caller });
+    }
+
+    /// The guest has returned.
+    pub fn close_current(&mut self) -> Option<Current> {
+        self.current.take()
     }
 
     /// The guest has returned and will answer later, if it has not done so.
     pub fn stays_open(&mut self) {
-        if let Some(open) = self.current.take() {
-            self.holdings.open.insert(open.id, open);
+        if let Some(Current { id, from, deadline, reply: Some(reply), .. }) = self.current.take() {
+            self.holdings.open.insert(id, Open { id, from, deadline, reply, saved: false });
         }
     }
 
+    /// When the caller stops to wait for whom the guest works just now.
+    pub fn caller_deadline(&self) -> Option<Tick> {
+        self.current.as_ref().filter(|current| current.is_for_caller).map(|current| current.deadline)
+    }
+
+    /// Where that caller waits, if it has no answer yet.
+    pub fn caller_waits_at(&self) -> Option<&ReplyTo> {
+        self.current.as_ref().filter(|current| current.is_for_caller)?.reply.as_ref()
+    }
+
     pub fn close_call(&mut self, id: CallId) -> Option<ReplyTo> {
-        let current = self.current.take_if(|open| open.id == id);
-        current.or_else(|| self.holdings.open.remove(&id)).map(|open| open.reply)
+        let current = self.current.as_mut().filter(|current| current.id == id);
+        let reply = current.and_then(|current| current.reply.take());
+        reply.or_else(|| self.holdings.open.remove(&id).map(|open| open.reply))
     }
 
     /// Whether the guest was handed this call and has not answered it.
     pub fn is_open(&self, id: CallId) -> bool {
-        self.current.as_ref().is_some_and(|open| open.id == id) || self.holdings.open.contains_key(&id)
+        self.current_open(id).is_some() || self.holdings.open.contains_key(&id)
     }
 
     pub fn caller(&self, id: CallId) -> Option<String> {
-        let current = self.current.as_ref().filter(|open| open.id == id);
-        current.or_else(|| self.holdings.open.get(&id))?.from.as_ref().map(ToString::to_string)
+        let from = match self.current_open(id) {
+            Some(current) => &current.from,
+            None => &self.holdings.open.get(&id)?.from,
+        };
+        from.as_ref().map(ToString::to_string)
+    }
+
+    fn current_open(&self, id: CallId) -> Option<&Current> {
+        self.current.as_ref().filter(|current| current.id == id && current.reply.is_some())
+    }
+
+    /// Takes what says what follows a message.
+    pub fn after(&mut self) -> After {
+        After { tape: std::mem::take(&mut self.tape), stop: self.stop.take() }
+    }
+
+    /// What is to be looked at while nothing is handled.
+    pub fn marks(&self) -> u8 {
+        let timers = if self.holdings.timers.is_empty() { 0 } else { HAS_TIMERS };
+        timers | if self.hibernate { HIBERNATES } else { 0 }
     }
 
     /// Takes the open calls that nobody will answer: all, or those that the last snapshot does not

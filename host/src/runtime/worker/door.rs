@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::desk::{Behalf, Joined, PutBack, SentResult};
+use super::desk::{Joined, PutBack, SentResult};
 use super::pace::WorkerPace;
 use super::shared::Shared;
-use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, TimerId, bounds};
+use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
 use crate::record::{Event, Recorder};
 use crate::runtime::keyed;
-use crate::runtime::message::Message;
+use crate::runtime::message::{Awaited, Message, Outcome, ReplyTo};
 use crate::runtime::residents::Place;
 use crate::runtime::services::{CALL_DEADLINE, Services};
 use crate::runtime::tree::TreeError;
-use crate::sandbox::{CallError, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
+use crate::runtime::waits::Wait;
+use crate::sandbox::{CallError, Calling, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
 
 /// One for each instance; all of a worker's share its desk.
 pub struct Door {
@@ -28,58 +29,20 @@ pub struct Door {
     _place: Place,
 }
 
+/// What became of a call when it was sent.
+enum Sent<'a> {
+    Ended(Outcome),
+    Waits(Wait<'a>, Awaited),
+}
+
 impl Door {
     pub fn new(me: Arc<Shared>, services: Arc<Services>, place: Place) -> Door {
         Door { me, services, last: None, on_tape: false, _place: place }
     }
 
-    async fn send_and_wait(
-        &mut self,
-        to: &str,
-        request: Payload,
-        timeout: Option<Duration>,
-        behalf: Option<Behalf>,
-    ) -> Result<Payload, CallError> {
-        if behalf.as_ref().is_some_and(|behalf| behalf.reply.is_abandoned()) {
-            return Err(self.cut_short());
-        }
-        let now = self.services.clock.now();
-        let own = behalf.as_ref().map(|behalf| behalf.deadline);
-        let asked = timeout.map(|time| now.after(time));
-        // No call outlives the one it is made for.
-        let deadline = match (asked, own) {
-            (Some(asked), Some(own)) => asked.min(own),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => now.after(CALL_DEADLINE),
-        };
-        let callee = match self.known(to) {
-            Some(known) => known,
-            None => keyed::find_in_time(&self.services, to, deadline).await?,
-        };
-        self.last = Some(callee.clone());
-        let _wait = self.services.waits.enter(self.me.name(), callee.name()).map_err(CallError::Cycle)?;
-        let (answer, waits) = self.services.put_call(&callee, Some(self.me.name().clone()), request, deadline)?;
-        if waits {
-            callee.lend();
-        }
-        // Whoever goes away cancels what was asked for it, down the chain: dropping `answer` is to the
-        // callee what its own caller's going was to this worker.
-        tokio::select! {
-            biased;
-            outcome = self.services.wait(answer, deadline) => outcome,
-            () = abandoned(behalf) => Err(self.cut_short()),
-        }
-    }
-
     /// The worker of that name: the one it was the last time, while that has it.
     fn known(&self, to: &str) -> Option<Arc<Shared>> {
-        self.last.as_ref().filter(|last| last.name().as_str() == to && !last.has_left()).cloned()
-    }
-
-    /// The contract has no word for it: to the guest it is a call that nobody answered in time.
-    fn cut_short(&self) -> CallError {
-        self.me.counters.cancelled.fetch_add(1, Ordering::Relaxed);
-        CallError::Timeout
+        self.last.as_ref().filter(|last| is_of(last, to)).cloned()
     }
 
     /// Whether this worker may start and stop children of a template: granted, and the template is its
@@ -104,30 +67,61 @@ impl Outside for Door {
         Some(Arc::new(WorkerPace { worker: self.me.clone(), clock: self.services.clock.clone() }))
     }
 
-    fn call<'a>(
-        &'a mut self,
-        to: &'a str,
-        request: Payload,
-        timeout: Option<Duration>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Payload, CallError>> + Send + 'a>> {
-        Box::pin(async move {
-            let behalf = {
-                let mut desk = self.me.desk();
-                if !desk.tape.is_off() {
-                    if let Some(SentResult::Call(outcome)) = desk.tape.replay(to, &request, true) {
-                        return outcome;
-                    }
-                    desk.tape.calling(to, &request);
+    fn call<'a>(&'a mut self, to: &'a str, request: Payload, timeout: Option<Duration>) -> Calling<'a> {
+        let own = {
+            let mut desk = self.me.desk();
+            if !desk.tape.is_off() {
+                if let Some(SentResult::Call(outcome)) = desk.tape.replay(to, &request, true) {
+                    return Calling::Ended(outcome);
                 }
-                self.on_tape = !desk.tape.is_off();
-                desk.behalf.clone()
-            };
-            let outcome = self.send_and_wait(to, request, timeout, behalf).await;
-            if self.on_tape {
-                self.me.desk().tape.called(&outcome);
+                desk.tape.calling(to, &request);
             }
-            outcome
-        })
+            self.on_tape = !desk.tape.is_off();
+            let is_abandoned = desk.caller_waits_at().is_some_and(ReplyTo::is_abandoned);
+            (!is_abandoned).then(|| desk.caller_deadline())
+        };
+        let line = Line { me: &self.me, services: &self.services, on_tape: self.on_tape };
+        let Some(own) = own else { return line.ended(Err(line.cut_short())) };
+        let now = self.services.clock.now();
+        // No call outlives the one it is made for.
+        let deadline = match (timeout.map(|time| now.after(time)), own) {
+            (Some(asked), Some(own)) => asked.min(own),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => now.after(CALL_DEADLINE),
+        };
+        let found = match self.last.take_if(|last| is_of(last, to)) {
+            Some(last) => Ok(last),
+            None => keyed::find(&self.services, to),
+        };
+        // What is rare is boxed: most are known, and answer at once.
+        let callee = match found {
+            Ok(callee) => callee,
+            Err(CallError::Overloaded) => {
+                return Calling::Waits(Box::pin(async move {
+                    let outcome = match keyed::find_in_time(line.services, to, deadline).await {
+                        Ok(callee) => match line.send(&callee, request, deadline) {
+                            Sent::Ended(outcome) => outcome,
+                            Sent::Waits(_wait, answer) => line.wait(answer, deadline).await,
+                        },
+                        Err(error) => Err(error),
+                    };
+                    line.called(&outcome);
+                    outcome
+                }));
+            }
+            Err(error) => return line.ended(Err(error)),
+        };
+        let sent = line.send(&callee, request, deadline);
+        self.last = Some(callee);
+        match sent {
+            Sent::Ended(outcome) => line.ended(outcome),
+            Sent::Waits(wait, answer) => Calling::Waits(Box::pin(async move {
+                let _wait = wait;
+                let outcome = line.wait(answer, deadline).await;
+                line.called(&outcome);
+                outcome
+            })),
+        }
     }
 
     fn cast(&mut self, to: &str, message: Payload) -> Result<(), CallError> {
@@ -263,7 +257,8 @@ impl Outside for Door {
                 return Err(there);
             }
             // A child whose start calls its starter would wait for it for ever.
-            let wait = self.services.waits.enter(self.me.name(), &name);
+            let edge_of = |name: &Name| self.services.registry.get(name)?.waits_for.now();
+            let wait = self.me.waits_for.enter(self.me.name(), &name, edge_of);
             let Ok(_wait) = wait else { return failed("it is waiting for the one that asks".to_string()) };
             // What is left of the guest's own time answers it.
             let time = self.me.settings().limits.deadline / 2;
@@ -312,9 +307,83 @@ fn is_object(text: &str) -> bool {
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
 }
 
-async fn abandoned(behalf: Option<Behalf>) {
+/// What a call needs of a door.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    me: &'a Arc<Shared>,
+    services: &'a Arc<Services>,
+    on_tape: bool,
+}
+
+impl<'a> Line<'a> {
+    /// Sends a call to a worker that is known, and runs it on this thread if it idles: then the answer is there
+    /// when this returns.
+    fn send(&self, callee: &Arc<Shared>, request: Payload, deadline: Tick) -> Sent<'a> {
+        let edge_of = |name: &Name| {
+            // Most call one that waits for nobody.
+            let waits_for = |worker: &Shared| worker.waits_for.now();
+            if name == callee.name() { waits_for(callee) } else { waits_for(&*self.services.registry.get(name)?) }
+        };
+        let wait = match self.me.waits_for.enter(self.me.name(), callee.name(), edge_of) {
+            Ok(wait) => wait,
+            Err(names) => return Sent::Ended(Err(CallError::Cycle(names))),
+        };
+        let (mut answer, waits) = match self.services.put_call(callee, Some(self.me.name().clone()), request, deadline)
+        {
+            Ok(put) => put,
+            Err(error) => return Sent::Ended(Err(error)),
+        };
+        if waits {
+            callee.lend();
+        }
+        match answer.try_take() {
+            Some(Ok(outcome)) => {
+                answer.told(&outcome);
+                Sent::Ended(outcome)
+            }
+            _ => Sent::Waits(wait, answer),
+        }
+    }
+
+    /// Waits for an answer that was not there at once.
+    async fn wait(&self, answer: Awaited, deadline: Tick) -> Outcome {
+        let behalf = self.me.desk().caller_waits_at().cloned();
+        // Whoever goes away cancels what was asked for it, down the chain: dropping `answer` is to the
+        // callee what its own caller's going was to this worker.
+        tokio::select! {
+            biased;
+            outcome = self.services.wait(answer, deadline) => outcome,
+            () = abandoned(behalf) => Err(self.cut_short()),
+        }
+    }
+
+    fn ended(&self, outcome: Outcome) -> Calling<'a> {
+        self.called(&outcome);
+        Calling::Ended(outcome)
+    }
+
+    /// The guest has its answer, or will not get one.
+    fn called(&self, outcome: &Outcome) {
+        if self.on_tape {
+            self.me.desk().tape.called(outcome);
+        }
+    }
+
+    /// The contract has no word for it: to the guest it is a call that nobody answered in time.
+    fn cut_short(&self) -> CallError {
+        self.me.counters.cancelled.fetch_add(1, Ordering::Relaxed);
+        CallError::Timeout
+    }
+}
+
+/// Whether a worker has this name, still.
+fn is_of(worker: &Shared, name: &str) -> bool {
+    worker.name().as_str() == name && !worker.has_left()
+}
+
+async fn abandoned(behalf: Option<ReplyTo>) {
     match behalf {
-        Some(behalf) => behalf.reply.abandoned().await,
+        Some(reply) => reply.abandoned().await,
         None => std::future::pending().await,
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
-use super::desk::SendTape;
+use super::desk::{HAS_TIMERS, SendTape};
 use super::ending::PendingStop;
 use super::guard::Guard;
 use super::handle::Turn;
@@ -61,8 +61,9 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         health: None,
     };
     let guard = Guard::new(launch.name.clone(), &launch.settings, services, launch.breaker);
-    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status, guard));
-    shared.desk().begin_at(services.first_id());
+    let first_id = services.first_id();
+    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status, guard, first_id));
+    shared.desk().begin_at(first_id);
     services.registry.insert(shared.clone());
     services.share_cpu(&shared, launch.settings.limits.cpu);
     let driver = Driver {
@@ -79,6 +80,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         away: false,
         in_line: None,
         idle_since: None,
+        refusals: 0,
         sleepless_until: None,
         trial: None,
         pending_stop: None,
@@ -119,6 +121,8 @@ pub(super) struct Driver {
     pub in_line: Option<InLine>,
     /// When it was seen to have nothing to do, after the last message.
     pub idle_since: Option<Tick>,
+    /// How often the system had no room for the instance that it waits for.
+    pub refusals: u32,
     /// Its state could not be saved: it is not asked to hibernate before.
     pub sleepless_until: Option<Tick>,
     pub trial: Option<Trial>,
@@ -179,19 +183,19 @@ impl Woken {
     /// Whether what follows looks at the state of one that hibernates. What does not must not bring it
     /// back: thousands that are stopped together had no room for it before.
     fn asks_for_state(&self) -> bool {
-        !matches!(
-            self,
-            Woken::Clock
-                | Woken::Written
-                | Woken::Next(Next::System(
+        !matches!(self, Woken::Clock | Woken::Written)
+            && !matches!(
+                self,
+                Woken::Next(Next::System(message)) if matches!(
+                    **message,
                     System::Start { .. }
                         | System::Stop { .. }
                         | System::Quit { .. }
                         | System::Health { .. }
                         | System::Hibernate { .. }
                         | System::Configure { .. }
-                ))
-        )
+                )
+            )
     }
 }
 
@@ -214,12 +218,14 @@ impl Driver {
                 Box::pin(self.ended(reason)).await;
             }
             match woken {
-                Woken::Next(Next::System(System::Quit { why, done })) => {
-                    Box::pin(self.quit(why)).await;
-                    let _ = done.send(());
-                    return None;
-                }
-                Woken::Next(Next::System(message)) => Box::pin(self.system(message)).await,
+                Woken::Next(Next::System(message)) => match *message {
+                    System::Quit { why, done } => {
+                        Box::pin(self.quit(why)).await;
+                        let _ = done.send(());
+                        return None;
+                    }
+                    message => Box::pin(self.system(message)).await,
+                },
                 Woken::Next(Next::Waiting) | Woken::Roused => Box::pin(self.rouse()).await,
                 Woken::Placed(place) => Box::pin(self.placed(place)).await,
                 Woken::Drowsy(Drowsy::Asked) => Box::pin(self.sleep(Why::Asked)).await,
@@ -287,7 +293,7 @@ impl Driver {
         // does not wait.
         let debt_until = self.shared.cpu.ready_at(&self.services.clock);
         let take = if debt_until.is_some() { Take::SystemOnly } else { self.take() };
-        if let Some(Next::System(message)) = self.shared.mailbox.try_next(Take::SystemOnly) {
+        if let Some(message) = self.shared.mailbox.try_system() {
             return Woken::Next(Next::System(message));
         }
         if take == Take::All
@@ -302,7 +308,10 @@ impl Driver {
         if self.alarm.rings(due, &self.services.clock).await {
             return Woken::Clock;
         }
-        if let Some(next) = self.shared.mailbox.try_next(take) {
+        // Shown to be idle before it looks whether others need its room (residents.rs).
+        let mailbox = &self.shared.mailbox;
+        let next = std::future::poll_fn(|context| Poll::Ready(mailbox.next_or_wait(take, context.waker()))).await;
+        if let Some(next) = next {
             return Woken::Next(next);
         }
         if let Some(why) = self.drowsy() {
@@ -319,24 +328,23 @@ impl Driver {
                 return Woken::Parked;
             }
         }
-        let writing = self.writing.as_mut().filter(|_| self.asleep.is_some());
-        let alarm = &mut self.alarm;
-        let shared = self.shared.clone();
         let owner = self.trial.as_ref().map(Trial::owner);
         let command = match &mut self.live {
             Some(Live::Command(running)) => Some(running),
             _ => None,
         };
-        self.was_idle = self.shared.runner.is_lent();
-        tokio::select! {
+        let writing = self.writing.as_mut().filter(|_| self.asleep.is_some());
+        let woken = tokio::select! {
             biased;
-            next = shared.mailbox.next(take) => Woken::Next(next),
+            next = self.shared.mailbox.next_woken(take) => Woken::Next(next),
             reason = ended(command) => Woken::CommandEnded(reason),
             () = gone(owner) => Woken::OwnerGone,
             place = turn(self.in_line.as_mut()) => Woken::Placed(place),
-            () = alarm.rung() => Woken::Clock,
+            () = self.alarm.rung() => Woken::Clock,
             () = written(writing) => Woken::Written,
-        }
+        };
+        self.was_idle = self.shared.runner.is_lent();
+        woken
     }
 
     /// Whether there is nothing to wait for but the mailbox: then its task need not be kept, which is several
@@ -359,7 +367,8 @@ impl Driver {
     /// came for its start.
     fn next_due(&self) -> Option<Tick> {
         let runs = self.live.is_some() || self.asleep.is_some();
-        let timer = if runs { self.shared.desk().next_due() } else { None };
+        let has_timers = runs && self.shared.desk_has(HAS_TIMERS);
+        let timer = if has_timers { self.shared.desk().next_due() } else { None };
         let timer = timer.filter(|_| self.shared.mailbox.has_room_for_timers());
         let snapshot = (self.is_dirty() && self.saves()).then(|| self.saved_at.after(self.settings.snapshot.interval));
         let start = self.in_line.as_ref().and_then(InLine::due);

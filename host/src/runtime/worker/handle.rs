@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::desk::{Behalf, Recording, SendTape};
+use super::desk::{After, Recording, SendTape};
 use super::driver::{Driver, Live};
 use super::guard::{Pass, Sign};
 use super::trial::Kept;
 use crate::base::{ExitReason, Failure, Limit, Name, Payload, bounds};
 use crate::record::{Event, LetterSort};
 use crate::runtime::dead_letters::{Cause, Letter};
-use crate::runtime::message::{Call, Message};
+use crate::runtime::message::{Call, CallHead, Message};
 use crate::runtime::poison::Content;
 use crate::sandbox::{Answer, CallError, Fact, Fault};
 
@@ -55,64 +55,65 @@ impl Driver {
             trial.keep(&message);
             self.shared.desk().tape = SendTape::Record(Recording::default());
         }
-        let fault = match message {
+        let (fault, after) = match message {
             Message::Call(call) => self.call(call, turn).await,
-            Message::Cast { from, message, pass } => self.cast(from, message, pass).await,
-            Message::Fact(fact) => self.fact(fact).await,
+            Message::Cast { from, message, pass } => (self.cast(from, message, pass).await, None),
+            Message::Fact(fact) => (self.fact(fact).await, None),
         };
-        self.after_message(fault).await;
+        let after = after.unwrap_or_else(|| self.shared.desk().after());
+        self.after_message(fault, after).await;
     }
 
-    pub(super) async fn call(&mut self, call: Call, turn: Turn) -> Option<ExitReason> {
+    /// The desk is locked once before the guest runs and once after it: then all is taken that is on it.
+    async fn call(&mut self, call: Call, turn: Turn) -> (Option<ExitReason>, Option<After>) {
+        let Call { id, from, request, deadline, reply } = call;
         let Some(Live::Worker(instance)) = &mut self.live else {
-            call.reply.answer(Err(CallError::Rejected("it is a command: it takes no messages".to_string())));
-            return None;
+            reply.answer(Err(CallError::Rejected("it is a command: it takes no messages".to_string())));
+            return (None, None);
         };
         {
             let mut desk = self.shared.desk();
             if !desk.room_for_call() {
                 drop(desk);
-                call.reply.answer(Err(CallError::Overloaded));
-                return None;
+                reply.answer(Err(CallError::Overloaded));
+                return (None, None);
             }
             // One that is handled again may call others as long as any message may: nobody waits for it,
             // and that cancels nothing.
-            desk.behalf = (turn == Turn::First).then(|| Behalf { deadline: call.deadline, reply: call.reply.clone() });
-            desk.open_call(&call);
+            desk.open_call(CallHead { id, from, deadline, reply }, turn == Turn::First);
         }
         let result = tokio::select! {
             biased;
-            result = instance.handle_call(call.id, &call.request) => result.map_err(Some),
+            result = instance.handle_call(id, &request) => result.map_err(Some),
             () = self.shared.kill.notified() => Err(None),
         };
-        let close = || self.shared.desk().close_call(call.id);
+        let (current, after) = {
+            let mut desk = self.shared.desk();
+            if result == Ok(Answer::Later) {
+                desk.stays_open();
+            }
+            (desk.close_current(), desk.after())
+        };
+        let (from, reply) = current.map_or((None, None), |current| (current.from, current.reply));
+        let answer = |outcome| reply.as_ref().is_some_and(|reply| reply.answer(outcome));
         match result {
-            Ok(Answer::Later) => {
-                self.shared.desk().stays_open();
-                None
-            }
-            Ok(Answer::Now(reply)) => {
-                close();
-                call.reply.answer(Ok(reply));
-                None
-            }
+            Ok(Answer::Later) => {}
+            Ok(Answer::Now(bytes)) => drop(answer(Ok(bytes))),
             Err(Some(Fault::Refused(why))) => {
-                close();
                 self.shared.counters.rejected.fetch_add(1, Relaxed);
-                call.reply.answer(Err(CallError::Rejected(why)));
-                None
+                answer(Err(CallError::Rejected(why)));
             }
             Err(dead) => {
-                close();
                 let reason = exit_reason(dead);
                 // On trial the message is kept: the old revision will answer it.
                 if self.trial.is_none() {
-                    call.reply.answer(Err(CallError::Down(reason.clone())));
-                    self.ended_by(Letter::call(&call), &reason).await;
+                    answer(Err(CallError::Down(reason.clone())));
+                    self.ended_by(Letter::call(from, request), &reason).await;
                 }
-                Some(reason)
+                return (Some(reason), Some(after));
             }
         }
+        (None, Some(after))
     }
 
     pub(super) async fn cast(
@@ -160,7 +161,7 @@ impl Driver {
             result = handled => result.map_err(Some),
             () = self.shared.kill.notified() => Err(None),
         };
-        self.shared.counters.handled.fetch_add(batch.len() as u64 - 1, Relaxed);
+        self.shared.counters.handled(batch.len() as u64 - 1);
         match result {
             Ok(failed) => {
                 self.casts_went(&passes);
@@ -244,15 +245,11 @@ impl Driver {
 
     /// What follows every message: count, keep what was sent, look whether the instance ended, asked
     /// to stop, or is due for a snapshot.
-    pub(super) async fn after_message(&mut self, fault: Option<ExitReason>) {
-        self.shared.counters.handled.fetch_add(1, Relaxed);
+    async fn after_message(&mut self, fault: Option<ExitReason>, after: After) {
+        self.shared.counters.handled(1);
         self.unsaved += 1;
         self.idle_since = None;
-        let (tape, stop) = {
-            let mut desk = self.shared.desk();
-            desk.behalf = None;
-            (std::mem::take(&mut desk.tape), desk.stop.take())
-        };
+        let After { tape, stop } = after;
         if let Some(trial) = &mut self.trial {
             if let SendTape::Record(sent) = tape {
                 trial.sent(sent);

@@ -1,7 +1,6 @@
 //! A worker's share of the processor, as its instances see it; and the count of all they used.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::shared::Shared;
@@ -32,7 +31,7 @@ impl Pace for WorkerPace {
     }
 
     fn used(&self, fuel: u64, charged: Charged) {
-        self.worker.counters.fuel.fetch_add(fuel, Relaxed);
+        self.worker.counters.used(fuel);
         if !self.is_bounded() {
             return;
         }

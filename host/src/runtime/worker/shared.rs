@@ -1,6 +1,7 @@
 //! What others can see of a worker and send to it. Only its own task changes what it is.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -13,20 +14,26 @@ use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, 
 use crate::runtime::mailbox::{Mailbox, Refused};
 use crate::runtime::share::CpuShare;
 use crate::runtime::spec::{Durability, WorkerSettings};
+use crate::runtime::waits::WaitsFor;
 use crate::sandbox::{CallError, Exports, Health, Kind};
 
 /// The shared side of one worker.
 pub struct Shared {
     name: Name,
     pub(in crate::runtime) mailbox: Mailbox<System>,
-    pub(in crate::runtime) desk: Mutex<Desk>,
+    desk: Mutex<Desk>,
+    /// [`Desk::marks`], as it was let go of last.
+    desk_marks: AtomicU8,
     pub counters: Counters,
     pub(super) guard: Arc<Guard>,
     pub(in crate::runtime) cpu: CpuShare,
+    pub(in crate::runtime) waits_for: WaitsFor,
     /// Ends a guest's run at once. One permit is kept, so that a kill which comes early is not lost.
     pub(super) kill: Notify,
     status: Mutex<Status>,
     settings: Mutex<Arc<WorkerSettings>>,
+    /// Each worker counts its own: two that are called on two cores do not meet over it.
+    pub(in crate::runtime) next_call: AtomicU64,
     payload_max: AtomicU64,
     /// It does not run and nothing will start it by itself: messages are refused at once, instead
     /// of waiting for nobody.
@@ -36,6 +43,31 @@ pub struct Shared {
     pub(super) runner: Runner,
     /// Its name is not its own any more.
     left: AtomicBool,
+}
+
+/// The desk, for as long as this is held.
+pub(in crate::runtime) struct DeskGuard<'a> {
+    desk: MutexGuard<'a, Desk>,
+    marks: &'a AtomicU8,
+}
+
+impl Deref for DeskGuard<'_> {
+    type Target = Desk;
+    fn deref(&self) -> &Desk {
+        &self.desk
+    }
+}
+
+impl DerefMut for DeskGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Desk {
+        &mut self.desk
+    }
+}
+
+impl Drop for DeskGuard<'_> {
+    fn drop(&mut self) {
+        self.marks.store(self.desk.marks(), Ordering::Relaxed);
+    }
 }
 
 /// A system message was not taken, or its answer will not come.
@@ -70,6 +102,21 @@ pub struct Counters {
     pub memory: AtomicU64,
     /// Instances in memory: 0, 1, or 2 during probation; 0 while it hibernates.
     pub instances: AtomicUsize,
+}
+
+/// Only the worker's task counts these: a load and a store need no more than that.
+impl Counters {
+    pub(super) fn handled(&self, messages: u64) {
+        add(&self.handled, messages);
+    }
+
+    pub(super) fn used(&self, fuel: u64) {
+        add(&self.fuel, fuel);
+    }
+}
+
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
 
 /// Where a worker is. The words of `paguro ps`.
@@ -130,18 +177,27 @@ pub struct Status {
 }
 
 impl Shared {
-    pub(super) fn new(name: Name, settings: Arc<WorkerSettings>, status: Status, guard: Guard) -> Shared {
+    pub(super) fn new(
+        name: Name,
+        settings: Arc<WorkerSettings>,
+        status: Status,
+        guard: Guard,
+        first_id: u64,
+    ) -> Shared {
         let payload_max = settings.limits.payload;
         Shared {
             name,
             mailbox: Mailbox::new(settings.limits.mailbox),
             settings: Mutex::new(settings),
             desk: Mutex::default(),
+            desk_marks: AtomicU8::new(0),
             counters: Counters::default(),
             guard: Arc::new(guard),
             cpu: CpuShare::default(),
+            waits_for: WaitsFor::default(),
             kill: Notify::new(),
             status: Mutex::new(status),
+            next_call: AtomicU64::new(first_id),
             payload_max: AtomicU64::new(payload_max),
             refuses: AtomicBool::new(false),
             offered: AtomicBool::new(false),
@@ -280,8 +336,14 @@ impl Shared {
         })
     }
 
-    pub(in crate::runtime) fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(in crate::runtime) fn desk(&self) -> DeskGuard<'_> {
+        DeskGuard { desk: self.desk.lock().unwrap_or_else(PoisonError::into_inner), marks: &self.desk_marks }
+    }
+
+    /// Whether its desk has one of these marks. Exact for who runs its task, which alone changes them while
+    /// it lives.
+    pub(super) fn desk_has(&self, mark: u8) -> bool {
+        self.desk_marks.load(Ordering::Relaxed) & mark != 0
     }
 
     fn lock_status(&self) -> MutexGuard<'_, Status> {

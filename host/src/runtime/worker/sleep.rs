@@ -24,10 +24,12 @@
 //! - In line, the worker obeys all system messages. How long it waits is its callers' affair: their
 //!   calls end at their deadlines. A first start waits as long as the line moves.
 
+use super::desk::HIBERNATES;
 use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::saving::Due;
 use super::shared::{Shared, Standing};
+use super::start::NotUp;
 use super::system::{NoState, System};
 use crate::base::{ExitReason, Failure, Incarnation, Snapshot, Tick, bounds};
 use crate::record::Event;
@@ -93,13 +95,16 @@ impl Driver {
         let begun = self.services.clock.now();
         self.starting(incarnation, begun);
         let residents = &self.services.residents;
-        let Some(place) = residents.try_place() else {
-            let until = begun.after(self.settings.limits.start);
-            let start = FirstStart { begun, until, handed: residents.handed() };
-            self.in_line = Some(InLine { place: residents.queue(), start: Some(start) });
-            return;
-        };
+        let Some(place) = residents.try_place() else { return self.line_up_to_start(begun) };
         self.start(begun, place).await;
+    }
+
+    /// Waits for a place, to start.
+    pub fn line_up_to_start(&mut self, begun: Tick) {
+        let residents = &self.services.residents;
+        let until = self.services.clock.now().after(self.settings.limits.start);
+        let start = FirstStart { begun, until, handed: residents.handed() };
+        self.in_line = Some(InLine { place: residents.queue(), start: Some(start) });
     }
 
     /// It sleeps, and something waits for it.
@@ -147,8 +152,16 @@ impl Driver {
         let woken = tokio::select! {
             biased;
             woken = self.bring_up(Some(snapshot), place) => woken,
-            () = shared.kill.notified() => Err(ExitReason::Killed),
+            () = shared.kill.notified() => Err(NotUp::Ended(ExitReason::Killed)),
         };
+        if let Err(NotUp::NoRoom(_)) = &woken
+            && self.waits_for_room()
+        {
+            let change = self.shared.desk().put_back(mark, &[]);
+            carry_out(change, self.shared.name(), &self.services);
+            self.in_line = Some(InLine { place: self.services.residents.queue(), start: None });
+            return;
+        }
         self.asleep = None;
         match woken {
             Ok(live) => {
@@ -160,11 +173,11 @@ impl Driver {
                     self.stopped_itself(reason).await;
                 }
             }
-            Err(reason) => {
+            Err(not_up) => {
                 // Timers and groups of an instance that never was are nobody's.
                 let change = self.shared.desk().put_back(mark, &[]);
                 carry_out(change, self.shared.name(), &self.services);
-                self.ended(reason).await;
+                self.ended(not_up.reason()).await;
             }
         }
     }
@@ -249,7 +262,7 @@ impl Driver {
         }
         // Locks and the clock only where there may be a reason.
         let begins = self.idle_since.is_none() && self.settings.hibernate_after.is_some();
-        let asked = self.shared.desk().hibernate;
+        let asked = self.shared.desk_has(HIBERNATES);
         if !(begins || asked || self.services.residents.is_wanted()) || self.shared.waiting() > 0 {
             return None;
         }

@@ -15,6 +15,27 @@ use crate::runtime::residents::Place;
 use crate::runtime::supervisor::Report;
 use crate::sandbox::{Context, Fault, Instance, InstanceError, Kind};
 
+/// Why there is no instance.
+pub(super) enum NotUp {
+    /// The system has no room for it.
+    NoRoom(String),
+    Ended(ExitReason),
+}
+
+impl NotUp {
+    pub fn reason(self) -> ExitReason {
+        match self {
+            NotUp::NoRoom(why) => {
+                ExitReason::Failed(Failure::NotStartable(format!("the system has no room for its instance: {why}")))
+            }
+            NotUp::Ended(reason) => reason,
+        }
+    }
+}
+
+/// Times that one start or wake waits for a place because the system had no room.
+const REFUSALS_MAX: u32 = 3;
+
 impl Driver {
     /// A start was asked for, at `begun`.
     pub fn starting(&mut self, incarnation: Incarnation, begun: Tick) {
@@ -41,7 +62,7 @@ impl Driver {
         let brought_up = tokio::select! {
             biased;
             live = self.bring_up(from, place) => live,
-            () = shared.kill.notified() => Err(ExitReason::Killed),
+            () = shared.kill.notified() => Err(NotUp::Ended(ExitReason::Killed)),
         };
         match brought_up {
             Ok(live) => {
@@ -57,8 +78,26 @@ impl Driver {
                     }
                 }
             }
-            Err(reason) => self.not_started(mark, reason).await,
+            Err(NotUp::NoRoom(_)) if self.waits_for_room() => {
+                let change = self.shared.desk().put_back(mark, &[]);
+                carry_out(change, self.shared.name(), &self.services);
+                self.line_up_to_start(begun);
+            }
+            Err(not_up) => self.not_started(mark, not_up.reason()).await,
         }
+    }
+
+    /// The system had no room for its instance: whether it waits for a place once more. Not for ever: what
+    /// asks for more than others do must not make the bound small for all.
+    pub fn waits_for_room(&mut self) -> bool {
+        self.refusals += 1;
+        if self.refusals > REFUSALS_MAX || !self.services.residents.refused() {
+            self.refusals = 0;
+            return false;
+        }
+        let (worker, value) = (self.shared.name().clone(), self.services.residents.max() as u64);
+        self.services.recorder.emit(Event::BoundReached { worker, bound: "live-instances", value });
+        true
     }
 
     async fn not_started(&mut self, mark: Holdings, reason: ExitReason) {
@@ -108,15 +147,20 @@ impl Driver {
     }
 
     /// A new instance of the current component, initialised or restored.
-    pub async fn bring_up(&mut self, from: Option<Snapshot>, place: Place) -> Result<Live, ExitReason> {
+    pub async fn bring_up(&mut self, from: Option<Snapshot>, place: Place) -> Result<Live, NotUp> {
         let limits = self.settings.limits.clone();
         let door = door(&self.shared, &self.services, place);
         let log = log(&self.shared, &self.services, limits.log_lines);
         let made = Instance::create(&self.component, &limits, &self.settings.grants, door, log).await;
         let mut instance = made.map_err(|error| match error {
-            InstanceError::Failed(failure) => ExitReason::Failed(failure),
-            InstanceError::Component(error) => ExitReason::Failed(Failure::NotStartable(error.to_string())),
+            InstanceError::NoRoom(why) => NotUp::NoRoom(why),
+            InstanceError::Failed(failure) => NotUp::Ended(ExitReason::Failed(failure)),
+            InstanceError::Component(error) => {
+                NotUp::Ended(ExitReason::Failed(Failure::NotStartable(error.to_string())))
+            }
         })?;
+        self.refusals = 0;
+        self.services.residents.made();
         if self.component.kind() == Kind::Command {
             return Ok(Live::Command(tokio::spawn(async move { instance.run().await })));
         }
@@ -125,7 +169,7 @@ impl Driver {
             Some(snapshot) => (instance.restore(snapshot, &context).await, "restore-state"),
             None => (instance.init(&context).await, "init"),
         };
-        called.map_err(|fault: Fault| ExitReason::Failed(fault.into_failure(export)))?;
+        called.map_err(|fault: Fault| NotUp::Ended(ExitReason::Failed(fault.into_failure(export))))?;
         self.shared.counters.memory.store(instance.memory(), Relaxed);
         Ok(Live::Worker(Box::new(instance)))
     }
@@ -158,7 +202,7 @@ impl Driver {
             let change = self.shared.desk().put_back(mark, &[]);
             carry_out(change, self.shared.name(), &self.services);
         }
-        let live = live.map_err(|reason| reason.to_string())?;
+        let live = live.map_err(|not_up| not_up.reason().to_string())?;
         if serves {
             self.live = Some(live);
         }

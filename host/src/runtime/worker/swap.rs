@@ -8,6 +8,7 @@ use super::ending::{Asked, PendingStop};
 use super::guard::Sign;
 use super::saving::Due;
 use super::shared::Standing;
+use super::start::NotUp;
 use super::system::{Blame, CalledOff, NoState, NoTrial, Replace, Reverted, Switched};
 use super::trial::{Before, Kept, Trial};
 use crate::base::{ExitReason, Failure, Limit, Snapshot};
@@ -138,9 +139,9 @@ impl Driver {
         let old = std::mem::replace(&mut self.component, component.clone());
         let live = self.bring_up(None, self.services.residents.place_anyway()).await;
         self.component = old;
-        live.map(|live| (live, None)).map_err(|reason| CalledOff {
+        live.map(|live| (live, None)).map_err(|not_up| CalledOff {
             phase: "migrated",
-            reason: reason.to_string(),
+            reason: not_up.reason().to_string(),
             blame: Blame::Component,
         })
     }
@@ -296,7 +297,10 @@ impl Driver {
         match kept {
             Some(instance) => Ok(Live::Worker(Box::new(instance))),
             // It is the way back: it does not wait in line.
-            None => self.bring_up(state, self.services.residents.place_anyway()).await,
+            None => {
+                let place = self.services.residents.place_anyway();
+                self.bring_up(state, place).await.map_err(NotUp::reason)
+            }
         }
     }
 
