@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// A host allocates for each message and for each of a million workers: this one does so in a fraction of the
+/// time, and leaves fewer holes than the system's (ARCHITECTURE.md, *Speed*).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let told = paguro::cli::parse(std::env::args_os()).and_then(paguro::cli::run);
     match told {

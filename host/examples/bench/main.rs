@@ -19,6 +19,10 @@ mod upgrades;
 
 use support::{Outcome, Size};
 
+/// As the program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Outcome {
     let mut names: Vec<String> = std::env::args().skip(1).collect();

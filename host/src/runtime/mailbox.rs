@@ -257,16 +257,18 @@ impl<S> Mailbox<S> {
         }
     }
 
-    /// Has the taker woken by the next thing that it can take. False if there is something already.
+    /// Has the taker woken by the next thing that it can take, and lets go of what memory is not needed until
+    /// then. False if there is something already.
     pub fn will_wake(&self, take: Take, taker: &Waker) -> bool {
         let mut queues = self.queues();
-        let messages = take != Take::SystemOnly && !queues.messages.is_empty();
-        if messages || !queues.system.is_empty() {
+        if !queues.messages.is_empty() || !queues.system.is_empty() {
             return false;
         }
         queues.idle = true;
         queues.waits = Some(take);
         queues.taker = Some(taker.clone());
+        // It may be long before anything comes.
+        (queues.system, queues.messages) = (VecDeque::new(), VecDeque::new());
         true
     }
 

@@ -100,9 +100,12 @@ impl<K: Clone + Eq + Hash> Callers<K> {
     }
 }
 
-/// The limits of one worker.
+/// The limits of one worker. Most have none, and there may be a million of them.
 #[derive(Clone, Debug, Default)]
-pub struct Limiter {
+pub struct Limiter(Option<Box<Buckets>>);
+
+#[derive(Clone, Debug)]
+struct Buckets {
     limits: RateLimits,
     messages: Option<Bucket>,
     callers: Option<Callers<Name>>,
@@ -112,36 +115,40 @@ pub struct Limiter {
 
 impl Limiter {
     pub fn new(limits: RateLimits, now: Tick) -> Limiter {
-        Limiter {
+        if limits == RateLimits::default() {
+            return Limiter(None);
+        }
+        Limiter(Some(Box::new(Buckets {
             limits,
             messages: limits.messages.map(|rate| Bucket::new(rate, now)),
             callers: limits.per_caller.map(|rate| Callers::new(rate, bounds::RATE_CALLERS_MAX)),
             clients: limits.per_caller.map(|rate| Bucket::new(rate, now)),
-        }
+        })))
     }
 
     pub fn limits(&self) -> RateLimits {
-        self.limits
+        self.0.as_ref().map(|buckets| buckets.limits).unwrap_or_default()
     }
 
     pub fn is_unlimited(&self) -> bool {
-        self.limits == RateLimits::default()
+        self.0.is_none()
     }
 
     /// Whether one more message is taken. One that is not costs neither its caller nor the others.
     /// `None` is a client outside the tree.
     pub fn take(&mut self, caller: Option<&Name>, now: Tick) -> bool {
-        if self.messages.as_mut().is_some_and(|all| !all.is_ready(now)) {
+        let Some(buckets) = self.0.as_deref_mut() else { return true };
+        if buckets.messages.as_mut().is_some_and(|all| !all.is_ready(now)) {
             return false;
         }
         let own = match caller {
-            Some(caller) => self.callers.as_mut().map(|callers| callers.of(caller, now)),
-            None => self.clients.as_mut(),
+            Some(caller) => buckets.callers.as_mut().map(|callers| callers.of(caller, now)),
+            None => buckets.clients.as_mut(),
         };
         if own.is_some_and(|bucket| !bucket.take(now)) {
             return false;
         }
-        self.messages.as_mut().is_none_or(|all| all.take(now))
+        buckets.messages.as_mut().is_none_or(|all| all.take(now))
     }
 }
 

@@ -125,7 +125,8 @@ pub(super) struct Driver {
     pub refusals: u32,
     /// Its state could not be saved: it is not asked to hibernate before.
     pub sleepless_until: Option<Tick>,
-    pub trial: Option<Trial>,
+    /// Boxed: rare, and large.
+    pub trial: Option<Box<Trial>>,
     pub pending_stop: Option<PendingStop>,
     /// Messages that a rollback handed back, before those in the mailbox.
     pub replay: VecDeque<Kept>,
@@ -286,7 +287,7 @@ impl Driver {
     /// mailbox; a timer that is due goes through the mailbox like any message.
     async fn wait(&mut self) -> Woken {
         self.was_idle = false;
-        if self.trial.as_ref().is_some_and(Trial::is_orphan) {
+        if self.trial.as_ref().is_some_and(|trial| trial.is_orphan()) {
             return Woken::OwnerGone;
         }
         // One that has used more than its share takes no messages for a while; what the host wants of it
@@ -328,7 +329,7 @@ impl Driver {
                 return Woken::Parked;
             }
         }
-        let owner = self.trial.as_ref().map(Trial::owner);
+        let owner = self.trial.as_ref().map(|trial| trial.owner());
         let command = match &mut self.live {
             Some(Live::Command(running)) => Some(running),
             _ => None,
@@ -355,7 +356,7 @@ impl Driver {
     }
 
     fn take(&self) -> Take {
-        let full = self.trial.as_ref().is_some_and(Trial::is_full);
+        let full = self.trial.as_ref().is_some_and(|trial| trial.is_full());
         match (&self.live, &self.asleep, &self.in_line) {
             (Some(_), ..) if !full => Take::All,
             (None, Some(_), None) => Take::Look,

@@ -243,7 +243,7 @@ impl Driver {
         self.drop_live();
         if let Some(trial) = self.trial.take() {
             let reason = trial.failed.clone().unwrap_or(ExitReason::Shutdown);
-            self.let_go(trial, &reason).await;
+            self.let_go(*trial, &reason).await;
         }
         // Whoever began to watch it while it was in its backoff. Another of its name may be there by now,
         // and then what is kept by name is that one's.

@@ -89,7 +89,7 @@ impl Driver {
             poison: std::mem::take(&mut self.poison),
         };
         self.become_revision(component, revision);
-        self.trial = Some(Trial::new(before_switch, terms));
+        self.trial = Some(Box::new(Trial::new(before_switch, terms)));
         self.shared.guard.new_revision();
         let now = self.services.clock.now();
         self.shared.stand(Standing::Probation, now);
@@ -159,7 +159,7 @@ impl Driver {
         }
         // It ended between the decision and this. The decision stands.
         if let Some(reason) = trial.failed.clone() {
-            self.let_go(trial, &reason).await;
+            self.let_go(*trial, &reason).await;
             if self.pending_stop.is_none() {
                 self.pending_stop = Some(PendingStop { end: reason, state: None, asked: Asked::No });
             }
