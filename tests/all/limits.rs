@@ -44,9 +44,16 @@ fn where_the_system_has_room_for_few_instances_all_workers_answer_by_turns() {
             assert_eq!(program.number(&["call", &name, "add"]), Some(round), "{name}");
         }
     }
+    // All at once, so that many wait in line for what the system refuses.
+    std::thread::scope(|scope| {
+        for n in 0..WORKERS {
+            let program = &program;
+            scope.spawn(move || assert_eq!(program.number(&["call", &format!("w{n}"), "add"]), Some(4), "w{n}"));
+        }
+    });
     let doctor = program.run(&["doctor"]).out;
     assert!(doctor.contains("the system refused more"), "{doctor}");
     assert_eq!(program.terminate(), 0);
     program.up();
-    assert_eq!(program.number(&["call", "w29", "add"]), Some(4));
+    assert_eq!(program.number(&["call", "w29", "add"]), Some(5));
 }

@@ -330,7 +330,7 @@ impl Changes {
         }
         let limits = &verified.settings.limits;
         let place = self.place(limits).await?;
-        let door = worker::door(&verified.worker, &self.services, place);
+        let door = worker::door(&verified.worker, &self.services, place.into());
         let log = worker::log(&verified.worker, &self.services, limits.log_lines);
         let made = Instance::create(&verified.component, limits, &verified.settings.grants, door, log).await;
         made.map(Some).map_err(|error| error.to_string())

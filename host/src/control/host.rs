@@ -398,8 +398,12 @@ impl Host {
         let deleted = if is_of_template { Change::WorkerRemoved } else { Change::WorkerDeleted };
         self.services.database.commit(vec![deleted(child.clone())]).await?;
         if let Err(error) = self.tree.delete_child(&child).await {
-            let undone = Change::WorkerNotDeleted { worker: child, overridden: record.overridden };
-            self.services.database.commit(vec![undone]).await?;
+            // One that is gone was deleted by another at the same time.
+            if !matches!(error, TreeError::NotFound(_)) {
+                let (removed, overridden) = (record.removed, record.overridden);
+                let undone = Change::WorkerNotDeleted { worker: child, removed, overridden };
+                self.services.database.commit(vec![undone]).await?;
+            }
             return Err(match error {
                 // OTP's word for it.
                 TreeError::Running(name) => RequestError::RunsStill(name),

@@ -200,6 +200,7 @@ impl<S> Mailbox<S> {
         }
         let mut queues = self.queues();
         let message = queues.system.pop_front();
+        queues.idle &= message.is_none();
         self.has_system.store(!queues.system.is_empty(), Ordering::Relaxed);
         message
     }

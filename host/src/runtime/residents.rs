@@ -44,8 +44,6 @@ pub struct Residents {
     /// As it was set, and what holds: lower while the system has room for fewer.
     configured: usize,
     max: AtomicUsize,
-    /// Instances that were made while the bound was lowered.
-    made: AtomicUsize,
     /// Bytes of states of those that hibernate which may be in memory, and are.
     asleep_max: u64,
     asleep: AtomicU64,
@@ -55,7 +53,7 @@ pub struct Residents {
 }
 
 /// Instances made before one more is tried than the system had room for.
-const MADE_FOR_ONE_MORE: usize = 64;
+const MADE_FOR_ONE_MORE: u64 = 64;
 
 /// Someone who can give a place back.
 pub trait Sleeper: Send + Sync {
@@ -80,6 +78,10 @@ pub enum Rest {
 #[derive(Default)]
 struct Room {
     live: usize,
+    /// Instances that the system has had room for at one time, as far as is known since the bound was lowered.
+    borne: usize,
+    /// Those that were made since then.
+    made: u64,
     /// Places that were given to somebody who waited, since the start.
     handed: u64,
     last: u64,
@@ -128,7 +130,6 @@ impl Residents {
         Arc::new(Residents {
             configured: max.max(1),
             max: AtomicUsize::new(max.max(1)),
-            made: AtomicUsize::new(0),
             asleep_max,
             asleep: AtomicU64::new(0),
             room: Mutex::default(),
@@ -161,24 +162,51 @@ impl Residents {
         self.configured
     }
 
-    /// The system had no memory or no maps for one more instance, whose place was given back. What lives now is
-    /// the bound from now on. False if nothing lives: then it is no question of room.
-    pub fn refused(&self) -> bool {
-        let room = self.room();
-        if room.live > 0 && room.live < self.max() {
-            self.max.store(room.live, Relaxed);
+    /// The system had no memory or no maps for one more instance, whose place is given back here. What it bore is
+    /// the bound from now on. False if nothing else lives: then it is no question of room.
+    ///
+    /// One that asks for more than others do is refused where others are not: below what the system has borne
+    /// the bound sinks by one for each refusal, and with the next instance that is made it is borne again.
+    pub fn refused(self: &Arc<Self>, place: Arc<Place>) -> bool {
+        let mut room = self.room();
+        let others = room.live.saturating_sub(1);
+        if others > 0 {
+            room.borne = room.borne.saturating_sub(1).max(others);
+            self.max.store(self.max().min(room.borne), Relaxed);
         }
-        room.live > 0
+        drop(room);
+        // Only now: it must not be handed to the next in line.
+        drop(place);
+        others > 0
     }
 
     /// An instance was made. A bound that was lowered rises again, slowly: the system may have room by now.
-    pub fn made(&self) {
-        if self.max() < self.configured && self.made.fetch_add(1, Relaxed) % MADE_FOR_ONE_MORE == MADE_FOR_ONE_MORE - 1
-        {
-            let raised = |max: usize| (max < self.configured).then_some(max + 1);
-            // Another may have raised it meanwhile: as good.
-            let _ = self.max.fetch_update(Relaxed, Relaxed, raised);
+    pub fn made(self: &Arc<Self>) {
+        if self.max() >= self.configured {
+            return;
         }
+        let mut room = self.room();
+        room.borne = room.borne.max(room.live);
+        room.made += 1;
+        let one_more = room.made.is_multiple_of(MADE_FOR_ONE_MORE);
+        drop(room);
+        if one_more {
+            self.try_one_more();
+        }
+    }
+
+    /// Raises a bound that was lowered by one, and gives the place to who waits. False if it is as it was set.
+    pub fn try_one_more(self: &Arc<Self>) -> bool {
+        let mut room = self.room();
+        let max = self.max();
+        if max >= self.configured {
+            return false;
+        }
+        self.max.store(max + 1, Relaxed);
+        let given = self.give(&mut room);
+        drop(room);
+        hand_over(given);
+        true
     }
 
     pub fn live(&self) -> usize {

@@ -27,6 +27,17 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// The longest deadline a call may ask for: an open call holds memory on both sides.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Workers keep ids in their states, and a late answer must not reach a stranger: ids of a run begin after those
+/// of all earlier ones, which used fewer than 4,096 in a millisecond. Below 2^53 until the year 2039, so that
+/// a JSON number holds them.
+const IDS_PER_MS_BITS: u32 = 12;
+
+/// Ids of calls that a worker takes at once.
+const CALLS_PER_BLOCK: u64 = 64;
+
+/// Of a worker that has had no call: its first block is to come.
+pub(super) const NO_CALL: u64 = CALLS_PER_BLOCK - 1;
+
 pub struct Services {
     pub clock: Clock,
     pub random: Random,
@@ -49,8 +60,10 @@ pub struct Services {
     pub residents: Arc<Residents>,
     /// The second in which it was said last that a key could not be taken up.
     said_not_started: AtomicU64,
-    /// The last that [`Services::first_id`] gave.
-    first_id: AtomicU64,
+    /// When this run began, by the calendar, in milliseconds.
+    began: u64,
+    /// The next block of ids for calls.
+    next_calls: AtomicU64,
 }
 
 impl Services {
@@ -64,6 +77,7 @@ impl Services {
         residents: Arc<Residents>,
     ) -> Arc<Services> {
         let dead_letters = DeadLetters::new(database.clone(), recorder.clone());
+        let began = clock.timestamp().0;
         Arc::new(Services {
             clock,
             random,
@@ -82,7 +96,8 @@ impl Services {
             cpu: CpuBudgets::default(),
             residents,
             said_not_started: AtomicU64::new(u64::MAX),
-            first_id: AtomicU64::new(0),
+            began,
+            next_calls: AtomicU64::new(began << IDS_PER_MS_BITS),
         })
     }
 
@@ -135,14 +150,27 @@ impl Services {
         self.budgets().used(supervisor)
     }
 
-    /// Where the ids of a worker that enters the tree begin: of its calls, timers, monitors. Workers keep ids
-    /// in their states, and a late answer must not reach a stranger: they come after all that one of the same
-    /// name had before, which used less than 2048 in a millisecond. Below 2^53 until the year 2109, so that a
-    /// JSON number holds them.
+    /// Where the ids of the timers and monitors of a worker that enters the tree begin: after all that one of
+    /// the same name had before ([`IDS_PER_MS_BITS`]), whatever becomes of the calendar in this run.
     pub fn first_id(&self) -> u64 {
-        let first = self.clock.timestamp().0 << 11;
-        // Should the calendar be set back, they do not go with it.
-        self.first_id.fetch_max(first, Ordering::Relaxed).max(first)
+        let passed = u64::try_from(self.clock.now().0.as_millis()).unwrap_or(u64::MAX);
+        self.began.saturating_add(passed) << IDS_PER_MS_BITS
+    }
+
+    /// An id for a call, which no other call has, to whomever. A worker takes them by blocks: two that are
+    /// called on two cores do not meet over each.
+    fn next_call(&self, to: &Shared) -> CallId {
+        let mut last = to.last_call.load(Ordering::Relaxed);
+        loop {
+            // The last of a block is followed by the first of another.
+            let is_spent = last % CALLS_PER_BLOCK == CALLS_PER_BLOCK - 1;
+            let next = if is_spent { self.next_calls.fetch_add(CALLS_PER_BLOCK, Ordering::Relaxed) } else { last + 1 };
+            match to.last_call.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return CallId(next),
+                // A block that was taken in vain is left out.
+                Err(other) => last = other,
+            }
+        }
     }
 
     /// Fuel per second for all workers below a supervisor together; `None`: no bound of its own.
@@ -200,7 +228,7 @@ impl Services {
     ) -> Result<(Awaited, bool), CallError> {
         let pass = to.admits_from(request.len(), from.as_ref())?;
         let (reply, answer) = ReplyTo::new(pass);
-        let id = CallId(to.next_call.fetch_add(1, Ordering::Relaxed));
+        let id = self.next_call(to);
         let waits = to.mailbox.push_quietly(Message::Call(Call { id, from, request, deadline, reply }));
         Ok((answer, waits.map_err(|refused| why(to, &refused))?))
     }

@@ -41,19 +41,12 @@ impl WaitsFor {
         }
         self.waits.store(true, SeqCst);
         let wait = Wait(self);
-        // Most wait for one that waits for nobody: then there is nothing to remember.
-        let mut next = if callee == caller { Some(caller.clone()) } else { edge_of(callee) };
-        let mut path = Vec::new();
-        while let Some(at) = next.filter(|_| path.len() < STEPS_MAX) {
-            if at == *caller {
-                let between = if callee == caller { None } else { Some(callee) };
-                let names = std::iter::once(caller).chain(between).chain(&path).chain([caller]);
-                return Err(names.map(ToString::to_string).collect());
-            }
-            next = edge_of(&at);
-            path.push(at);
+        // Edges may end and begin while the chain is walked, and what looks like a cycle was none at any
+        // moment. One that is there, stays.
+        match walk(caller, callee, &edge_of).and_then(|_| walk(caller, callee, &edge_of)) {
+            Some(names) => Err(names),
+            None => Ok(wait),
         }
-        Ok(wait)
     }
 
     /// For whom it waits just now.
@@ -64,6 +57,25 @@ impl WaitsFor {
     fn callee(&self) -> MutexGuard<'_, Option<Name>> {
         self.callee.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The names along the chain from `caller` over `callee` back to `caller`, if it leads there.
+fn walk(caller: &Name, callee: &Name, edge_of: impl Fn(&Name) -> Option<Name>) -> Option<Vec<String>> {
+    if callee == caller {
+        return Some(vec![caller.to_string(); 2]);
+    }
+    // Most wait for one that waits for nobody: then there is nothing to remember.
+    let mut next = edge_of(callee);
+    let mut path = Vec::new();
+    while let Some(at) = next.filter(|_| path.len() < STEPS_MAX) {
+        if at == *caller {
+            let names = [caller, callee].into_iter().chain(&path).chain([caller]);
+            return Some(names.map(ToString::to_string).collect());
+        }
+        next = edge_of(&at);
+        path.push(at);
+    }
+    None
 }
 
 impl Drop for Wait<'_> {

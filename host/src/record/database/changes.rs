@@ -17,9 +17,9 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
         Change::WorkerDeleted(worker) => {
             update(connection, "UPDATE worker SET removed = 1, overridden = 1 WHERE name = ?1", worker)
         }
-        Change::WorkerNotDeleted { worker, overridden } => {
-            let sql = "UPDATE worker SET removed = 0, overridden = ?2 WHERE name = ?1";
-            connection.prepare_cached(sql)?.execute(params![Column(worker), overridden])?;
+        Change::WorkerNotDeleted { worker, removed, overridden } => {
+            let sql = "UPDATE worker SET removed = ?2, overridden = ?3 WHERE name = ?1";
+            connection.prepare_cached(sql)?.execute(params![Column(worker), removed, overridden])?;
             Ok(())
         }
         Change::FileNoted(worker, file) => {

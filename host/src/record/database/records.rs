@@ -184,9 +184,10 @@ pub enum Change {
     /// An operator deleted it: removed, and over its file until that changes. Nothing else of its record
     /// changes; none of that name is no error.
     WorkerDeleted(Name),
-    /// It could not be deleted: it is there, and an override of its file or not, as it was.
+    /// It could not be deleted: it is there or not, and an override of its file or not, as it was.
     WorkerNotDeleted {
         worker: Name,
+        removed: bool,
         overridden: bool,
     },
     /// What its file says was acted upon: an override ends. Of one that was removed nothing is noted, so that

@@ -188,7 +188,10 @@ async fn a_note_about_a_file_does_not_undo_a_deletion() {
     database.commit(vec![Change::FileGone(a.clone())]).await.unwrap();
     assert_eq!(known(), WorkerRecord { removed: true, file: None, overridden: false, ..put.clone() });
     assert_eq!(database.workers_deleted().unwrap(), []);
-    database.commit(vec![Change::WorkerNotDeleted { worker: a.clone(), overridden: false }]).await.unwrap();
+    database
+        .commit(vec![Change::WorkerNotDeleted { worker: a.clone(), removed: false, overridden: false }])
+        .await
+        .unwrap();
     database.commit(vec![Change::Overridden(a.clone())]).await.unwrap();
     assert_eq!(known(), WorkerRecord { file: None, overridden: true, ..put.clone() });
     database.commit(vec![Change::FileNoted(a.clone(), file)]).await.unwrap();

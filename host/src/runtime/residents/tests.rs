@@ -1,5 +1,7 @@
 use std::sync::atomic::AtomicUsize;
 
+use futures::FutureExt;
+
 use super::*;
 
 /// A worker that is as it is told to be, and keeps what it is asked.
@@ -153,16 +155,27 @@ fn how_many_fit_is_what_the_scarcer_of_maps_and_memory_carries() {
 #[tokio::test]
 async fn a_bound_that_the_system_does_not_bear_is_lowered_and_rises_again() {
     let residents = Residents::new(4);
-    assert!(!residents.refused(), "nothing lives: it is no question of room");
-    let mut held: Vec<Place> = (0..3).map(|_| residents.try_place().unwrap()).collect();
-    // The third had no room.
+    let place = || Arc::new(residents.try_place().unwrap());
+    assert!(!residents.refused(place()), "nothing else lives: it is no question of room");
+    let mut held: Vec<_> = (0..3).map(|_| place()).collect();
+    // The fourth has no room, and others wait: its place is handed to none of them.
+    let fourth = place();
+    let (mut one, mut other) = (residents.queue(), residents.queue());
+    assert!(residents.refused(fourth));
+    assert_eq!((residents.max(), residents.configured(), residents.live()), (3, 4, 3));
+    assert!((&mut one).now_or_never().is_none());
     held.pop();
-    assert!(residents.refused());
-    assert_eq!((residents.max(), residents.configured()), (2, 4));
-    assert!(residents.try_place().is_none());
-    let waits = residents.queue();
-    held.pop();
-    drop(waits.await);
+    held.push(Arc::new((&mut one).now_or_never().expect("its turn")));
+    // Nobody makes room: one more is tried, and who waits gets its place.
+    assert!(residents.try_one_more() && !residents.try_one_more());
+    let last = (&mut other).now_or_never().expect("its turn");
+    assert!(residents.refused(Arc::new(last)));
+    assert_eq!(residents.max(), 3);
+    // One that asks for more than others do, when few live: the bound does not fall to those few.
+    residents.made();
+    held.truncate(1);
+    assert!(residents.refused(place()));
+    assert_eq!(residents.max(), 2);
     for _ in 0..MADE_FOR_ONE_MORE * 5 {
         residents.made();
     }

@@ -26,7 +26,7 @@ pub struct Door {
     /// What is sent for this message is recorded, or was before.
     on_tape: bool,
     /// Given back with the instance, which owns its door.
-    _place: Place,
+    _place: Arc<Place>,
 }
 
 /// What became of a call when it was sent.
@@ -36,7 +36,7 @@ enum Sent<'a> {
 }
 
 impl Door {
-    pub fn new(me: Arc<Shared>, services: Arc<Services>, place: Place) -> Door {
+    pub fn new(me: Arc<Shared>, services: Arc<Services>, place: Arc<Place>) -> Door {
         Door { me, services, last: None, on_tape: false, _place: place }
     }
 
@@ -74,14 +74,13 @@ impl Outside for Door {
                 if let Some(SentResult::Call(outcome)) = desk.tape.replay(to, &request, true) {
                     return Calling::Ended(outcome);
                 }
-                desk.tape.calling(to, &request);
             }
             self.on_tape = !desk.tape.is_off();
             let is_abandoned = desk.caller_waits_at().is_some_and(ReplyTo::is_abandoned);
             (!is_abandoned).then(|| desk.caller_deadline())
         };
         let line = Line { me: &self.me, services: &self.services, on_tape: self.on_tape };
-        let Some(own) = own else { return line.ended(Err(line.cut_short())) };
+        let Some(own) = own else { return Calling::Ended(Err(line.cut_short())) };
         let now = self.services.clock.now();
         // No call outlives the one it is made for.
         let deadline = match (timeout.map(|time| now.after(time)), own) {
@@ -98,23 +97,29 @@ impl Outside for Door {
             Ok(callee) => callee,
             Err(CallError::Overloaded) => {
                 return Calling::Waits(Box::pin(async move {
-                    let outcome = match keyed::find_in_time(line.services, to, deadline).await {
-                        Ok(callee) => match line.send(&callee, request, deadline) {
-                            Sent::Ended(outcome) => outcome,
-                            Sent::Waits(_wait, answer) => line.wait(answer, deadline).await,
-                        },
-                        Err(error) => Err(error),
+                    let behalf = line.me.desk().caller_waits_at().cloned();
+                    let callee = tokio::select! {
+                        biased;
+                        () = abandoned(behalf) => return Err(line.cut_short()),
+                        found = keyed::find_in_time(line.services, to, deadline) => found?,
+                    };
+                    let outcome = match line.send(&callee, request, deadline) {
+                        Sent::Ended(outcome) => outcome,
+                        Sent::Waits(_wait, answer) => line.wait(answer, deadline).await,
                     };
                     line.called(&outcome);
                     outcome
                 }));
             }
-            Err(error) => return line.ended(Err(error)),
+            Err(error) => return Calling::Ended(Err(error)),
         };
         let sent = line.send(&callee, request, deadline);
         self.last = Some(callee);
         match sent {
-            Sent::Ended(outcome) => line.ended(outcome),
+            Sent::Ended(outcome) => {
+                line.called(&outcome);
+                Calling::Ended(outcome)
+            }
             Sent::Waits(wait, answer) => Calling::Waits(Box::pin(async move {
                 let _wait = wait;
                 let outcome = line.wait(answer, deadline).await;
@@ -319,6 +324,10 @@ impl<'a> Line<'a> {
     /// Sends a call to a worker that is known, and runs it on this thread if it idles: then the answer is there
     /// when this returns.
     fn send(&self, callee: &Arc<Shared>, request: Payload, deadline: Tick) -> Sent<'a> {
+        if self.on_tape {
+            // Before it is sent: the guest may end while it waits. What was not sent is taken out again.
+            self.me.desk().tape.calling(callee.name().as_str(), &request);
+        }
         let edge_of = |name: &Name| {
             // Most call one that waits for nobody.
             let waits_for = |worker: &Shared| worker.waits_for.now();
@@ -357,12 +366,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn ended(&self, outcome: Outcome) -> Calling<'a> {
-        self.called(&outcome);
-        Calling::Ended(outcome)
-    }
-
-    /// The guest has its answer, or will not get one.
+    /// What was sent has its answer, or will not get one.
     fn called(&self, outcome: &Outcome) {
         if self.on_tape {
             self.me.desk().tape.called(outcome);

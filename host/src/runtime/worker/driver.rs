@@ -61,9 +61,8 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         health: None,
     };
     let guard = Guard::new(launch.name.clone(), &launch.settings, services, launch.breaker);
-    let first_id = services.first_id();
-    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status, guard, first_id));
-    shared.desk().begin_at(first_id);
+    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status, guard));
+    shared.desk().begin_at(services.first_id());
     services.registry.insert(shared.clone());
     services.share_cpu(&shared, launch.settings.limits.cpu);
     let driver = Driver {
@@ -121,7 +120,7 @@ pub(super) struct Driver {
     pub in_line: Option<InLine>,
     /// When it was seen to have nothing to do, after the last message.
     pub idle_since: Option<Tick>,
-    /// How often the system had no room for the instance that it waits for.
+    /// How often the system had no room for the start that is under way.
     pub refusals: u32,
     /// Its state could not be saved: it is not asked to hibernate before.
     pub sleepless_until: Option<Tick>,

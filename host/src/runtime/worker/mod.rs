@@ -56,7 +56,7 @@ use super::services::Services;
 use crate::sandbox::{LogSink, Outside};
 
 /// What a new instance of this worker is given.
-pub fn door(worker: &Arc<Shared>, services: &Arc<Services>, place: Place) -> Box<dyn Outside> {
+pub fn door(worker: &Arc<Shared>, services: &Arc<Services>, place: Arc<Place>) -> Box<dyn Outside> {
     Box::new(door::Door::new(worker.clone(), services.clone(), place))
 }
 

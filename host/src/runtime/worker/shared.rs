@@ -12,6 +12,7 @@ use super::runner::Runner;
 use super::system::{Done, System};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick, Timestamp};
 use crate::runtime::mailbox::{Mailbox, Refused};
+use crate::runtime::services::NO_CALL;
 use crate::runtime::share::CpuShare;
 use crate::runtime::spec::{Durability, WorkerSettings};
 use crate::runtime::waits::WaitsFor;
@@ -32,8 +33,8 @@ pub struct Shared {
     pub(super) kill: Notify,
     status: Mutex<Status>,
     settings: Mutex<Arc<WorkerSettings>>,
-    /// Each worker counts its own: two that are called on two cores do not meet over it.
-    pub(in crate::runtime) next_call: AtomicU64,
+    /// The id of the last call to it.
+    pub(in crate::runtime) last_call: AtomicU64,
     payload_max: AtomicU64,
     /// It does not run and nothing will start it by itself: messages are refused at once, instead
     /// of waiting for nobody.
@@ -177,13 +178,7 @@ pub struct Status {
 }
 
 impl Shared {
-    pub(super) fn new(
-        name: Name,
-        settings: Arc<WorkerSettings>,
-        status: Status,
-        guard: Guard,
-        first_id: u64,
-    ) -> Shared {
+    pub(super) fn new(name: Name, settings: Arc<WorkerSettings>, status: Status, guard: Guard) -> Shared {
         let payload_max = settings.limits.payload;
         Shared {
             name,
@@ -197,7 +192,7 @@ impl Shared {
             waits_for: WaitsFor::default(),
             kill: Notify::new(),
             status: Mutex::new(status),
-            next_call: AtomicU64::new(first_id),
+            last_call: AtomicU64::new(NO_CALL),
             payload_max: AtomicU64::new(payload_max),
             refuses: AtomicBool::new(false),
             offered: AtomicBool::new(false),

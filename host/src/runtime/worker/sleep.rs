@@ -93,6 +93,7 @@ impl Driver {
             return self.report(Report::Started { child: self.shared.name().clone() }).await;
         }
         let begun = self.services.clock.now();
+        self.refusals = 0;
         self.starting(incarnation, begun);
         let residents = &self.services.residents;
         let Some(place) = residents.try_place() else { return self.line_up_to_start(begun) };
@@ -137,6 +138,11 @@ impl Driver {
             start.until = now.after(self.settings.limits.start);
             return;
         }
+        // A bound that the system made lower may be too low by now.
+        if self.services.residents.try_one_more() {
+            start.until = now.after(self.settings.limits.start);
+            return;
+        }
         self.in_line = None;
         let (live, max) = (self.services.residents.live(), self.services.residents.max());
         let why = format!("no room for one more live instance: {live} of {max} are live and none can hibernate");
@@ -154,9 +160,7 @@ impl Driver {
             woken = self.bring_up(Some(snapshot), place) => woken,
             () = shared.kill.notified() => Err(NotUp::Ended(ExitReason::Killed)),
         };
-        if let Err(NotUp::NoRoom(_)) = &woken
-            && self.waits_for_room()
-        {
+        if let Err(NotUp::NoRoom(_)) = &woken {
             let change = self.shared.desk().put_back(mark, &[]);
             carry_out(change, self.shared.name(), &self.services);
             self.in_line = Some(InLine { place: self.services.residents.queue(), start: None });

@@ -1,5 +1,6 @@
 //! How a worker's instance comes to life: afresh, or from its last snapshot.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use futures::FutureExt;
@@ -33,7 +34,7 @@ impl NotUp {
     }
 }
 
-/// Times that one start or wake waits for a place because the system had no room.
+/// Times that one start waits for a place because the system had no room. A wake waits as long as its callers.
 const REFUSALS_MAX: u32 = 3;
 
 impl Driver {
@@ -78,7 +79,9 @@ impl Driver {
                     }
                 }
             }
-            Err(NotUp::NoRoom(_)) if self.waits_for_room() => {
+            // Not for ever: what asks for more than others do must not make the bound small for all.
+            Err(NotUp::NoRoom(_)) if self.refusals < REFUSALS_MAX => {
+                self.refusals += 1;
                 let change = self.shared.desk().put_back(mark, &[]);
                 carry_out(change, self.shared.name(), &self.services);
                 self.line_up_to_start(begun);
@@ -87,17 +90,18 @@ impl Driver {
         }
     }
 
-    /// The system had no room for its instance: whether it waits for a place once more. Not for ever: what
-    /// asks for more than others do must not make the bound small for all.
-    pub fn waits_for_room(&mut self) -> bool {
-        self.refusals += 1;
-        if self.refusals > REFUSALS_MAX || !self.services.residents.refused() {
-            self.refusals = 0;
-            return false;
-        }
-        let (worker, value) = (self.shared.name().clone(), self.services.residents.max() as u64);
-        self.services.recorder.emit(Event::BoundReached { worker, bound: "live-instances", value });
-        true
+    /// The system had no room for its instance, and the bound follows. `None` where nothing else lives, so that
+    /// nobody can make room.
+    fn no_room(&self, place: Arc<Place>) -> Option<()> {
+        let residents = &self.services.residents;
+        let before = residents.max();
+        residents.refused(place).then(|| {
+            let value = residents.max() as u64;
+            if before as u64 != value {
+                let worker = self.shared.name().clone();
+                self.services.recorder.emit(Event::BoundReached { worker, bound: "live-instances", value });
+            }
+        })
     }
 
     async fn not_started(&mut self, mark: Holdings, reason: ExitReason) {
@@ -149,17 +153,20 @@ impl Driver {
     /// A new instance of the current component, initialised or restored.
     pub async fn bring_up(&mut self, from: Option<Snapshot>, place: Place) -> Result<Live, NotUp> {
         let limits = self.settings.limits.clone();
-        let door = door(&self.shared, &self.services, place);
+        let place = Arc::new(place);
+        let door = door(&self.shared, &self.services, place.clone());
         let log = log(&self.shared, &self.services, limits.log_lines);
         let made = Instance::create(&self.component, &limits, &self.settings.grants, door, log).await;
         let mut instance = made.map_err(|error| match error {
-            InstanceError::NoRoom(why) => NotUp::NoRoom(why),
+            InstanceError::NoRoom(why) => match self.no_room(place) {
+                Some(()) => NotUp::NoRoom(why),
+                None => NotUp::Ended(NotUp::NoRoom(why).reason()),
+            },
             InstanceError::Failed(failure) => NotUp::Ended(ExitReason::Failed(failure)),
             InstanceError::Component(error) => {
                 NotUp::Ended(ExitReason::Failed(Failure::NotStartable(error.to_string())))
             }
         })?;
-        self.refusals = 0;
         self.services.residents.made();
         if self.component.kind() == Kind::Command {
             return Ok(Live::Command(tokio::spawn(async move { instance.run().await })));

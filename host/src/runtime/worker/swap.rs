@@ -307,7 +307,8 @@ impl Driver {
     /// A fresh instance of the old component that took the newer state, if it can.
     async fn downgrade(&mut self, newer: Snapshot, migrate: std::time::Duration) -> Option<Live> {
         let limits = self.settings.limits.clone();
-        let door = super::door(&self.shared, &self.services, self.services.residents.place_anyway());
+        let place = self.services.residents.place_anyway().into();
+        let door = super::door(&self.shared, &self.services, place);
         let log = super::log(&self.shared, &self.services, limits.log_lines);
         let made = Instance::create(&self.component, &limits, &self.settings.grants, door, log).await;
         let mut instance = made.ok()?;
