@@ -22,7 +22,8 @@ fn with_few_file_descriptors_it_serves_and_goes_on_after_they_ran_out() {
     let socket = program.path().join(".paguro/paguro.sock");
     let held: Vec<UnixStream> = (0..100).filter_map(|_| UnixStream::connect(&socket).ok()).collect();
     assert!(held.len() > 48, "{}", held.len());
-    // The workers do not mind.
+    let open = format!("/proc/{}/fd", program.pid());
+    program.until("no descriptor is left", || std::fs::read_dir(&open).is_ok_and(|open| open.count() >= 48));
     drop(held);
     program.until("it answers again", || program.number(&["call", "w0", "add"]).is_some_and(|count| count > 1));
     assert_eq!(program.terminate(), 0);
