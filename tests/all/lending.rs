@@ -58,6 +58,73 @@ async fn a_chain_of_calls_longer_than_one_thread_runs_is_answered() {
     world.down().await;
 }
 
+/// What is handed over on the caller's thread is answered there, and each answer goes to whose call it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_early_answer_and_one_to_a_call_that_follows_it_are_not_taken_for_each_other() {
+    let mut world = World::new();
+    let bytes = guest("probe");
+    world.put_bytes("a", &bytes).put_bytes("b", &bytes);
+    let host = world.up().await;
+    for round in 0..100 {
+        let call = json!({"call": {"to": "b", "body": {"echo": round}}});
+        let early = ask(&host, "a", json!({"early": ["early", call]})).await;
+        assert_eq!(early, Ok(Value::from("early")));
+        assert_eq!(ask(&host, "a", json!("clear")).await, Ok(json!([{"ok": round}])));
+    }
+    world.down().await;
+}
+
+/// The caller has left its thread when the answer comes: it was given a place for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_was_handed_over_is_answered_later_and_from_anywhere() {
+    let mut world = World::new();
+    let bytes = guest("probe");
+    world.put_bytes("a", &bytes).put_bytes("b", &bytes);
+    let host = world.up().await;
+    for round in 0..50 {
+        let (one, other) = (host.clone(), host.clone());
+        let deferred = tokio::spawn(async move { ask(&one, "b", json!({"defer": "own"})).await });
+        let through = json!({"call": {"to": "b", "body": {"defer": "of a"}}});
+        let through = tokio::spawn(async move { ask(&other, "a", through).await });
+        for key in ["own", "of a"] {
+            until("it is open", async || {
+                let answered = ask(&host, "b", json!({"answer": [key, round]})).await;
+                answered == Ok(Value::from(true))
+            })
+            .await;
+        }
+        assert_eq!(deferred.await.unwrap(), Ok(Value::from(round)));
+        assert_eq!(through.await.unwrap(), Ok(json!({"ok": round})));
+    }
+    world.down().await;
+}
+
+/// A call goes past the mailbox only where nothing waits in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_does_not_overtake_what_its_sender_cast_before_it() {
+    let mut world = World::new();
+    world.put("probe", "probe");
+    let host = world.up().await;
+    assert_eq!(ask(&host, "probe", json!("log")).await, Ok(json!([])));
+    let senders: Vec<_> = (0..4)
+        .map(|sender| {
+            let host = host.clone();
+            tokio::spawn(async move {
+                for round in 0..250 {
+                    let message = json!([sender, round]);
+                    host.cast("probe", Payload::from(message.to_string())).unwrap();
+                    let log = ask(&host, "probe", json!("log")).await.unwrap();
+                    assert!(log.as_array().unwrap().contains(&json!({"cast": message})), "{sender} {round}");
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    world.down().await;
+}
+
 /// On one thread, where whoever does not give way stops all others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn who_calls_one_that_computes_for_ever_and_its_neighbours_go_on() {

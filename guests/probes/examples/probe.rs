@@ -44,6 +44,12 @@ impl Probe {
                 self.open.insert(key, call);
                 return Ok(Answer::Later);
             }
+            Command::Early(value, then) => {
+                paguro_sdk::reply_raw(call, Ok(body(&value)));
+                let answer = ask_host(*then);
+                self.log.push(answer);
+                return Ok(Answer::Later);
+            }
             Command::Answer(key, value) => match self.open.remove(&key) {
                 Some(open) => json!(paguro_sdk::reply_raw(open, Ok(body(&value)))),
                 None => return Err(format!("no call is open under {key}")),

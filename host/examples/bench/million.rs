@@ -1,6 +1,8 @@
 //! A million workers with 100 bytes of state each.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use super::support::{Outcome, PATIENCE, Size, resident, show, side_by_side, template};
@@ -34,20 +36,24 @@ pub async fn run(name: &str, size: Size) -> Outcome {
 async fn measure(workers: usize) -> Outcome<[f64; 3]> {
     let (_dir, host) = template("relay", LEAN, |_| {}).await?;
     let begun = Instant::now();
-    side_by_side(&host, workers, 64, async |host, name| host.start_worker(&name).await.map(drop)).await?;
+    side_by_side(&host, workers, 64, |host, name| async move { host.start_worker(&name).await.map(drop) }).await?;
     let created = begun.elapsed();
     println!("{workers} created in {created:?}");
     let resident = resident();
     let begun = Instant::now();
-    let answered = std::sync::atomic::AtomicUsize::new(0);
-    side_by_side(&host, workers, 64, async |host, name| {
-        if host.call(&name, "x".into(), PATIENCE).await.is_ok_and(|reply| &reply[..] == b"x") {
-            answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let counted = answered.clone();
+    side_by_side(&host, workers, 64, move |host, name| {
+        let counted = counted.clone();
+        async move {
+            if host.call(&name, "x".into(), PATIENCE).await.is_ok_and(|reply| &reply[..] == b"x") {
+                counted.fetch_add(1, Relaxed);
+            }
+            Ok(())
         }
-        Ok(())
     })
     .await?;
-    println!("{} answered in {:?}", answered.load(std::sync::atomic::Ordering::Relaxed), begun.elapsed());
+    println!("{} answered in {:?}", answered.load(Relaxed), begun.elapsed());
     host.stop().await;
-    Ok([created.as_secs_f64() * 1e9, resident, answered.into_inner() as f64])
+    Ok([created.as_secs_f64() * 1e9, resident, answered.load(Relaxed) as f64])
 }

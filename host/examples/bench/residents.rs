@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::{Outcome, PATIENCE, Size, call, resident, show, side_by_side, template, until};
+use super::support::{Outcome, PATIENCE, Size, call, resident, show, side_by_side, task, template, until};
 
 const LEAN: &str = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
 
@@ -10,7 +10,7 @@ const LEAN: &str = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
 async fn taken(children: usize, live: Option<usize>) -> Outcome<f64> {
     let (_dir, host) = template("relay", LEAN, |options| options.live_instances_max = live).await?;
     let before = resident();
-    side_by_side(&host, children, 16, async |host, name| {
+    side_by_side(&host, children, 16, |host, name| async move {
         host.start_worker(&name).await?;
         host.call(&name, "x".into(), PATIENCE).await.map(drop)
     })
@@ -40,25 +40,37 @@ pub async fn hibernated(size: Size) -> Outcome {
     Ok(())
 }
 
-/// From the call to its reply, of a worker that sleeps. Each sample is one call.
+/// From the call to its reply, of workers that sleep, one after another. Each sample is one call.
 pub async fn wake(name: &str, size: Size) -> Outcome {
+    const WORKERS: usize = 100;
     let database = name == "wake-database";
-    let settings = "hibernate-after = \"1ms\"\n[limits]\nmemory = \"4MiB\"\n";
+    let settings = "hibernate-after = \"10ms\"\n[limits]\nmemory = \"4MiB\"\n";
     let (_dir, host) = template("relay", settings, |options| {
         options.asleep_bytes_max = database.then_some(0);
     })
     .await?;
-    host.start_worker("many/one").await?;
-    let worker = host.worker("many/one")?;
+    side_by_side(&host, WORKERS, 16, |host, name| async move { host.start_worker(&name).await.map(drop) }).await?;
+    let asleep = |n: usize| {
+        host.worker(&format!("many/{n}")).is_ok_and(|worker| worker.status().standing.word() == "hibernated")
+    };
     let mut samples = Vec::new();
-    for round in 0..size.of(300, 60) {
-        until(|| worker.status().standing.word() == "hibernated").await;
-        // Its snapshot has gone to the disk by then.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        let begun = Instant::now();
-        call(&host, "many/one", "x").await?;
+    for round in 0..size.of(10, 3) {
+        until(|| (0..WORKERS).all(asleep)).await;
+        // Their snapshots have gone to the disk by then.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let host = host.clone();
+        let took = task(async move {
+            let mut took = Vec::with_capacity(WORKERS);
+            for n in 0..WORKERS {
+                let begun = Instant::now();
+                call(&host, &format!("many/{n}"), "x").await?;
+                took.push(begun.elapsed().as_secs_f64() * 1e9);
+            }
+            Ok(took)
+        });
+        let took = took.await?;
         if round > 0 {
-            samples.push(begun.elapsed().as_secs_f64() * 1e9);
+            samples.extend(took);
         }
     }
     let what = if database {

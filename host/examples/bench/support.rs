@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use paguro::base::Payload;
 use paguro::control::{Host, HostOptions, RequestError};
 
-pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// For calls that are to be answered in any case.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -130,24 +130,36 @@ pub fn show(name: &str, what: &str, unit: &str, samples: &[f64]) {
     println!("{}", serde_json::json!({"name": name, "what": what, "unit": unit, "samples": samples}));
 }
 
-/// Does one thing for every child of `many`, so many at a time.
-pub async fn side_by_side(
+/// Does this in a task of the runtime, where a client of the host is: the thread of `main` is not one of the
+/// runtime's, and each answer to it would wake it up.
+pub async fn task<T: Send + 'static>(work: impl Future<Output = Outcome<T>> + Send + 'static) -> Outcome<T> {
+    tokio::spawn(work).await?
+}
+
+/// Does one thing for every child of `many`, so many at a time, each lane in a task of its own.
+pub async fn side_by_side<F>(
     host: &Arc<Host>,
     children: usize,
     lanes: usize,
-    act: impl AsyncFn(Arc<Host>, String) -> Result<(), RequestError>,
-) -> Outcome {
-    let next = AtomicUsize::new(0);
-    let lane = async || {
-        loop {
-            let n = next.fetch_add(1, Ordering::Relaxed);
-            if n >= children {
-                return Ok::<(), RequestError>(());
+    act: impl Fn(Arc<Host>, String) -> F + Clone + Send + 'static,
+) -> Outcome
+where
+    F: Future<Output = Result<(), RequestError>> + Send,
+{
+    let next = Arc::new(AtomicUsize::new(0));
+    let lane = |_| {
+        let (host, next, act) = (host.clone(), next.clone(), act.clone());
+        task(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= children {
+                    return Ok(());
+                }
+                act(host.clone(), format!("many/{n}")).await?;
             }
-            act(host.clone(), format!("many/{n}")).await?;
-        }
+        })
     };
-    futures::future::try_join_all((0..lanes).map(|_| lane())).await?;
+    futures::future::try_join_all((0..lanes).map(lane)).await?;
     Ok(())
 }
 

@@ -2,14 +2,16 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use paguro::base::{CallId, Payload};
 use paguro::change::Nobody;
+use paguro::control::Host;
 use paguro::sandbox::{Grants, Instance, Limits, Sandbox};
 
-use super::support::{Outcome, PATIENCE, Scratch, Size, each, guest, rounds, show, side_by_side, template, until};
+use super::support::{
+    Outcome, PATIENCE, Scratch, Size, call, each, guest, rounds, show, side_by_side, task, template, until,
+};
 
 /// Nothing on disk, and little memory: what is measured is the tree.
 const LEAN: &str = "durability = \"none\"\n[limits]\nmemory = \"4MiB\"\n";
@@ -21,11 +23,15 @@ pub async fn start(size: Size) -> Outcome {
     let next = std::cell::Cell::new(0);
     let samples = rounds(size.of(5, 3), async || {
         let first = next.replace(next.get() + count);
-        let begun = Instant::now();
-        for n in first..first + count {
-            host.start_worker(&format!("many/{n}")).await?;
-        }
-        let each = each(begun, count);
+        let starting = host.clone();
+        let each = task(async move {
+            let begun = Instant::now();
+            for n in first..first + count {
+                starting.start_worker(&format!("many/{n}")).await?;
+            }
+            Ok(each(begun, count))
+        });
+        let each = each.await?;
         for n in first..first + count {
             host.stop_worker(&format!("many/{n}")).await?;
         }
@@ -36,7 +42,7 @@ pub async fn start(size: Size) -> Outcome {
     Ok(())
 }
 
-/// From the request that makes it trap to the next incarnation that runs, without backoff, so that what is
+/// From the request that makes it trap to an answer of the next incarnation, without backoff, so that what is
 /// measured is the host's own work. Each sample is one crash.
 pub async fn restart(size: Size) -> Outcome {
     let dir = Scratch::new("crash")?;
@@ -47,23 +53,23 @@ pub async fn restart(size: Size) -> Outcome {
     dir.write("crash.toml", "tier = \"error-kernel\"\ndurability = \"none\"\n")?;
     let host = dir.host().await?;
     until(|| host.worker("crash").is_ok_and(|worker| worker.lives())).await;
-    let worker = host.worker("crash")?;
-    let (mut samples, mut told) = (Vec::new(), Vec::new());
-    for round in 0..size.of(500, 100) {
-        let before = worker.counters.restarts.load(Relaxed);
-        // Each in other words: what kills three times is quarantined.
-        let request = format!("die {round}");
-        let begun = Instant::now();
-        if host.call("crash", request.into(), PATIENCE).await.is_ok() {
-            return Err("the worker did not crash".into());
+    let crashing = host.clone();
+    let crashes = task(async move {
+        let (mut samples, mut told) = (Vec::new(), Vec::new());
+        for round in 0..size.of(500, 100) {
+            // Each in other words: what kills three times is quarantined.
+            let request = format!("die {round}");
+            let begun = Instant::now();
+            if crashing.call("crash", request.into(), PATIENCE).await.is_ok() {
+                return Err("the worker did not crash".into());
+            }
+            told.push(begun.elapsed());
+            call(&crashing, "crash", "x").await?;
+            samples.push(begun.elapsed().as_secs_f64() * 1e9);
         }
-        told.push(begun.elapsed());
-        // Counted in the very moment, without a lock that the worker may want.
-        while worker.counters.instances.load(Relaxed) == 0 || worker.counters.restarts.load(Relaxed) == before {
-            std::hint::spin_loop();
-        }
-        samples.push(begun.elapsed().as_secs_f64() * 1e9);
-    }
+        Ok((samples, told))
+    });
+    let (samples, mut told) = crashes.await?;
     told.sort();
     let took = host.recorder().events().after(0).into_iter().filter_map(|recorded| match recorded.item {
         paguro::record::Event::WorkerStarted { took, .. } => Some(took),
@@ -83,7 +89,8 @@ pub async fn scale(size: Size) -> Outcome {
     for children in [1_000, size.of(100_000, 10_000)] {
         let (_dir, host) = template("relay", LEAN, |_| {}).await?;
         let begun = Instant::now();
-        side_by_side(&host, children, 64, async |host, name| host.start_worker(&name).await.map(drop)).await?;
+        let start = |host: Arc<Host>, name: String| async move { host.start_worker(&name).await.map(drop) };
+        side_by_side(&host, children, 64, start).await?;
         let started = each(begun, children);
         let begun = Instant::now();
         host.stop_worker("many").await?;

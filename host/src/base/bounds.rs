@@ -38,6 +38,10 @@ pub const DATABASE_QUEUE_MAX: usize = 1_024;
 /// Requests that the writer commits in one transaction.
 pub const DATABASE_GROUP_MAX: usize = 256;
 
+/// How long the writer lets what nobody waits for (that a child of a template was made, or let go of) gather, to
+/// commit it together.
+pub const DATABASE_LINGER: Duration = Duration::from_millis(1);
+
 /// Inputs that wait for a supervisor. It is only ever sent answers to what it asked for and
 /// operators' requests; a full queue makes the sender wait.
 pub const SUPERVISOR_QUEUE_MAX: usize = 1_024;
@@ -142,6 +146,13 @@ pub const WASM_STACK_BYTES: usize = 512 << 10;
 
 /// Bytes of the stack on which a guest and the host functions it calls run.
 pub const FIBER_STACK_BYTES: usize = 1 << 20;
+
+/// Stacks that are kept when nobody runs on them, for who comes next: as many as start or wake at about the same
+/// time.
+pub const FREE_STACKS_MAX: usize = 64;
+
+/// Bytes of each of them that stay in memory.
+pub const FREE_STACK_BYTES: usize = 32 << 10;
 
 /// Frames of a guest's backtrace that are kept.
 pub const BACKTRACE_FRAMES_MAX: usize = 32;

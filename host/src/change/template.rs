@@ -72,9 +72,10 @@ impl ComponentTemplate {
             note: String::new(),
         };
         let entry = self.changes.entry(&name, Action::Deployed, Some(hash), By::Host, detail.to_string());
-        // A circuit breaker that is on record was of other code.
-        let clear = Change::ClearBreaker(name.clone());
-        let writes = vec![Change::PutWorker(worker), Change::PutRevision(name, record), clear, entry];
+        // A circuit breaker that is on record was of other code. Of a name that nobody had there is none.
+        let clear = (number > RevisionNumber(1)).then(|| Change::ClearBreaker(name.clone()));
+        let mut writes = vec![Change::PutWorker(worker), Change::PutRevision(name, record), entry];
+        writes.extend(clear);
         self.changes.services.database.submit(writes).map(drop).map_err(not_noted)
     }
 

@@ -31,7 +31,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +63,8 @@ struct Shared {
     last_dead_letter: AtomicU64,
     // Dropped in this order: the thread ends once there is no sender left. `None`: requests are let go of.
     requests: Option<mpsc::Sender<Request>>,
+    /// The writer's thread, for who does not want to wait while it lingers.
+    writer: Option<Thread>,
     thread: WriterThread,
 }
 
@@ -99,10 +101,11 @@ impl Database {
             .name("paguro-database".to_string())
             .spawn(move || writer.run(queue))
             .map_err(|error| DatabaseError::io(path, error))?;
+        let writer = Some(thread.thread().clone());
         let thread = WriterThread(Mutex::new(Some(thread)));
         let path = path.to_path_buf();
         let requests = Some(requests);
-        Ok(Database { shared: Arc::new(Shared { path, reader, stats, last_dead_letter, requests, thread }) })
+        Ok(Database { shared: Arc::new(Shared { path, reader, stats, last_dead_letter, requests, writer, thread }) })
     }
 
     /// A database that keeps nothing: what is asked of it is done at once, and reads find nothing. For
@@ -114,6 +117,7 @@ impl Database {
             stats: Arc::default(),
             last_dead_letter: AtomicU64::new(0),
             requests: None,
+            writer: None,
             thread: WriterThread(Mutex::new(None)),
         };
         Ok(Database { shared: Arc::new(shared) })
@@ -137,11 +141,20 @@ impl Database {
             Some(requests) => requests.send(request).await.map_err(|_| DatabaseError::Closed)?,
             None => request.let_go(),
         }
+        self.hurry();
         pending.await
     }
 
+    /// Somebody waits: the writer does not linger.
+    fn hurry(&self) {
+        if let Some(writer) = &self.shared.writer {
+            writer.unpark();
+        }
+    }
+
     /// Queues `changes` at once, behind everything queued before. For callers that need the order
-    /// and not, or not yet, the outcome.
+    /// and not, or not yet, the outcome. Where nobody waits for it, they are durable
+    /// [`bounds::DATABASE_LINGER`] later than they could be, together with others of the same kind.
     ///
     /// # Errors
     ///
@@ -166,6 +179,7 @@ impl Database {
         let (done, ended) = oneshot::channel();
         let Some(requests) = &self.shared.requests else { return };
         if requests.send(Request::Close(done)).await.is_ok() {
+            self.hurry();
             // An error means that the writer ended before it came to this: closed is closed.
             let _ = ended.await;
         }

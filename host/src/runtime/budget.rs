@@ -8,51 +8,48 @@ use crate::base::{Name, Tick};
 /// A true sliding window: who was restarted when within the last period, bounds inclusive.
 #[derive(Clone, Debug, Default)]
 pub struct Restarts {
-    window: VecDeque<(Tick, Name)>,
+    /// `None`: there were none. Most children never fail.
+    window: Option<Box<VecDeque<(Tick, Name)>>>,
 }
 
 impl Restarts {
     /// Counts one event at `now`, however many children it restarts. How many there are within
     /// `period`, at most one more than `limit`: beyond that nothing is decided anew.
     pub fn add(&mut self, now: Tick, name: &Name, limit: u32, period: Duration) -> u32 {
-        self.window.push_back((now, name.clone()));
-        self.forget(now, period);
-        while self.window.len() > limit as usize + 1 {
-            self.window.pop_front();
+        let window = self.window.get_or_insert_default();
+        window.push_back((now, name.clone()));
+        while window.front().is_some_and(|(then, _)| now.since(*then) > period) || window.len() > limit as usize + 1 {
+            window.pop_front();
         }
-        self.len()
+        u32::try_from(window.len()).unwrap_or(u32::MAX)
     }
 
     /// Restarts within the period. Looking forgets none: under a longer period, set later, the older
     /// ones may count again.
     pub fn count(&self, now: Tick, period: Duration) -> u32 {
-        let count = self.window.iter().filter(|(then, _)| now.since(*then) <= period).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
+        u32::try_from(self.since(now, period).count()).unwrap_or(u32::MAX)
     }
 
     /// The same, one by one, oldest first.
     pub fn within(&self, now: Tick, period: Duration) -> Vec<(Tick, Name)> {
-        self.window.iter().filter(|(then, _)| now.since(*then) <= period).cloned().collect()
+        self.since(now, period).cloned().collect()
+    }
+
+    fn since(&self, now: Tick, period: Duration) -> impl Iterator<Item = &(Tick, Name)> {
+        let all = self.window.iter().flat_map(|window| window.iter());
+        all.filter(move |(then, _)| now.since(*then) <= period)
     }
 
     /// A child that is let go of does not use up the budget of the others.
     pub fn forget_child(&mut self, name: &Name) {
-        self.window.retain(|(_, other)| other != name);
+        if let Some(window) = &mut self.window {
+            window.retain(|(_, other)| other != name);
+        }
     }
 
     /// After an escalation, or when an operator starts anew.
     pub fn clear(&mut self) {
-        self.window = VecDeque::new();
-    }
-
-    fn len(&self) -> u32 {
-        u32::try_from(self.window.len()).unwrap_or(u32::MAX)
-    }
-
-    fn forget(&mut self, now: Tick, period: Duration) {
-        while self.window.front().is_some_and(|(then, _)| now.since(*then) > period) {
-            self.window.pop_front();
-        }
+        self.window = None;
     }
 }
 

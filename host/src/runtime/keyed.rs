@@ -36,14 +36,19 @@ pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) 
         }
     };
     let (done, reply) = oneshot::channel();
-    let (supervisor, undo) = (made.supervisor.clone(), ChildHandle::Worker(made.worker.clone()));
-    let (services_of, name_of) = (services.clone(), name.clone());
-    // In a task of its own: who asks may go away, and what is made must not be left half way.
-    tokio::spawn(async move {
-        if supervisor.ask(made.ask(done)).await.is_err() {
-            supervisor::dismiss(&undo, &name_of, &services_of);
-        }
-    });
+    let supervisor = made.supervisor.clone();
+    if let Some(room) = supervisor.room() {
+        room.send(made.ask(done));
+    } else {
+        let (supervisor, undo) = (supervisor.clone(), ChildHandle::Worker(made.worker.clone()));
+        let (services, name) = (services.clone(), name.clone());
+        // In a task of its own: who asks may go away, and what is made must not be left half way.
+        tokio::spawn(async move {
+            if supervisor.ask(made.ask(done)).await.is_err() {
+                supervisor::dismiss(&undo, &name, &services);
+            }
+        });
+    }
     services.recorder.emit(Event::ChildAdded { name: name.clone() });
     started(name, reply.await.map_err(|_| TreeError::Stopping)?)
 }

@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -16,10 +17,19 @@ use crate::base::bounds;
 /// `S` is the worker's system message; the mailbox does not look inside.
 pub struct Mailbox<S> {
     queues: Mutex<Queues<S>>,
-    /// System messages wait. Written under the lock; the taker, which looks at it before each thing it does,
-    /// needs none. One that it does not see yet is found by its next look under the lock.
-    has_system: AtomicBool,
+    /// What is in the queues, as they were let go of last, or before somebody was woken. Who looks at it needs no
+    /// lock: what the taker does not see yet will wake it, or make it run again.
+    signs: AtomicU8,
+    /// A message was handed to the taker past the queues since somebody asked.
+    handed: AtomicBool,
 }
+
+/// System messages wait.
+const HAS_SYSTEM: u8 = 1;
+/// Messages wait, or it is closed.
+const HAS_MESSAGES: u8 = 2;
+/// The taker waits for messages.
+const AWAITED: u8 = 4;
 
 struct Queues<S> {
     /// Boxed: they are rare and large, and what is taken is moved about.
@@ -45,10 +55,11 @@ impl<S> Queues<S> {
         self.waits.take_if(|take| *take != Take::SystemOnly).is_some()
     }
 
-    fn wake(&self) {
-        if let Some(taker) = &self.taker {
-            taker.wake_by_ref();
-        }
+    fn signs(&self) -> u8 {
+        let system = if self.system.is_empty() { 0 } else { HAS_SYSTEM };
+        let messages = if self.messages.is_empty() && !self.closed { 0 } else { HAS_MESSAGES };
+        let awaited = if self.waits == Some(Take::All) { AWAITED } else { 0 };
+        system | messages | awaited
     }
 
     fn put(&mut self, message: Message) {
@@ -62,6 +73,45 @@ impl<S> Queues<S> {
         self.bytes -= message.bytes() as u64;
         self.facts -= usize::from(matches!(message, Message::Fact(_)));
         Some(message)
+    }
+}
+
+/// The queues, for as long as this is held.
+struct QueuesGuard<'a, S> {
+    queues: MutexGuard<'a, Queues<S>>,
+    signs: &'a AtomicU8,
+}
+
+impl<S> QueuesGuard<'_, S> {
+    /// Whoever is woken must not see what the signs were before.
+    fn wake(&self) {
+        self.show();
+        if let Some(taker) = &self.taker {
+            taker.wake_by_ref();
+        }
+    }
+
+    fn show(&self) {
+        self.signs.store(self.queues.signs(), Ordering::Relaxed);
+    }
+}
+
+impl<S> Deref for QueuesGuard<'_, S> {
+    type Target = Queues<S>;
+    fn deref(&self) -> &Queues<S> {
+        &self.queues
+    }
+}
+
+impl<S> DerefMut for QueuesGuard<'_, S> {
+    fn deref_mut(&mut self) -> &mut Queues<S> {
+        &mut self.queues
+    }
+}
+
+impl<S> Drop for QueuesGuard<'_, S> {
+    fn drop(&mut self) {
+        self.show();
     }
 }
 
@@ -108,7 +158,7 @@ impl<S> Mailbox<S> {
             taker: None,
             waits: None,
         };
-        Mailbox { queues: Mutex::new(queues), has_system: AtomicBool::new(false) }
+        Mailbox { queues: Mutex::new(queues), signs: AtomicU8::new(0), handed: AtomicBool::new(false) }
     }
 
     pub fn push(&self, message: Message) -> Result<(), Refused> {
@@ -173,7 +223,6 @@ impl<S> Mailbox<S> {
             return Err(Refused::Full);
         }
         queues.system.push_back(Box::new(message));
-        self.has_system.store(true, Ordering::Relaxed);
         if queues.waits.take().is_some() {
             queues.wake();
         }
@@ -184,31 +233,60 @@ impl<S> Mailbox<S> {
     /// it needs no bound, and must not be refused by what operators sent.
     pub fn push_supervision(&self, message: S) {
         let mut queues = self.queues();
-        if !queues.closed {
-            queues.system.push_back(Box::new(message));
-            self.has_system.store(true, Ordering::Relaxed);
-        }
-        if queues.waits.take().is_some() {
+        if Self::put_supervision(&mut queues, message) {
             queues.wake();
         }
     }
 
+    /// As [`Mailbox::push_supervision`], but wakes nobody: true if the taker waits, and is to be run or woken by
+    /// who asked.
+    pub fn push_supervision_quietly(&self, message: S) -> bool {
+        Self::put_supervision(&mut self.queues(), message)
+    }
+
+    fn put_supervision(queues: &mut Queues<S>, message: S) -> bool {
+        if !queues.closed {
+            queues.system.push_back(Box::new(message));
+        }
+        queues.waits.take().is_some()
+    }
+
     /// A system message, if one waits.
     pub fn try_system(&self) -> Option<Box<S>> {
-        if !self.has_system.load(Ordering::Relaxed) {
+        if self.signs.load(Ordering::Relaxed) & HAS_SYSTEM == 0 {
             return None;
         }
         let mut queues = self.queues();
         let message = queues.system.pop_front();
         queues.idle &= message.is_none();
-        self.has_system.store(!queues.system.is_empty(), Ordering::Relaxed);
         message
+    }
+
+    /// Whether the taker waits for messages, and there are none: one may be handed to it past the queues without
+    /// overtaking any that its sender knows of.
+    pub fn is_awaited(&self) -> bool {
+        self.signs.load(Ordering::Relaxed) == AWAITED
+    }
+
+    /// The taker was handed a message so. It is still shown to wait.
+    pub fn was_handed(&self) {
+        self.handed.store(true, Ordering::Relaxed);
+    }
+
+    /// The taker, which was handed a message and shown to wait all the same, is busy with it.
+    pub fn is_busy(&self) {
+        let mut queues = self.queues();
+        (queues.idle, queues.waits) = (false, None);
     }
 
     /// What can be taken at once; if there is nothing, the taker is shown to be idle, and woken by what comes.
     pub fn next_or_wait(&self, take: Take, taker: &Waker) -> Option<Next<S>> {
+        if take == Take::All && self.is_awaited() {
+            // It was shown to wait before, and what came since wakes it.
+            return None;
+        }
         let mut queues = self.queues();
-        let next = self.take(&mut queues, take);
+        let next = Self::take(&mut queues, take);
         if next.is_none() {
             queues.waits = Some(take);
             match &mut queues.taker {
@@ -222,15 +300,11 @@ impl<S> Mailbox<S> {
     /// What can be taken at once.
     #[cfg(test)]
     fn try_next(&self, take: Take) -> Option<Next<S>> {
-        self.take(&mut self.queues(), take)
+        Self::take(&mut self.queues(), take)
     }
 
-    fn take(&self, queues: &mut Queues<S>, take: Take) -> Option<Next<S>> {
-        let system = queues.system.pop_front();
-        if system.is_some() {
-            self.has_system.store(!queues.system.is_empty(), Ordering::Relaxed);
-        }
-        let next = match system {
+    fn take(queues: &mut Queues<S>, take: Take) -> Option<Next<S>> {
+        let next = match queues.system.pop_front() {
             Some(message) => Some(Next::System(message)),
             None => match take {
                 Take::All => queues.take().map(Next::Message),
@@ -251,7 +325,7 @@ impl<S> Mailbox<S> {
             Rest::Gone
         } else if !queues.idle || !queues.messages.is_empty() || !queues.system.is_empty() {
             Rest::Busy
-        } else if std::mem::take(&mut queues.used) {
+        } else if std::mem::take(&mut queues.used) | self.handed.swap(false, Ordering::Relaxed) {
             Rest::Used
         } else {
             Rest::Idle
@@ -339,19 +413,22 @@ impl<S> Mailbox<S> {
         let mut queues = self.queues();
         queues.closed = true;
         (queues.bytes, queues.facts) = (0, 0);
-        self.has_system.store(false, Ordering::Relaxed);
         (queues.system.drain(..).collect(), queues.messages.drain(..).collect())
     }
 
-    fn queues(&self) -> MutexGuard<'_, Queues<S>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> QueuesGuard<'_, S> {
+        QueuesGuard { queues: self.queues.lock().unwrap_or_else(PoisonError::into_inner), signs: &self.signs }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::task::Wake;
+
     use super::*;
-    use crate::base::Payload;
+    use crate::base::{Payload, TimerId};
+    use crate::sandbox::Fact;
 
     fn cast(text: &str) -> Message {
         Message::Cast { from: None, message: Payload::from(text), pass: None }
@@ -445,6 +522,56 @@ mod tests {
         assert_eq!(mailbox.close().1.len(), 1);
         assert!(matches!(mailbox.push(cast("2")), Err(Refused::Closed)));
         assert!(mailbox.push_system("stop").is_err());
+    }
+
+    /// Whether the mailbox said that it is awaited, each time its taker was woken.
+    struct Looks(Arc<Mailbox<&'static str>>, Mutex<Vec<bool>>);
+
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0.is_awaited());
+        }
+    }
+
+    /// One that is woken looks at the signs without the lock, which the sender may hold still.
+    #[test]
+    fn whoever_is_woken_sees_what_woke_it() {
+        let mailbox = Arc::new(Mailbox::new(10));
+        let looks = Arc::new(Looks(mailbox.clone(), Mutex::default()));
+        let waits = || mailbox.next_or_wait(Take::All, &Waker::from(looks.clone())).is_none();
+        let wakes: [fn(&Mailbox<&'static str>); 4] = [
+            |mailbox| mailbox.push(cast("a")).unwrap(),
+            |mailbox| mailbox.push_system("b").unwrap(),
+            |mailbox| mailbox.push_supervision("c"),
+            |mailbox| assert!(mailbox.push_fact(Message::Fact(Fact::Timer(TimerId(1), Payload::default())))),
+        ];
+        for wake in wakes {
+            assert!(waits() && mailbox.is_awaited());
+            assert!(waits(), "a second look changes nothing");
+            wake(&mailbox);
+            assert!(!mailbox.is_awaited());
+            assert!(mailbox.next_or_wait(Take::All, &Waker::from(looks.clone())).is_some());
+            assert!(!mailbox.is_awaited(), "it is busy with that");
+        }
+        assert_eq!(*looks.1.lock().unwrap(), [false; 4]);
+    }
+
+    #[test]
+    fn nothing_is_handed_past_what_waits_or_into_a_closed_mailbox() {
+        let mailbox = Mailbox::<&str>::new(10);
+        let waits = |take| mailbox.next_or_wait(take, Waker::noop()).is_none();
+        assert!(!mailbox.is_awaited(), "nobody waits yet");
+        assert!(waits(Take::SystemOnly) && !mailbox.is_awaited());
+        assert!(waits(Take::Look) && !mailbox.is_awaited());
+        assert!(waits(Take::All) && mailbox.is_awaited());
+        assert_eq!(mailbox.rest(), Rest::Idle);
+        mailbox.was_handed();
+        assert_eq!((mailbox.rest(), mailbox.rest()), (Rest::Used, Rest::Idle));
+        mailbox.is_busy();
+        assert_eq!((mailbox.is_awaited(), mailbox.rest()), (false, Rest::Busy));
+        assert!(waits(Take::All) && mailbox.is_awaited());
+        mailbox.close();
+        assert!(!mailbox.is_awaited());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::handoff;
 use super::worker::{Pass, Sign};
 use crate::base::{CallId, Name, Payload, Tick};
 use crate::sandbox::{CallError, Fact};
@@ -70,7 +71,9 @@ pub type Outcome = Result<Payload, CallError>;
 
 /// The place where one answer goes. The first one counts; later ones find nobody waiting. When the last
 /// clone is dropped without an answer, the caller is told that there will be none.
-pub struct ReplyTo(Arc<Slot>);
+///
+/// `None` while the caller runs the worker on his own thread ([`super::handoff`]): then the answer lies there.
+pub struct ReplyTo(Option<Arc<Slot>>);
 
 /// Where one answer comes: resolves to it, or to `Err` when nobody is left who could answer.
 pub struct Awaited(Arc<Slot>);
@@ -172,44 +175,43 @@ impl ReplyTo {
     pub fn new(pass: Option<Arc<Pass>>) -> (ReplyTo, Awaited) {
         let (waits, senders) = (AtomicBool::new(true), AtomicUsize::new(1));
         let slot = Arc::new(Slot { answer: Mutex::default(), waits, senders, pass });
-        (ReplyTo(slot.clone()), Awaited(slot))
+        (ReplyTo(Some(slot.clone())), Awaited(slot))
+    }
+
+    /// Of a caller that runs the worker on this thread.
+    pub fn at_hand() -> ReplyTo {
+        ReplyTo(None)
+    }
+
+    pub fn is_at_hand(&self) -> bool {
+        self.0.is_none()
     }
 
     /// False if it was answered before, or its caller has gone.
     pub fn answer(&self, outcome: Outcome) -> bool {
+        let Some(slot) = &self.0 else { return handoff::answer(outcome) };
         // Before the caller knows: what it does next meets a breaker that knows too.
-        tell(&self.0.pass, &outcome);
-        self.end(Phase::Answered(outcome))
-    }
-
-    fn end(&self, phase: Phase) -> bool {
-        let mut answer = self.0.answer();
-        if !matches!(answer.phase, Phase::Waiting) {
-            return false;
-        }
-        answer.phase = phase;
-        self.0.waits.store(false, Ordering::Release);
-        let caller = answer.caller.take();
-        drop(answer);
-        caller.into_iter().for_each(Waker::wake);
-        true
+        tell(&slot.pass, &outcome);
+        slot.end(Phase::Answered(outcome))
     }
 
     pub fn is_waiting(&self) -> bool {
-        self.0.waits()
+        self.0.as_ref().is_none_or(|slot| slot.waits())
     }
 
     /// Whether its caller went away before there was an answer. False once it was answered: then the
     /// caller has what it wanted.
     pub fn is_abandoned(&self) -> bool {
-        !self.0.waits() && matches!(self.0.answer().phase, Phase::Abandoned)
+        self.0.as_ref().is_some_and(|slot| !slot.waits() && matches!(slot.answer().phase, Phase::Abandoned))
     }
 
     /// Resolves when [`ReplyTo::is_abandoned`] comes true, which may be never. For one task at a time,
     /// the worker's own: of several, only the last that asked is woken.
     pub async fn abandoned(&self) {
         poll_fn(|context| {
-            let mut answer = self.0.answer();
+            // Whoever waits for this has it given a place first.
+            let Some(slot) = &self.0 else { return Poll::Pending };
+            let mut answer = slot.answer();
             if matches!(answer.phase, Phase::Abandoned) {
                 return Poll::Ready(());
             }
@@ -225,17 +227,20 @@ impl ReplyTo {
 
 impl Clone for ReplyTo {
     fn clone(&self) -> ReplyTo {
-        self.0.senders.fetch_add(1, Ordering::Relaxed);
+        if let Some(slot) = &self.0 {
+            slot.senders.fetch_add(1, Ordering::Relaxed);
+        }
         ReplyTo(self.0.clone())
     }
 }
 
 impl Drop for ReplyTo {
     fn drop(&mut self) {
+        let Some(slot) = &self.0 else { return };
         // The last one there is can be cloned by nobody else: then there is nothing to count.
-        let is_last = self.0.senders.load(Ordering::Acquire) == 1 || self.0.senders.fetch_sub(1, Ordering::AcqRel) == 1;
-        if is_last && self.0.waits() {
-            self.end(Phase::Lost);
+        let is_last = slot.senders.load(Ordering::Acquire) == 1 || slot.senders.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && slot.waits() {
+            slot.end(Phase::Lost);
         }
     }
 }
@@ -243,6 +248,19 @@ impl Drop for ReplyTo {
 impl Slot {
     fn waits(&self) -> bool {
         self.waits.load(Ordering::Acquire)
+    }
+
+    fn end(&self, phase: Phase) -> bool {
+        let mut answer = self.answer();
+        if !matches!(answer.phase, Phase::Waiting) {
+            return false;
+        }
+        answer.phase = phase;
+        self.waits.store(false, Ordering::Release);
+        let caller = answer.caller.take();
+        drop(answer);
+        caller.into_iter().for_each(Waker::wake);
+        true
     }
 
     fn answer(&self) -> MutexGuard<'_, Answer> {

@@ -21,9 +21,12 @@ impl Content {
     }
 }
 
-/// What one worker remembers of the messages that ended its revision.
+/// What one worker remembers of the messages that ended its revision. Most have nothing to remember.
 #[derive(Debug, Default)]
-pub struct Poison {
+pub struct Poison(Option<Box<Memory>>);
+
+#[derive(Debug, Default)]
+struct Memory {
     /// The one that was seen longest ago first.
     contents: VecDeque<Remembered>,
     quarantined: usize,
@@ -44,11 +47,31 @@ impl Remembered {
 impl Poison {
     /// Whether there is anything to look for: without it no message needs to be hashed.
     pub fn is_empty(&self) -> bool {
-        self.quarantined == 0
+        self.0.as_ref().is_none_or(|memory| memory.quarantined == 0)
     }
 
     /// A message of this content ended the worker. How often that was.
     pub fn killed(&mut self, content: Content) -> u32 {
+        self.0.get_or_insert_default().killed(content)
+    }
+
+    pub fn is_poison(&self, content: &Content) -> bool {
+        self.0.as_ref().is_some_and(|memory| memory.is_poison(content))
+    }
+
+    /// As [`Poison::is_poison`]; one that is has been seen now.
+    pub fn meets(&mut self, content: &Content) -> bool {
+        let Some(memory) = &mut self.0 else { return false };
+        let is_poison = memory.is_poison(content);
+        if is_poison && let Some(remembered) = memory.take(content) {
+            memory.put(remembered);
+        }
+        is_poison
+    }
+}
+
+impl Memory {
+    fn killed(&mut self, content: Content) -> u32 {
         let kills = self.take(&content).map_or(1, |before| before.kills.saturating_add(1));
         self.put(Remembered { content, kills });
         if self.contents.len() > bounds::POISON_CONTENTS_MAX {
@@ -58,17 +81,8 @@ impl Poison {
         kills
     }
 
-    pub fn is_poison(&self, content: &Content) -> bool {
+    fn is_poison(&self, content: &Content) -> bool {
         self.contents.iter().any(|remembered| remembered.content == *content && remembered.is_poison())
-    }
-
-    /// As [`Poison::is_poison`]; one that is has been seen now.
-    pub fn meets(&mut self, content: &Content) -> bool {
-        let is_poison = self.is_poison(content);
-        if is_poison && let Some(remembered) = self.take(content) {
-            self.put(remembered);
-        }
-        is_poison
     }
 
     fn take(&mut self, content: &Content) -> Option<Remembered> {
@@ -135,7 +149,7 @@ mod tests {
         }
         assert!(poison.meets(&content(0)), "it is seen again");
         poison.killed(content(1_000));
-        assert_eq!(poison.contents.len(), bounds::POISON_CONTENTS_MAX);
+        assert_eq!(poison.0.as_ref().unwrap().contents.len(), bounds::POISON_CONTENTS_MAX);
         assert!(poison.is_poison(&content(0)) && !poison.is_poison(&content(1)));
         for n in 2_000..2_000 + bounds::POISON_CONTENTS_MAX {
             poison.killed(content(n));

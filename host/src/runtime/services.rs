@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::budgets::Budgets;
 use super::dead_letters::DeadLetters;
+use super::handoff::Calling;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry};
@@ -16,7 +17,7 @@ use super::spec::Tier;
 use super::storm::{self, Storm, Weather};
 use super::supervisor::SupervisorHandle;
 use super::templates::Templates;
-use super::worker::Shared;
+use super::worker::{Shared, Undertaker};
 use crate::base::{CallId, Clock, Name, Payload, Random, Tick, TimerId};
 use crate::record::{Database, Event, Recorder};
 use crate::sandbox::{CallError, Fact, Sandbox};
@@ -67,7 +68,7 @@ pub struct Services {
 }
 
 impl Services {
-    /// Within a runtime: it starts the task that writes dead letters.
+    /// Within a runtime: it starts the task that writes dead letters, and one that ends with the runtime.
     pub fn new(
         clock: Clock,
         random: Random,
@@ -78,7 +79,7 @@ impl Services {
     ) -> Arc<Services> {
         let dead_letters = DeadLetters::new(database.clone(), recorder.clone());
         let began = clock.timestamp().0;
-        Arc::new(Services {
+        let services = Arc::new(Services {
             clock,
             random,
             recorder,
@@ -98,7 +99,13 @@ impl Services {
             said_not_started: AtomicU64::new(u64::MAX),
             began,
             next_calls: AtomicU64::new(began << IDS_PER_MS_BITS),
-        })
+        });
+        let ends = Undertaker(Arc::downgrade(&services));
+        tokio::spawn(async move {
+            let _ends = ends;
+            std::future::pending::<()>().await;
+        });
+        services
     }
 
     /// Whether a name is a key of a template that has no child yet.
@@ -192,14 +199,43 @@ impl Services {
     /// Sends a request from outside the tree and waits for its answer.
     pub async fn call(&self, to: &Arc<Shared>, request: Payload, time: Duration) -> Outcome {
         let deadline = self.clock.now().after(time.min(CALL_DEADLINE_MAX));
-        let (answer, waits) = self.put_call(to, None, request, deadline)?;
-        if waits {
-            to.lend();
-        }
-        let outcome = self.wait(answer, deadline).await;
+        let outcome = match self.hand_or_put(to, None, request, deadline)? {
+            Calling::Ended(outcome) => outcome,
+            Calling::Waits(answer) => self.wait(answer, deadline).await,
+        };
         // Who calls without pause, and has each answer at once, gives way now and then all the same.
         tokio::task::coop::consume_budget().await;
         outcome
+    }
+
+    /// Hands a call to a worker that idles, which runs on this thread then; else puts it into the mailbox.
+    pub(super) fn hand_or_put(
+        &self,
+        to: &Arc<Shared>,
+        from: Option<Name>,
+        request: Payload,
+        deadline: Tick,
+    ) -> Result<Calling, CallError> {
+        let pass = to.admits_from(request.len(), from.as_ref())?;
+        let id = self.next_call(to);
+        let call = Call { id, from, request, deadline, reply: ReplyTo::at_hand() };
+        // An outcome that a breaker counts goes the way on which everybody sees it.
+        let handed = if pass.is_none() { to.hand(call) } else { Err(call) };
+        let call = match handed {
+            Ok(calling) => return Ok(calling),
+            Err(call) => call,
+        };
+        let (reply, mut answer) = ReplyTo::new(pass);
+        let waits =
+            to.mailbox.push_quietly(Message::Call(Call { reply, ..call })).map_err(|refused| why(to, &refused))?;
+        if waits {
+            to.lend();
+            if let Some(Ok(outcome)) = answer.try_take() {
+                answer.told(&outcome);
+                return Ok(Calling::Ended(outcome));
+            }
+        }
+        Ok(Calling::Waits(answer))
     }
 
     /// Puts a call into a mailbox; the answer arrives at the receiver.
@@ -210,27 +246,12 @@ impl Services {
         request: Payload,
         deadline: Tick,
     ) -> Result<Awaited, CallError> {
-        let (answer, waits) = self.put_call(to, from, request, deadline)?;
-        if waits {
-            to.wake();
-        }
-        Ok(answer)
-    }
-
-    /// As [`Services::send_call`], but wakes nobody: true if the worker waits for messages, and is to be
-    /// run or woken by who asked.
-    pub(super) fn put_call(
-        &self,
-        to: &Shared,
-        from: Option<Name>,
-        request: Payload,
-        deadline: Tick,
-    ) -> Result<(Awaited, bool), CallError> {
         let pass = to.admits_from(request.len(), from.as_ref())?;
         let (reply, answer) = ReplyTo::new(pass);
         let id = self.next_call(to);
-        let waits = to.mailbox.push_quietly(Message::Call(Call { id, from, request, deadline, reply }));
-        Ok((answer, waits.map_err(|refused| why(to, &refused))?))
+        let put = to.mailbox.push(Message::Call(Call { id, from, request, deadline, reply }));
+        put.map_err(|refused| why(to, &refused))?;
+        Ok(answer)
     }
 
     /// Puts a cast into a mailbox. `Ok` means that it is there. `from` is `None` for a client outside

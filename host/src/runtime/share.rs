@@ -18,7 +18,8 @@ pub struct CpuBudgets(Mutex<HashMap<Name, Account>>);
 #[derive(Default)]
 pub struct CpuShare {
     bounded: AtomicBool,
-    chain: Mutex<Chain>,
+    /// `None`: nobody bounds it.
+    chain: Mutex<Option<Box<Chain>>>,
 }
 
 #[derive(Default)]
@@ -77,21 +78,22 @@ impl CpuShare {
             return None;
         }
         let now = clock.now();
-        self.chain().accounts().filter_map(|account| lock(account).ready_at(now)).max()
+        self.chain().iter().flat_map(|chain| chain.accounts()).filter_map(|account| lock(account).ready_at(now)).max()
     }
 
     /// Does one thing to each of its accounts.
     pub fn each(&self, change: impl Fn(&mut CpuBucket)) {
-        self.chain().accounts().for_each(|account| change(&mut lock(account)));
+        self.chain().iter().flat_map(|chain| chain.accounts()).for_each(|account| change(&mut lock(account)));
     }
 
     fn change(&self, change: impl FnOnce(&mut Chain)) {
         let mut chain = self.chain();
-        change(&mut chain);
-        self.bounded.store(chain.accounts().next().is_some(), Ordering::Relaxed);
+        change(chain.get_or_insert_default());
+        chain.take_if(|chain| chain.accounts().next().is_none());
+        self.bounded.store(chain.is_some(), Ordering::Relaxed);
     }
 
-    fn chain(&self) -> MutexGuard<'_, Chain> {
+    fn chain(&self) -> MutexGuard<'_, Option<Box<Chain>>> {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

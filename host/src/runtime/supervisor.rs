@@ -1,12 +1,13 @@
 //! The supervisor's task: waits, hands what happened to the pure policy, carries out what it says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::dead_letters::Cause;
+use super::quiet::Quiet;
 use super::services::Services;
 use super::spec::{Shutdown, SupervisorSettings};
 use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Counts, Ended, Input, Moment, Supervision};
@@ -111,7 +112,7 @@ pub struct Page {
 #[derive(Clone)]
 pub enum ChildHandle {
     Worker(Arc<Shared>),
-    Supervisor(SupervisorHandle),
+    Supervisor(Box<SupervisorHandle>),
 }
 
 /// A supervisor as others see it.
@@ -175,6 +176,11 @@ impl SupervisorHandle {
         answer.await.map_err(|_| Gone)
     }
 
+    /// A place in the queue, if there is one at once.
+    pub fn room(&self) -> Option<mpsc::Permit<'_, Ask>> {
+        self.asks.try_reserve().ok()
+    }
+
     /// Asks without waiting, not even for room.
     pub fn try_ask(&self, ask: Ask) -> Result<(), Gone> {
         self.asks.try_send(ask).map_err(|_| Gone)
@@ -227,11 +233,14 @@ pub fn launch(
         services: services.clone(),
         parent,
         children: BTreeMap::new(),
+        waiting: HashMap::new(),
         wake_at: None,
         kill_at: BTreeSet::new(),
+        killed_at: HashMap::new(),
         comes_back: false,
+        has_time: false,
     };
-    tokio::spawn(driver.run(asked, ordered, reported));
+    tokio::spawn(Quiet::new(driver.run(asked, ordered, reported)));
     SupervisorHandle { asks, orders, reports }
 }
 
@@ -241,19 +250,27 @@ struct Driver {
     services: Arc<Services>,
     parent: mpsc::Sender<Report>,
     /// By name, so that what is done to all is done in one order.
-    children: BTreeMap<Name, Entry>,
+    children: BTreeMap<Name, ChildHandle>,
+    /// Who waits until a child has started, stopped or left.
+    waiting: HashMap<Name, Waiting>,
     wake_at: Option<Tick>,
     /// Children whose shutdown time runs: when each is killed.
     kill_at: BTreeSet<(Tick, Name)>,
+    killed_at: HashMap<Name, Tick>,
     /// It stops to be started again.
     comes_back: bool,
+    /// Nothing waits in its queues behind what it does now.
+    has_time: bool,
 }
 
-struct Entry {
-    handle: ChildHandle,
-    killed_at: Option<Tick>,
-    /// Who waits until it has started, stopped or left.
-    waiting: Vec<(Until, oneshot::Sender<Reply>)>,
+type Waiting = Vec<(Until, oneshot::Sender<Reply>)>;
+
+/// What the loop was woken by.
+enum Woken {
+    Order(Order),
+    Report(Report),
+    Ask(Option<Ask>),
+    Clock,
 }
 
 /// What somebody waits for.
@@ -273,15 +290,20 @@ impl Driver {
         loop {
             let next = self.wake_at.into_iter().chain(self.kill_at.first().map(|(at, _)| *at)).min();
             let sleep = next.map(|at| at.since(self.services.clock.now()));
-            tokio::select! {
+            let woken = tokio::select! {
                 biased;
-                Some(order) = ordered.recv() => self.order(order).await,
-                Some(report) = reported.recv() => self.report(report).await,
-                ask = asked.recv() => match ask {
-                    None | Some(Ask::Quit) => return self.quit(&mut asked),
-                    Some(ask) => self.ask(ask).await,
-                },
-                () = sleep_or_never(sleep) => self.clock().await,
+                Some(order) = ordered.recv() => Woken::Order(order),
+                Some(report) = reported.recv() => Woken::Report(report),
+                ask = asked.recv() => Woken::Ask(ask),
+                () = sleep_or_never(sleep) => Woken::Clock,
+            };
+            self.has_time = ordered.is_empty() && reported.is_empty() && asked.is_empty();
+            match woken {
+                Woken::Order(order) => self.order(order).await,
+                Woken::Report(report) => self.report(report).await,
+                Woken::Ask(None | Some(Ask::Quit)) => return self.quit(&mut asked),
+                Woken::Ask(Some(ask)) => self.ask(ask).await,
+                Woken::Clock => self.clock().await,
             }
         }
     }
@@ -353,9 +375,7 @@ impl Driver {
                 let starts = self.policy.child(&child).is_some_and(|child| child.state != ChildState::Down);
                 let (on, done): (Vec<_>, Vec<_>) =
                     waiting.into_iter().partition(|(until, _)| *until == Until::Started && starts);
-                if let Some(entry) = self.children.get_mut(&child) {
-                    entry.waiting.extend(on);
-                }
+                self.go_on_waiting(&child, on);
                 tell(done, |until| match until {
                     Until::Started => Reply::Failed(ExitReason::Shutdown),
                     Until::Stopped => Reply::Done,
@@ -364,25 +384,35 @@ impl Driver {
         }
     }
 
-    fn take_waiting(&mut self, child: &Name) -> Vec<(Until, oneshot::Sender<Reply>)> {
-        self.children.get_mut(child).map(|entry| std::mem::take(&mut entry.waiting)).unwrap_or_default()
+    fn take_waiting(&mut self, child: &Name) -> Waiting {
+        self.waiting.remove(child).unwrap_or_default()
+    }
+
+    /// Behind those who wait already. Nobody waits for a child that has left.
+    fn go_on_waiting(&mut self, child: &Name, waiting: Waiting) {
+        if waiting.is_empty() {
+            return;
+        }
+        if self.children.contains_key(child) {
+            self.waiting.entry(child.clone()).or_default().extend(waiting);
+        }
     }
 
     /// Of a child that did not start, or ended. Where it is being stopped, the stop's own answer follows,
     /// also for those who wait for the start after it.
-    fn take_waiting_for_start(&mut self, child: &Name) -> Vec<(Until, oneshot::Sender<Reply>)> {
+    fn take_waiting_for_start(&mut self, child: &Name) -> Waiting {
         let stops = self.policy.child(child).is_some_and(|child| matches!(child.state, ChildState::Stopping(_)));
-        let Some(entry) = self.children.get_mut(child).filter(|_| !stops) else { return Vec::new() };
-        let (start, stop) =
-            std::mem::take(&mut entry.waiting).into_iter().partition(|(what, _)| *what == Until::Started);
-        entry.waiting = stop;
+        if stops {
+            return Vec::new();
+        }
+        let (start, stop) = self.take_waiting(child).into_iter().partition(|(what, _)| *what == Until::Started);
+        self.go_on_waiting(child, stop);
         start
     }
 
     fn answer(&mut self, child: &Name, until: Until, reply: &Reply) {
-        let Some(entry) = self.children.get_mut(child) else { return };
-        let (now, later) = std::mem::take(&mut entry.waiting).into_iter().partition(|(what, _)| *what == until);
-        entry.waiting = later;
+        let (now, later) = self.take_waiting(child).into_iter().partition(|(what, _)| *what == until);
+        self.go_on_waiting(child, later);
         tell(now, |_| reply.clone());
     }
 
@@ -426,19 +456,15 @@ impl Driver {
         // Before the policy knows of it: the action that follows needs it.
         let known = self.children.contains_key(&name);
         if !known {
-            self.children.insert(name.clone(), Entry { handle, killed_at: None, waiting: Vec::new() });
+            self.children.insert(name.clone(), handle);
         }
         let answer = self.feed(Input::Add(Box::new(spec))).await;
         match answer {
             Answer::Ok if declared => drop(done.send(Reply::Done)),
-            Answer::Ok => {
-                if let Some(entry) = self.children.get_mut(&name) {
-                    entry.waiting.push((Until::Started, done));
-                }
-            }
+            Answer::Ok => self.go_on_waiting(&name, vec![(Until::Started, done)]),
             refused => {
-                if !known && let Some(entry) = self.children.remove(&name) {
-                    dismiss(&entry.handle, &name, &self.services);
+                if !known && let Some(handle) = self.children.remove(&name) {
+                    dismiss(&handle, &name, &self.services);
                 }
                 let _ = done.send(Reply::Refused(refused));
             }
@@ -449,22 +475,21 @@ impl Driver {
     async fn request(&mut self, name: &Name, input: Input, until: Until, done: oneshot::Sender<Reply>) {
         // Who waited for the opposite is told that it will not come.
         let overtaken = if until == Until::Stopped { Until::Started } else { Until::Stopped };
-        let before = self.children.get_mut(name).map(|entry| std::mem::take(&mut entry.waiting)).unwrap_or_default();
+        let before = self.take_waiting(name);
         match self.feed(input).await {
             Answer::Ok => {
                 let (gone, mut stay): (Vec<_>, Vec<_>) =
                     before.into_iter().partition(|(what, _)| *what == overtaken && until == Until::Stopped);
                 tell(gone, |_| Reply::Failed(ExitReason::Shutdown));
                 stay.push((until, done));
-                match self.children.get_mut(name) {
-                    Some(entry) => entry.waiting.append(&mut stay),
-                    None => tell(stay, |_| Reply::Done),
+                if self.children.contains_key(name) {
+                    self.go_on_waiting(name, stay);
+                } else {
+                    tell(stay, |_| Reply::Done);
                 }
             }
             refused => {
-                if let Some(entry) = self.children.get_mut(name) {
-                    entry.waiting.extend(before);
-                }
+                self.go_on_waiting(name, before);
                 let _ = done.send(Reply::Refused(refused));
             }
         }
@@ -501,6 +526,10 @@ impl Driver {
             let mut moment = Moment { now, jitter: services.random.below(100), storm: &mut storm };
             self.policy.at(&mut moment, input)
         };
+        // One start that nothing else waits for runs on this thread: to wake another for it, and to be woken
+        // by that again, takes longer. Of several, each may have a thread of its own.
+        let starts = |action: &&Action| matches!(action, Action::StartChild { .. });
+        self.has_time &= actions.iter().filter(starts).count() == 1;
         for action in actions {
             self.act(now, action).await;
         }
@@ -522,8 +551,8 @@ impl Driver {
                 self.emit(Event::RestartTogether { supervisor, failed, others });
             }
             Action::CircuitBreak { name, .. } => {
-                if let Some(Entry { handle: ChildHandle::Worker(worker), .. }) = self.children.get(&name) {
-                    worker.open_breaker(now);
+                if let Some(ChildHandle::Worker(worker)) = self.children.get(&name) {
+                    worker.open_breaker(&self.services, now);
                 }
             }
             Action::Isolate { name, why } => {
@@ -562,16 +591,23 @@ impl Driver {
     }
 
     fn start_child(&mut self, name: &Name, incarnation: Incarnation) {
-        let Some(entry) = self.children.get(name) else { return };
-        match &entry.handle {
-            ChildHandle::Worker(worker) => worker.mailbox.push_supervision(System::Start { incarnation }),
+        let Some(handle) = self.children.get(name) else { return };
+        match handle {
+            ChildHandle::Worker(worker) => {
+                let start = System::Start { incarnation };
+                if !self.has_time {
+                    worker.mailbox.push_supervision(start);
+                } else if worker.mailbox.push_supervision_quietly(start) {
+                    worker.lend();
+                }
+            }
             ChildHandle::Supervisor(supervisor) => supervisor.start(),
         }
     }
 
     fn stop_child(&mut self, now: Tick, name: &Name, reason: ExitReason, shutdown: Shutdown, comes_back: bool) {
-        let Some(entry) = self.children.get_mut(name) else { return };
-        match &entry.handle {
+        let Some(handle) = self.children.get(name) else { return };
+        match handle {
             ChildHandle::Worker(worker) => {
                 worker.mailbox.push_supervision(System::Stop { reason, shutdown, comes_back });
             }
@@ -582,7 +618,7 @@ impl Driver {
             Shutdown::Kill => self.kill(name),
             Shutdown::Time(time) => {
                 let at = now.after(time);
-                entry.killed_at = Some(at);
+                self.killed_at.insert(name.clone(), at);
                 self.kill_at.insert((at, name.clone()));
             }
             Shutdown::Infinity => {}
@@ -590,7 +626,7 @@ impl Driver {
     }
 
     fn kill(&self, name: &Name) {
-        match self.children.get(name).map(|entry| &entry.handle) {
+        match self.children.get(name) {
             Some(ChildHandle::Worker(worker)) => worker.kill(),
             Some(ChildHandle::Supervisor(supervisor)) => supervisor.kill(),
             None => {}
@@ -599,7 +635,7 @@ impl Driver {
 
     /// It has stopped in time.
     fn spare(&mut self, name: &Name) {
-        if let Some(at) = self.children.get_mut(name).and_then(|entry| entry.killed_at.take()) {
+        if let Some(at) = self.killed_at.remove(name) {
             self.kill_at.remove(&(at, name.clone()));
         }
     }
@@ -607,8 +643,8 @@ impl Driver {
     /// The child leaves the tree: its name is free from now on.
     fn forget(&mut self, name: &Name) {
         self.spare(name);
-        let Some(entry) = self.children.remove(name) else { return };
-        tell(entry.waiting, |until| match until {
+        let Some(handle) = self.children.remove(name) else { return };
+        tell(self.take_waiting(name), |until| match until {
             Until::Started => Reply::Failed(ExitReason::Shutdown),
             Until::Stopped => Reply::Done,
         });
@@ -628,7 +664,7 @@ impl Driver {
                 });
             }
         }
-        dismiss(&entry.handle, name, &self.services);
+        dismiss(&handle, name, &self.services);
         self.emit(Event::ChildRemoved { name: name.clone() });
     }
 
@@ -640,8 +676,8 @@ impl Driver {
                 dismiss(&handle, &spec.name, &self.services);
             }
         }
-        for (name, entry) in std::mem::take(&mut self.children) {
-            dismiss(&entry.handle, &name, &self.services);
+        for (name, handle) in std::mem::take(&mut self.children) {
+            dismiss(&handle, &name, &self.services);
         }
     }
 
@@ -656,14 +692,14 @@ impl Driver {
 
     /// A child that nothing will start by itself, and all below it.
     fn rest(&self, name: &Name, standing: Standing, now: Tick) {
-        match self.children.get(name).map(|entry| &entry.handle) {
+        match self.children.get(name) {
             Some(ChildHandle::Supervisor(supervisor)) => supervisor.rest(),
             _ => self.stand(name, standing, now),
         }
     }
 
     fn stand(&self, name: &Name, standing: Standing, now: Tick) {
-        if let Some(Entry { handle: ChildHandle::Worker(worker), .. }) = self.children.get(name) {
+        if let Some(ChildHandle::Worker(worker)) = self.children.get(name) {
             worker.stand(standing, now);
         }
     }
@@ -701,7 +737,7 @@ pub(super) fn dismiss(handle: &ChildHandle, name: &Name, services: &Services) {
     }
 }
 
-fn tell(waiting: Vec<(Until, oneshot::Sender<Reply>)>, reply: impl Fn(Until) -> Reply) {
+fn tell(waiting: Waiting, reply: impl Fn(Until) -> Reply) {
     for (until, done) in waiting {
         let _ = done.send(reply(until));
     }

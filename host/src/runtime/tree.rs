@@ -115,7 +115,7 @@ impl Tree {
         let spec = supervisor::supervisor_spec(name.clone(), &settings);
         let handle = supervisor::launch(name.clone(), settings, &self.services, parent.reports());
         self.services.supervisors().insert(name, handle.clone());
-        self.add(&parent, spec, ChildHandle::Supervisor(handle)).await
+        self.add(&parent, spec, ChildHandle::Supervisor(handle.into())).await
     }
 
     pub async fn add_worker(&self, launch: Launch) -> Result<Arc<Shared>, TreeError> {
@@ -174,7 +174,7 @@ impl Tree {
         let declared = name.parent().is_none_or(|parent| self.services.templates.get(&parent).is_none());
         let spec = Box::new(supervisor::worker_spec(name, &settings, worker.status().kind, declared));
         let settings = Arc::new(settings);
-        worker.configure(settings.clone());
+        worker.configure(&self.services, settings.clone());
         worker.mailbox.push_supervision(System::Configure { settings });
         parent.ask(Ask::Change { spec }).await.map_err(stopping)
     }

@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::component::{Component, Inner};
 use super::instance::State;
 use super::metadata::{self, Shape};
+use super::stacks::Stacks;
 use crate::base::{ComponentHash, bounds};
 
 /// The engine could not be set up.
@@ -196,6 +197,7 @@ fn config() -> Config {
         .wasm_memory64(false)
         .max_wasm_stack(bounds::WASM_STACK_BYTES)
         .async_stack_size(bounds::FIBER_STACK_BYTES)
+        .with_host_stack(Arc::new(Stacks::default()))
         // Each worker's memory is mapped when it starts and unmapped when it ends, so that what it
         // used returns to the system at once, and no number of workers has to be fixed beforehand.
         .allocation_strategy(InstanceAllocationStrategy::OnDemand);

@@ -19,6 +19,7 @@ mod metadata;
 mod output;
 mod outside;
 mod pace;
+mod stacks;
 mod wasi;
 
 pub use component::{Component, Exports, Kind};

@@ -28,6 +28,8 @@ pub enum Command {
     },
     /// No answer yet: promises one under this key.
     Defer(String),
+    /// `[body, command]`: answers with the body, then carries out the command, whose answer goes to the log.
+    Early(Value, Box<Command>),
     /// `[key, body]`: answers the call that is open under the key -> whether anyone waits for it
     Answer(String, Value),
     /// `[key, reason]`: refuses the call that is open under the key -> whether anyone waits for it

@@ -120,6 +120,11 @@ fn put_revision(connection: &Connection, worker: &Name, record: &RevisionRecord)
 }
 
 fn trim_revisions(connection: &Connection, worker: &Name, kept: &RevisionRecord) -> rusqlite::Result<()> {
+    let max = bounds::REVISIONS_MAX as u64;
+    if kept.number.0 <= max {
+        // They are numbered from one: there are not so many yet.
+        return Ok(());
+    }
     // `is_settled`, in SQL: a test holds the two together.
     let mut statement = connection.prepare_cached(
         "DELETE FROM revision WHERE worker = ?1 AND number IN (
@@ -129,7 +134,6 @@ fn trim_revisions(connection: &Connection, worker: &Name, kept: &RevisionRecord)
              ORDER BY number
              LIMIT max(0, (SELECT count(*) FROM revision WHERE worker = ?1) - ?3))",
     )?;
-    let max = bounds::REVISIONS_MAX as u64;
     statement.execute(params![Column(worker), Column(kept.number), Column(max)])?;
     Ok(())
 }

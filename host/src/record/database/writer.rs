@@ -1,12 +1,15 @@
 //! The one thread that changes the database.
 //!
-//! It takes what waits, up to a bound, and carries it out in one transaction, each request in a
-//! savepoint of its own:
+//! It takes what waits, up to a bound, and carries it out in one transaction; where nobody waits for the first,
+//! it lingers a moment for more. Should a request fail, all is undone and done again, each request in a savepoint
+//! of its own:
 //!
 //! ```text
-//! waiting --> gathered --> each request: applied | refused (undone alone) --> committed --> answered
-//!                 ^                          |
-//!                 +---- SQLite undid all: again, without the request that failed
+//! waiting --> gathered --> all at once ------------------------------------------> committed --> answered
+//!                             | one failed                                             ^
+//!                             +--> each request: applied | refused (undone alone) -----+
+//!                                    ^                       |
+//!                                    +---- SQLite undid all: again, without the request that failed
 //! ```
 //!
 //! Some failures, a full disk above all, make SQLite undo the whole transaction and not only the
@@ -33,6 +36,11 @@ pub(super) enum Request {
 }
 
 impl Request {
+    /// Whether nobody waits for the outcome.
+    fn is_for_nobody(&self) -> bool {
+        matches!(self, Request::Commit { answer, .. } if answer.is_closed())
+    }
+
     /// Answers as if it was carried out.
     pub(super) fn let_go(self) {
         // An error means that nobody waits.
@@ -99,6 +107,10 @@ impl Writer {
         let mut close = None;
         while close.is_none() {
             let Some(first) = queue.blocking_recv() else { break };
+            if first.is_for_nobody() && queue.len() < bounds::DATABASE_GROUP_MAX {
+                // Who comes while it lingers, and waits, unparks it.
+                std::thread::park_timeout(bounds::DATABASE_LINGER);
+            }
             let group;
             (group, close) = gather(first, &mut queue);
             if !group.is_empty() {
@@ -128,6 +140,10 @@ impl Writer {
     /// The outcome of each request. Those that are `Ok` are on disk.
     pub(super) fn carry_out(&mut self, requests: &[Vec<Change>]) -> Vec<Result<(), DatabaseError>> {
         let mut outcomes = vec![Ok(()); requests.len()];
+        if let Ok(head) = self.at_once(requests) {
+            self.head = head;
+            return outcomes;
+        }
         // Every turn but the last refuses one more request.
         for _ in 0..=requests.len() {
             match self.turn(requests, &mut outcomes) {
@@ -146,6 +162,17 @@ impl Writer {
             }
         }
         unreachable!("a turn over requests that are all refused changes nothing, so nothing undoes it")
+    }
+
+    /// Without savepoints, which cost as much as a small change. After an error nothing is done.
+    fn at_once(&mut self, requests: &[Vec<Change>]) -> rusqlite::Result<Head> {
+        let mut head = self.head;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for change in requests.iter().flatten() {
+            apply(&transaction, change, &mut head)?;
+        }
+        transaction.commit()?;
+        Ok(head)
     }
 
     fn turn(&mut self, requests: &[Vec<Change>], outcomes: &mut [Result<(), DatabaseError>]) -> rusqlite::Result<Turn> {

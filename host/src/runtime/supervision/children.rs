@@ -13,7 +13,8 @@ pub(super) type Place = u64;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Children {
-    list: BTreeMap<Place, Child>,
+    /// Boxed: the map leaves half of its room free where each comes after all others.
+    list: BTreeMap<Place, Box<Child>>,
     by_name: HashMap<Name, Place>,
     /// Names of siblings that children are to start after, there or not, and how many name each.
     wanted: HashMap<String, usize>,
@@ -92,16 +93,16 @@ impl Children {
 
     /// In start order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Child> {
-        self.list.values()
+        self.list.values().map(|child| &**child)
     }
 
     /// In start order, behind a place.
     pub fn after(&self, place: Option<Place>) -> impl Iterator<Item = &Child> {
-        self.list.range(place.map_or(0, |place| place + 1)..).map(|(_, child)| child)
+        self.list.range(place.map_or(0, |place| place + 1)..).map(|(_, child)| &**child)
     }
 
     pub fn places(&self) -> impl DoubleEndedIterator<Item = (Place, &Child)> {
-        self.list.iter().map(|(place, child)| (*place, child))
+        self.list.iter().map(|(place, child)| (*place, &**child))
     }
 
     pub fn find(&self, name: &Name) -> Option<Place> {
@@ -109,7 +110,7 @@ impl Children {
     }
 
     pub fn get(&self, name: &Name) -> Option<&Child> {
-        self.list.get(self.by_name.get(name)?)
+        self.list.get(self.by_name.get(name)?).map(|child| &**child)
     }
 
     /// `place` comes from this collection, since it was last arranged.
@@ -151,7 +152,7 @@ impl Children {
         self.by_name.insert(child.spec.name.clone(), place);
         want(&mut self.wanted, &child.spec.after, true);
         self.sets.note(place, &child, true);
-        self.list.insert(place, child);
+        self.list.insert(place, Box::new(child));
         place
     }
 
@@ -160,12 +161,12 @@ impl Children {
         self.by_name.remove(&child.spec.name);
         want(&mut self.wanted, &child.spec.after, false);
         self.sets.note(place, &child, false);
-        Some(child)
+        Some(*child)
     }
 
     /// Puts the children into the order that `arrange` gives; it gets them all and returns them all.
     pub fn arrange(&mut self, arrange: impl FnOnce(Vec<Child>) -> Vec<Child>) {
-        let children = std::mem::take(self).list.into_values().collect();
+        let children = std::mem::take(self).list.into_values().map(|child| *child).collect();
         for child in arrange(children) {
             self.push(child);
         }

@@ -291,6 +291,27 @@ impl Desk {
         self.current.as_ref().filter(|current| current.is_for_caller)?.reply.as_ref()
     }
 
+    /// Gives the call that was handed over on this thread a place for its answer. False if the guest has
+    /// answered it, or it was let go of.
+    pub fn give_place(&mut self, id: CallId, place: ReplyTo) -> bool {
+        let current = self.current.as_mut().filter(|current| current.id == id);
+        let reply = current.and_then(|current| current.reply.as_mut());
+        let reply = reply.or_else(|| self.holdings.open.get_mut(&id).map(|open| &mut open.reply));
+        match reply.filter(|reply| reply.is_at_hand()) {
+            Some(reply) => {
+                *reply = place;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The same of the call that is being handled.
+    pub fn needs_place(&self) -> Option<CallId> {
+        let current = self.current.as_ref()?;
+        current.reply.as_ref().is_some_and(ReplyTo::is_at_hand).then_some(current.id)
+    }
+
     pub fn close_call(&mut self, id: CallId) -> Option<ReplyTo> {
         let current = self.current.as_mut().filter(|current| current.id == id);
         let reply = current.and_then(|current| current.reply.take());
@@ -344,9 +365,24 @@ impl Desk {
         self.holdings.saved();
     }
 
-    /// Ids begin where no earlier run of the host can have been: a worker may keep them in its state.
-    pub fn begin_at(&mut self, first: u64) {
-        (self.last_timer, self.last_monitor) = (TimerId(first), MonitorId(first));
+    /// Ids begin where no earlier desk of the worker can have been, nor one in an earlier run of the host: a worker
+    /// may keep them in its state.
+    pub fn beginning_at(first: u64) -> Desk {
+        Desk { last_timer: TimerId(first), last_monitor: MonitorId(first), ..Desk::default() }
+    }
+
+    /// The newest id of all.
+    pub fn last_id(&self) -> u64 {
+        self.last_timer.0.max(self.last_monitor.0)
+    }
+
+    /// Whether there is nothing on it.
+    pub fn is_blank(&self) -> bool {
+        let Holdings { timers, due, open, groups, monitors, .. } = &self.holdings;
+        let holds_nothing =
+            timers.is_empty() && due.is_empty() && open.is_empty() && groups.is_empty() && monitors.is_empty();
+        let asks_nothing = self.current.is_none() && self.stop.is_none() && !self.hibernate;
+        holds_nothing && asks_nothing && self.said.is_empty() && self.tape.is_off()
     }
 
     pub fn join(&mut self, group: &str) -> Joined {

@@ -9,6 +9,7 @@ use super::pace::WorkerPace;
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
 use crate::record::{Event, Recorder};
+use crate::runtime::handoff;
 use crate::runtime::keyed;
 use crate::runtime::message::{Awaited, Message, Outcome, ReplyTo};
 use crate::runtime::residents::Place;
@@ -95,7 +96,7 @@ impl Outside for Door {
             Ok(callee) => callee,
             Err(CallError::Overloaded) => {
                 return Calling::Waits(Box::pin(async move {
-                    let behalf = line.me.desk().caller_waits_at().cloned();
+                    let behalf = line.behalf();
                     let callee = tokio::select! {
                         biased;
                         () = abandoned(behalf) => return Err(line.cut_short()),
@@ -335,26 +336,28 @@ impl<'a> Line<'a> {
             Ok(wait) => wait,
             Err(names) => return Sent::Ended(Err(CallError::Cycle(names))),
         };
-        let (mut answer, waits) = match self.services.put_call(callee, Some(self.me.name().clone()), request, deadline)
-        {
-            Ok(put) => put,
-            Err(error) => return Sent::Ended(Err(error)),
-        };
-        if waits {
-            callee.lend();
+        match self.services.hand_or_put(callee, Some(self.me.name().clone()), request, deadline) {
+            Ok(handoff::Calling::Ended(outcome)) => Sent::Ended(outcome),
+            Ok(handoff::Calling::Waits(answer)) => Sent::Waits(wait, answer),
+            Err(error) => Sent::Ended(Err(error)),
         }
-        match answer.try_take() {
-            Some(Ok(outcome)) => {
-                answer.told(&outcome);
-                Sent::Ended(outcome)
-            }
-            _ => Sent::Waits(wait, answer),
+    }
+
+    /// Where the caller waits for whom the guest works. One that runs it on this thread gets a place first: it
+    /// will not, once the guest waits.
+    fn behalf(&self) -> Option<ReplyTo> {
+        let mut desk = self.me.desk();
+        if let Some(call) = desk.needs_place() {
+            let (place, awaited) = ReplyTo::new(None);
+            desk.give_place(call, place);
+            handoff::has_place(self.me, awaited);
         }
+        desk.caller_waits_at().cloned()
     }
 
     /// Waits for an answer that was not there at once.
     async fn wait(&self, answer: Awaited, deadline: Tick) -> Outcome {
-        let behalf = self.me.desk().caller_waits_at().cloned();
+        let behalf = self.behalf();
         // Whoever goes away cancels what was asked for it, down the chain: dropping `answer` is to the
         // callee what its own caller's going was to this worker.
         tokio::select! {

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
@@ -14,15 +13,16 @@ use super::desk::{HAS_TIMERS, SendTape};
 use super::ending::PendingStop;
 use super::guard::Guard;
 use super::handle::Turn;
-use super::shared::{Shared, Standing, Status};
+use super::shared::{Kept, Shared};
 use super::sleep::{Drowsy, InLine, Why, turn};
 use super::system::{Adopted, NoTrial, System, TrialEvent};
-use super::trial::{Kept, Trial};
+use super::trial::{Kept as KeptMessage, Trial};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Snapshot, Tick};
 use crate::record::BreakerRecord;
 use crate::runtime::dead_letters::{Cause, Letter};
+use crate::runtime::handoff;
 use crate::runtime::mailbox::{Next, Take};
-use crate::runtime::message::Message;
+use crate::runtime::message::{Call, Message};
 use crate::runtime::poison::Poison;
 use crate::runtime::residents::{AsleepBytes, Place};
 use crate::runtime::services::Services;
@@ -46,23 +46,12 @@ pub struct Launch {
 /// Puts a worker into the registry and starts its task. It does not run until its supervisor says
 /// so. `reports` is where the supervisor listens.
 pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Report>) -> Arc<Shared> {
-    let status = Status {
-        standing: Standing::Down,
-        since: services.clock.now(),
-        started_at: None,
-        up_since: Tick::ZERO,
-        incarnation: Incarnation::default(),
-        component: launch.component.hash(),
-        revision: launch.revision,
-        kind: launch.component.kind(),
-        exports: launch.component.exports(),
-        version: launch.component.metadata().version.clone(),
-        last_exit: None,
-        health: None,
-    };
-    let guard = Guard::new(launch.name.clone(), &launch.settings, services, launch.breaker);
-    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status, guard));
-    shared.desk().begin_at(services.first_id());
+    let status = Kept::new(launch.component.clone(), launch.revision, services.clock.now());
+    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status));
+    if launch.breaker.is_some() || Guard::is_wanted(&launch.settings) {
+        shared.guarded(services, &launch.settings, launch.breaker);
+    }
+    shared.ids_begin_at(services.first_id());
     services.registry.insert(shared.clone());
     services.share_cpu(&shared, launch.settings.limits.cpu);
     let driver = Driver {
@@ -88,7 +77,6 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         poison: Poison::default(),
         incarnation: Incarnation::default(),
         writing: None,
-        unwritten: Arc::default(),
         unsaved: 0,
         saved_at: services.clock.now(),
         health_at: Tick::ZERO,
@@ -96,7 +84,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         turns: (0, 0),
         was_idle: false,
     };
-    shared.spawn(Box::new(driver));
+    shared.has_task(Box::new(driver));
     shared
 }
 
@@ -116,8 +104,8 @@ pub(super) struct Driver {
     pub room: Option<AsleepBytes>,
     /// What `asleep` and `saved` hold stands for the snapshot in the database.
     pub away: bool,
-    /// It waits for a place, to start or to wake.
-    pub in_line: Option<InLine>,
+    /// It waits for a place, to start or to wake. What is rare is boxed here and below.
+    pub in_line: Option<Box<InLine>>,
     /// When it was seen to have nothing to do, after the last message.
     pub idle_since: Option<Tick>,
     /// How often the system had no room for the start that is under way.
@@ -126,9 +114,9 @@ pub(super) struct Driver {
     pub sleepless_until: Option<Tick>,
     /// Boxed: rare, and large.
     pub trial: Option<Box<Trial>>,
-    pub pending_stop: Option<PendingStop>,
+    pub pending_stop: Option<Box<PendingStop>>,
     /// Messages that a rollback handed back, before those in the mailbox.
-    pub replay: VecDeque<Kept>,
+    pub replay: VecDeque<KeptMessage>,
     /// Casts that are handed over singly, because a batch with them trapped.
     pub one_by_one: usize,
     /// Of the current revision, which a new one does not inherit: the code that died is gone.
@@ -136,8 +124,6 @@ pub(super) struct Driver {
     pub incarnation: Incarnation,
     /// A snapshot is on its way to the disk.
     pub writing: Option<tokio::task::JoinHandle<()>>,
-    /// The last one did not get there: the next due time tries again.
-    pub unwritten: Arc<AtomicBool>,
     /// Messages handled since the last snapshot.
     pub unsaved: u64,
     pub saved_at: Tick,
@@ -163,7 +149,7 @@ pub(super) enum Live {
 /// What the loop was woken by.
 enum Woken {
     Next(Next<System>),
-    Replayed(Kept),
+    Replayed(KeptMessage),
     Clock,
     CommandEnded(ExitReason),
     OwnerGone,
@@ -208,6 +194,7 @@ impl Driver {
             self.put_away();
             let woken = self.wait().await;
             if matches!(woken, Woken::Parked) {
+                self.shared.clear_blank_desk();
                 return Some(Box::new(self));
             }
             if self.away
@@ -265,7 +252,7 @@ impl Driver {
     }
 
     /// Handles a message that was handed back.
-    pub async fn again(&mut self, kept: Kept) {
+    pub async fn again(&mut self, kept: KeptMessage) {
         // The last one may be what ended the new revision: what came before it is saved first.
         if self.replay.is_empty() && self.is_dirty() && self.saves() {
             self.save_if_due(true).await;
@@ -328,6 +315,9 @@ impl Driver {
                 return Woken::Parked;
             }
         }
+        // What is handed over is handled as any other message. One that is kept for a rollback, or looked at
+        // before, goes through the mailbox.
+        let takes_handed = take == Take::All && self.trial.is_none() && self.poison.is_empty();
         let owner = self.trial.as_ref().map(|trial| trial.owner());
         let command = match &mut self.live {
             Some(Live::Command(running)) => Some(running),
@@ -336,10 +326,11 @@ impl Driver {
         let writing = self.writing.as_mut().filter(|_| self.asleep.is_some());
         let woken = tokio::select! {
             biased;
+            call = handed(&self.shared, takes_handed) => Woken::Next(Next::Message(Message::Call(call))),
             next = self.shared.mailbox.next_woken(take) => Woken::Next(next),
             reason = ended(command) => Woken::CommandEnded(reason),
             () = gone(owner) => Woken::OwnerGone,
-            place = turn(self.in_line.as_mut()) => Woken::Placed(place),
+            place = turn(self.in_line.as_deref_mut()) => Woken::Placed(place),
             () = self.alarm.rung() => Woken::Clock,
             () = written(writing) => Woken::Written,
         };
@@ -371,7 +362,7 @@ impl Driver {
         let timer = if has_timers { self.shared.desk().next_due() } else { None };
         let timer = timer.filter(|_| self.shared.mailbox.has_room_for_timers());
         let snapshot = (self.is_dirty() && self.saves()).then(|| self.saved_at.after(self.settings.snapshot.interval));
-        let start = self.in_line.as_ref().and_then(InLine::due);
+        let start = self.in_line.as_deref().and_then(InLine::due);
         earlier(earlier(timer, snapshot), start)
     }
 
@@ -457,18 +448,15 @@ impl Driver {
         let before = Adopted { component: self.component.clone(), revision: self.revision, saved: self.saved.clone() };
         self.saved = to.saved;
         self.become_revision(to.component, to.revision);
-        self.shared.guard.new_revision();
+        self.shared.new_revision();
         Ok(before)
     }
 
     /// From now on this component is the worker's.
     pub fn become_revision(&mut self, component: Component, revision: RevisionNumber) {
         self.shared.update(|status| {
-            status.component = component.hash();
+            status.component = component.clone();
             status.revision = revision;
-            status.kind = component.kind();
-            status.exports = component.exports();
-            status.version = component.metadata().version.clone();
         });
         self.component = component;
         self.revision = revision;
@@ -521,6 +509,19 @@ fn earlier(one: Option<Tick>, other: Option<Tick>) -> Option<Tick> {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
+}
+
+/// A call that is handed over by who runs the worker.
+async fn handed(worker: &Arc<Shared>, takes: bool) -> Call {
+    std::future::poll_fn(|_| {
+        if !takes || !worker.mailbox.is_awaited() {
+            return Poll::Pending;
+        }
+        let Some(call) = handoff::take(worker) else { return Poll::Pending };
+        worker.mailbox.was_handed();
+        Poll::Ready(call)
+    })
+    .await
 }
 
 async fn ended(command: Option<&mut tokio::task::JoinHandle<ExitReason>>) -> ExitReason {

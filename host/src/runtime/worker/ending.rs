@@ -113,7 +113,7 @@ impl Driver {
                 trial.tell(TrialEvent::Failed(end.clone()));
             }
         }
-        self.pending_stop = Some(PendingStop { end, state: wound.state, asked });
+        self.pending_stop = Some(Box::new(PendingStop { end, state: wound.state, asked }));
     }
 
     pub(super) async fn finish_stop(&mut self, end: ExitReason, asked: Asked) {
@@ -206,7 +206,7 @@ impl Driver {
     pub(super) async fn ended_for_others(&mut self, reason: &ExitReason) {
         let name = self.shared.name().clone();
         let incarnation = self.incarnation;
-        self.shared.update(|status| status.last_exit = Some(reason.clone()));
+        self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
         self.services.recorder.emit(Event::WorkerExited { worker: name.clone(), incarnation, reason: reason.clone() });
         // With its state the next instance knows the calls that were open in it, and its timers;
         // nobody ever answers the others.

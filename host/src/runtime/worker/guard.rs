@@ -15,7 +15,7 @@ use crate::runtime::breaker::{Admission, Breaker, Position, TrialId, Turn};
 use crate::runtime::message::Outcome;
 use crate::runtime::rate::Limiter;
 use crate::runtime::services::Services;
-use crate::runtime::spec::{BreakerSettings, WorkerSettings};
+use crate::runtime::spec::{BreakerSettings, RateLimits, WorkerSettings};
 use crate::sandbox::CallError;
 
 pub struct Guard {
@@ -91,6 +91,11 @@ impl Guard {
         };
         guard.show_duties(&guard.rules());
         guard
+    }
+
+    /// Whether there is a rule under these settings.
+    pub fn is_wanted(settings: &WorkerSettings) -> bool {
+        settings.circuit_breaker.is_some() || settings.rate != RateLimits::default()
     }
 
     /// Whether a message from this caller may go into the mailbox; what is returned goes with it.
@@ -302,7 +307,7 @@ mod tests {
     use super::*;
     use crate::base::{ComponentHash, ExitReason, Incarnation, RevisionNumber};
     use crate::record::WorkerRecord;
-    use crate::runtime::spec::{Rate, RateLimits};
+    use crate::runtime::spec::Rate;
 
     /// A guard on a clock that the test moves, and the database behind it.
     struct Scene {

@@ -55,8 +55,8 @@ impl Driver {
     fn remember(&self, health: &Health) {
         let at = self.services.clock.timestamp();
         let mut before = None;
-        self.shared.update(|status| before = status.health.replace((health.clone(), at)));
-        let was = before.map_or(Health::Healthy.word(), |(health, _)| health.word());
+        self.shared.update(|status| before = status.health.replace(Box::new((health.clone(), at))));
+        let was = before.as_deref().map_or(Health::Healthy.word(), |(health, _)| health.word());
         if was != health.word() {
             let (worker, status) = (self.shared.name().clone(), health.to_string());
             self.services.recorder.emit(Event::HealthChanged { worker, status });

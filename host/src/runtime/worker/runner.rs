@@ -11,16 +11,17 @@
 //!
 //! Who runs the task holds its state at [`RUNNING`]; there is one at a time. A wake-up meanwhile is
 //! noted, and the task of the runtime takes over: a guest that gives way after its slice does not go on
-//! at the cost of who called it.
+//! at the cost of who called it. That task is made when it is needed for the first time, and ends when the
+//! worker sleeps.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 
 use super::desk::Desk;
@@ -28,10 +29,14 @@ use super::driver::Driver;
 use super::shared::Shared;
 #[cfg(doc)]
 use crate::base::bounds;
+use crate::runtime::handoff::{self, Calling};
+use crate::runtime::mailbox::Take;
+use crate::runtime::message::{Call, ReplyTo};
+use crate::runtime::services::Services;
 
 /// It waits.
 const IDLE: u8 = 0;
-/// It is to run: the task of the runtime has been woken.
+/// It is to run: the task of the runtime has been woken, or made.
 const WOKEN: u8 = 1;
 /// A thread runs it.
 const RUNNING: u8 = 2;
@@ -47,23 +52,59 @@ const CHAIN_MAX: u32 = 32;
 thread_local! {
     /// Tasks that this thread is inside of.
     static CHAIN: Cell<u32> = const { Cell::new(0) };
+    /// The task of a runtime that was seen last on this thread, and its runtime. A task stays where it is.
+    static HERE: Cell<Option<(tokio::task::Id, tokio::runtime::Id)>> = const { Cell::new(None) };
+}
+
+/// Whether this thread is in this runtime.
+fn is_here(home: &Handle) -> bool {
+    let task = tokio::task::try_id();
+    if task.is_some_and(|task| HERE.get() == Some((task, home.id()))) {
+        return true;
+    }
+    let Some(here) = Handle::try_current().ok().map(|here| here.id()) else { return false };
+    HERE.set(task.map(|task| (task, here)));
+    here == home.id()
 }
 
 /// The task of one worker.
+#[derive(Default)]
 pub(super) struct Runner {
     state: AtomicU8,
     /// Locked by who made the state [`RUNNING`], so nobody ever waits for it.
     task: Mutex<Option<Task>>,
-    /// Wakes the task of the runtime.
-    runtime: OnceLock<Waker>,
+    runtime: Mutex<Turn>,
     /// How often it was run.
     runs: AtomicU32,
     /// Whether a thread was lent for this run.
     lent: AtomicBool,
-    /// Its task ended in a panic of the host's own.
-    panicked: AtomicBool,
     /// The runtime that it belongs to.
-    home: OnceLock<Id>,
+    home: OnceLock<Handle>,
+}
+
+/// The task of the runtime.
+#[derive(Default)]
+enum Turn {
+    /// There is none.
+    #[default]
+    None,
+    /// It was made, and its first turn is still to come.
+    Comes,
+    /// Wakes it.
+    Waits(Waker),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ran {
+    /// Another thread runs it, or it has ended.
+    Not,
+    Waits,
+    Parked,
+    /// It takes no more messages.
+    Ended,
+    /// In a panic of the host's own.
+    Panicked,
 }
 
 struct Task {
@@ -72,7 +113,7 @@ struct Task {
 }
 
 enum Work {
-    /// It hibernates: what it knows. Its task is made again when it is woken.
+    /// It hibernates, or has not been started: what it knows. Its future is made when it is woken.
     Parked(Option<Box<Driver>>),
     Runs(Pin<Box<dyn Future<Output = Option<Box<Driver>>> + Send>>),
 }
@@ -85,44 +126,139 @@ impl Work {
     }
 }
 
-impl Default for Runner {
-    fn default() -> Runner {
-        Runner {
-            state: AtomicU8::new(WOKEN),
-            task: Mutex::default(),
-            runtime: OnceLock::new(),
-            runs: AtomicU32::new(0),
-            lent: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
-            home: OnceLock::new(),
-        }
-    }
-}
-
 impl Shared {
     /// Gives the worker its task. Once, within a runtime.
-    pub(super) fn spawn(self: &Arc<Shared>, driver: Box<Driver>) {
+    pub(super) fn has_task(self: &Arc<Shared>, driver: Box<Driver>) {
         let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
-        let _ = self.runner.home.set(Handle::current().id());
-        self.runner.put(Some(Task { work: Work::of(driver), waker }));
-        tokio::spawn(OfRuntime(self.clone()));
+        let _ = self.runner.home.set(Handle::current());
+        let will_wake = self.mailbox.will_wake(Take::SystemOnly, &waker);
+        self.runner.put(Some(Task { work: Work::Parked(Some(driver)), waker }));
+        if !will_wake {
+            self.wake();
+        }
     }
 
     /// Runs the worker on this thread until it waits, if nobody runs it just now; it must have been
     /// given something to do.
     pub(in crate::runtime) fn lend(self: &Arc<Shared>) {
-        // What the worker waits for then belongs to the runtime of this thread, which must be its own.
-        let is_home =
-            |chain| chain > 0 || Handle::try_current().is_ok_and(|here| self.runner.home.get() == Some(&here.id()));
         let chain = CHAIN.get();
-        if chain >= CHAIN_MAX || !is_home(chain) || !self.runner.run(true) {
-            self.runner.wake();
+        if chain >= CHAIN_MAX || !self.is_home(chain) || matches!(self.run(true), Ran::Not) {
+            self.wake();
         }
     }
 
+    /// Hands a call to the worker, which is run on this thread for it, past the mailbox. The error is the call, if
+    /// it does not wait for messages just now, or not for one like this: then the mailbox is the way.
+    pub(in crate::runtime) fn hand(self: &Arc<Shared>, call: Call) -> Result<Calling, Call> {
+        let chain = CHAIN.get();
+        if chain >= CHAIN_MAX || !self.mailbox.is_awaited() || !self.is_home(chain) || !self.begin() {
+            return Err(call);
+        }
+        let id = call.id;
+        let mut ran = Ran::Waits;
+        let place = || {
+            let (place, awaited) = ReplyTo::new(None);
+            // If there is nobody left to answer, that is what the caller finds.
+            self.desk().give_place(id, place);
+            awaited
+        };
+        let handed = handoff::hand(self, call, || ran = self.runner.poll(true), place);
+        if matches!(handed, Ok(Calling::Waits(_))) {
+            self.mailbox.is_busy();
+        }
+        // All of this before anybody else can run it.
+        self.end(ran, true);
+        handed
+    }
+
+    /// What the worker waits for belongs to the runtime of the thread that runs it, which must be its own.
+    fn is_home(&self, chain: u32) -> bool {
+        chain > 0 || self.runner.home.get().is_some_and(is_here)
+    }
+
     /// Wakes the worker: it has been given something to do.
-    pub(in crate::runtime) fn wake(&self) {
-        self.runner.wake();
+    pub(in crate::runtime) fn wake(self: &Arc<Shared>) {
+        let noted = self.runner.state.fetch_update(AcqRel, Acquire, |state| match state {
+            IDLE => Some(WOKEN),
+            RUNNING => Some(AGAIN),
+            _ => None,
+        });
+        if noted == Ok(IDLE) {
+            self.wake_runtime();
+        }
+    }
+
+    fn wake_runtime(self: &Arc<Shared>) {
+        let mut turn = self.runner.turn();
+        match &*turn {
+            Turn::Waits(waker) => waker.wake_by_ref(),
+            Turn::Comes => {}
+            Turn::None => {
+                *turn = Turn::Comes;
+                let task = OfRuntime { worker: self.clone(), is_known: false, has_ended: false };
+                if let Some(home) = self.runner.home.get() {
+                    home.spawn(task);
+                }
+            }
+        }
+    }
+
+    /// Runs the task until it waits.
+    fn run(self: &Arc<Shared>, lent: bool) -> Ran {
+        if !self.begin() {
+            return Ran::Not;
+        }
+        let ran = self.runner.poll(lent);
+        self.end(ran, lent);
+        ran
+    }
+
+    fn begin(&self) -> bool {
+        let begun = self.runner.state.fetch_update(AcqRel, Acquire, |state| match state {
+            IDLE | WOKEN => Some(RUNNING),
+            _ => None,
+        });
+        begun.is_ok()
+    }
+
+    fn end(self: &Arc<Shared>, ran: Ran, lent: bool) {
+        let runner = &self.runner;
+        match ran {
+            Ran::Ended | Ran::Panicked => {
+                runner.state.store(DONE, Relaxed);
+                if ran == Ran::Panicked {
+                    // The panic has been printed. Who waits for an answer is told that there will be none.
+                    tracing::error!(worker = %self.name(), "a worker's task panicked: it takes no more messages");
+                    drop(self.mailbox.close());
+                    *self.desk() = Desk::default();
+                }
+                if let Turn::Waits(waker) = &*runner.turn() {
+                    waker.wake_by_ref();
+                }
+                return;
+            }
+            // Who runs it is the task of the runtime, which ends. What wakes the worker from now on makes another.
+            Ran::Parked if !lent => *runner.turn() = Turn::None,
+            _ => {}
+        }
+        let after = runner.state.fetch_update(AcqRel, Acquire, |state| match state {
+            RUNNING => Some(IDLE),
+            AGAIN => Some(WOKEN),
+            _ => None,
+        });
+        match after {
+            Ok(AGAIN) => self.wake_runtime(),
+            Ok(_) => {}
+            // The runtime has ended.
+            Err(_) => runner.put(None),
+        }
+    }
+
+    /// The runtime ends, and the worker with it.
+    pub(in crate::runtime) fn ends_with_runtime(&self) {
+        if self.runner.state.swap(DONE, AcqRel) < RUNNING {
+            self.runner.put(None);
+        }
     }
 }
 
@@ -137,7 +273,7 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if let Some(worker) = self.0.upgrade() {
-            worker.runner.wake();
+            worker.wake();
         }
     }
 }
@@ -153,77 +289,35 @@ impl Runner {
         self.lent.load(Relaxed)
     }
 
-    fn wake(&self) {
-        let noted = self.state.fetch_update(AcqRel, Acquire, |state| match state {
-            IDLE => Some(WOKEN),
-            RUNNING => Some(AGAIN),
-            _ => None,
-        });
-        if noted == Ok(IDLE) {
-            self.wake_runtime();
-        }
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake_runtime(&self) {
-        // Before its first turn there is nobody to wake, and that turn is still to come.
-        if let Some(waker) = self.runtime.get() {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Runs the task until it waits. False if another thread does, or it has ended.
-    fn run(&self, lent: bool) -> bool {
-        let begun = self.state.fetch_update(AcqRel, Acquire, |state| match state {
-            IDLE | WOKEN => Some(RUNNING),
-            _ => None,
-        });
-        if begun.is_err() {
-            return false;
-        }
+    fn poll(&self, lent: bool) -> Ran {
         self.lent.store(lent, Relaxed);
-        if self.poll().is_ready() {
-            self.state.store(DONE, Relaxed);
-            self.wake_runtime();
-            return true;
-        }
-        let after = self.state.fetch_update(AcqRel, Acquire, |state| match state {
-            RUNNING => Some(IDLE),
-            AGAIN => Some(WOKEN),
-            _ => None,
-        });
-        match after {
-            Ok(AGAIN) => self.wake_runtime(),
-            Ok(_) => {}
-            // The runtime has ended.
-            Err(_) => self.put(None),
-        }
-        true
-    }
-
-    fn poll(&self) -> Poll<()> {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Task { work, waker }) = task.as_mut() else { return Poll::Ready(()) };
+        let Some(Task { work, waker }) = task.as_mut() else { return Ran::Ended };
         if let Work::Parked(driver) = work
             && let Some(driver) = driver.take()
         {
             *work = Work::of(driver);
         }
-        let Work::Runs(future) = work else { return Poll::Ready(()) };
+        let Work::Runs(future) = work else { return Ran::Ended };
         self.runs.store(self.runs.load(Relaxed).wrapping_add(1), Relaxed);
         CHAIN.set(CHAIN.get() + 1);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(waker))));
         CHAIN.set(CHAIN.get() - 1);
-        match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
+        let ended = match polled {
+            Ok(Poll::Pending) => return Ran::Waits,
             Ok(Poll::Ready(Some(driver))) => {
                 *work = Work::Parked(Some(driver));
-                return Poll::Pending;
+                return Ran::Parked;
             }
-            Ok(Poll::Ready(None)) => {}
-            Err(_) => self.panicked.store(true, Relaxed),
-        }
+            Ok(Poll::Ready(None)) => Ran::Ended,
+            Err(_) => Ran::Panicked,
+        };
         *task = None;
-        Poll::Ready(())
+        ended
     }
 
     fn put(&self, task: Option<Task>) {
@@ -234,34 +328,51 @@ impl Runner {
 }
 
 /// The task of the runtime: runs the worker's whenever it is woken.
-struct OfRuntime(Arc<Shared>);
+struct OfRuntime {
+    worker: Arc<Shared>,
+    /// Its waker is where it will be looked for.
+    is_known: bool,
+    has_ended: bool,
+}
 
 impl Future for OfRuntime {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let runner = &self.0.runner;
-        if runner.runtime.get().is_none() {
-            let _ = runner.runtime.set(context.waker().clone());
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if !self.is_known {
+            self.is_known = true;
+            *self.worker.runner.turn() = Turn::Waits(context.waker().clone());
         }
-        runner.run(false);
-        if runner.state.load(Acquire) != DONE {
-            return Poll::Pending;
-        }
-        if runner.panicked.swap(false, Relaxed) {
-            // The panic has been printed. Who waits for an answer is told that there will be none.
-            tracing::error!(worker = %self.0.name(), "a worker's task panicked: it takes no more messages");
-            drop(self.0.mailbox.close());
-            *self.0.desk() = Desk::default();
-        }
-        Poll::Ready(())
+        self.has_ended = match self.worker.run(false) {
+            Ran::Waits => false,
+            Ran::Parked | Ran::Ended | Ran::Panicked => true,
+            Ran::Not => self.worker.runner.state.load(Acquire) == DONE,
+        };
+        if self.has_ended { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Drop for OfRuntime {
     fn drop(&mut self) {
-        if self.0.runner.state.swap(DONE, AcqRel) < RUNNING {
-            self.0.runner.put(None);
+        if self.has_ended {
+            return;
+        }
+        if self.is_known {
+            self.worker.ends_with_runtime();
+        } else {
+            // The runtime has ended while it was made, by who may hold any lock: nothing is let go of here.
+            self.worker.runner.state.store(DONE, Relaxed);
+        }
+    }
+}
+
+/// Lets go of the workers that have no task in the runtime when the runtime ends.
+pub(in crate::runtime) struct Undertaker(pub Weak<Services>);
+
+impl Drop for Undertaker {
+    fn drop(&mut self) {
+        if let Some(services) = self.0.upgrade() {
+            services.registry.all().iter().for_each(|worker| worker.ends_with_runtime());
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) enum Due {
 impl Driver {
     /// Whether something happened since the last snapshot that reached the disk.
     pub(super) fn is_dirty(&self) -> bool {
-        self.unsaved > 0 || self.unwritten.load(Relaxed)
+        self.unsaved > 0 || self.shared.unwritten.load(Relaxed)
     }
 
     /// Whether its state outlives an instance.
@@ -105,10 +105,10 @@ impl Driver {
             Ok(pending) => {
                 self.unsaved = 0;
                 let (recorder, worker) = (self.services.recorder.clone(), self.shared.name().clone());
-                let unwritten = self.unwritten.clone();
+                let shared = self.shared.clone();
                 self.writing = Some(tokio::spawn(async move {
                     let written = pending.await;
-                    unwritten.store(written.is_err(), Relaxed);
+                    shared.unwritten.store(written.is_err(), Relaxed);
                     if let Err(error) = written {
                         recorder.emit(Event::SnapshotFailed { worker, error: error.to_string() });
                     }
@@ -130,7 +130,7 @@ impl Driver {
             let _ = writing.await;
         }
         let written = self.services.database.commit(vec![change]).await;
-        self.unwritten.store(written.is_err(), Relaxed);
+        self.shared.unwritten.store(written.is_err(), Relaxed);
         if let Err(error) = written {
             self.snapshot_failed(error.to_string());
         }

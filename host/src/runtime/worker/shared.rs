@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -11,27 +11,32 @@ use super::guard::{BreakerView, Guard, Pass};
 use super::runner::Runner;
 use super::system::{Done, System};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick, Timestamp};
+use crate::record::BreakerRecord;
 use crate::runtime::mailbox::{Mailbox, Refused};
-use crate::runtime::services::NO_CALL;
+use crate::runtime::services::{NO_CALL, Services};
 use crate::runtime::share::CpuShare;
 use crate::runtime::spec::{Durability, WorkerSettings};
 use crate::runtime::waits::WaitsFor;
-use crate::sandbox::{CallError, Exports, Health, Kind};
+use crate::sandbox::{CallError, Component, Exports, Health, Kind};
 
 /// The shared side of one worker.
 pub struct Shared {
     name: Name,
     pub(in crate::runtime) mailbox: Mailbox<System>,
-    desk: Mutex<Desk>,
+    /// `None` while there is nothing on it, and nobody looks.
+    desk: Mutex<Option<Box<Desk>>>,
+    /// Where the ids of timers and monitors go on on the next one.
+    last_id: AtomicU64,
     /// [`Desk::marks`], as it was let go of last.
     desk_marks: AtomicU8,
     pub counters: Counters,
-    pub(super) guard: Arc<Guard>,
+    /// Made when there is a rule for it to keep.
+    guard: OnceLock<Arc<Guard>>,
     pub(in crate::runtime) cpu: CpuShare,
     pub(in crate::runtime) waits_for: WaitsFor,
     /// Ends a guest's run at once. One permit is kept, so that a kill which comes early is not lost.
     pub(super) kill: Notify,
-    status: Mutex<Status>,
+    status: Mutex<Kept>,
     settings: Mutex<Arc<WorkerSettings>>,
     /// The id of the last call to it.
     pub(in crate::runtime) last_call: AtomicU64,
@@ -39,6 +44,8 @@ pub struct Shared {
     /// It does not run and nothing will start it by itself: messages are refused at once, instead
     /// of waiting for nobody.
     refuses: AtomicBool,
+    /// The last snapshot did not get to the disk: the next due time tries again.
+    pub(super) unwritten: AtomicBool,
     /// It is in the ring of those that can hibernate.
     pub(super) offered: AtomicBool,
     pub(super) runner: Runner,
@@ -48,26 +55,29 @@ pub struct Shared {
 
 /// The desk, for as long as this is held.
 pub(in crate::runtime) struct DeskGuard<'a> {
-    desk: MutexGuard<'a, Desk>,
+    /// There is one for as long as this is held.
+    desk: MutexGuard<'a, Option<Box<Desk>>>,
     marks: &'a AtomicU8,
 }
+
+const IS_THERE: &str = "the desk was made when it was locked";
 
 impl Deref for DeskGuard<'_> {
     type Target = Desk;
     fn deref(&self) -> &Desk {
-        &self.desk
+        self.desk.as_deref().expect(IS_THERE)
     }
 }
 
 impl DerefMut for DeskGuard<'_> {
     fn deref_mut(&mut self) -> &mut Desk {
-        &mut self.desk
+        self.desk.as_deref_mut().expect(IS_THERE)
     }
 }
 
 impl Drop for DeskGuard<'_> {
     fn drop(&mut self) {
-        self.marks.store(self.desk.marks(), Ordering::Relaxed);
+        self.marks.store(self.marks(), Ordering::Relaxed);
     }
 }
 
@@ -156,6 +166,57 @@ impl Standing {
     }
 }
 
+/// What a [`Status`] is made of, with what is rare or shared elsewhere.
+pub(super) struct Kept {
+    pub standing: Standing,
+    pub since: Tick,
+    pub started_at: Option<Timestamp>,
+    pub up_since: Tick,
+    pub incarnation: Incarnation,
+    pub component: Component,
+    pub revision: RevisionNumber,
+    pub last_exit: Option<Box<ExitReason>>,
+    pub health: Option<Box<(Health, Timestamp)>>,
+}
+
+impl Kept {
+    /// Of a worker that enters the tree.
+    pub fn new(component: Component, revision: RevisionNumber, now: Tick) -> Kept {
+        Kept {
+            standing: Standing::Down,
+            since: now,
+            started_at: None,
+            up_since: Tick::ZERO,
+            incarnation: Incarnation::default(),
+            component,
+            revision,
+            last_exit: None,
+            health: None,
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            standing: self.standing.clone(),
+            since: self.since,
+            started_at: self.started_at,
+            up_since: self.up_since,
+            incarnation: self.incarnation,
+            component: self.component.hash(),
+            revision: self.revision,
+            kind: self.component.kind(),
+            exports: self.component.exports(),
+            version: self.component.metadata().version.clone(),
+            last_exit: self.last_exit.as_deref().cloned(),
+            health: self.health.as_deref().cloned(),
+        }
+    }
+
+    fn last_exit(&self) -> ExitReason {
+        self.last_exit.as_deref().cloned().unwrap_or(ExitReason::Shutdown)
+    }
+}
+
 /// What is known of a worker at this moment.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -178,16 +239,17 @@ pub struct Status {
 }
 
 impl Shared {
-    pub(super) fn new(name: Name, settings: Arc<WorkerSettings>, status: Status, guard: Guard) -> Shared {
+    pub(super) fn new(name: Name, settings: Arc<WorkerSettings>, status: Kept) -> Shared {
         let payload_max = settings.limits.payload;
         Shared {
             name,
             mailbox: Mailbox::new(settings.limits.mailbox),
             settings: Mutex::new(settings),
             desk: Mutex::default(),
+            last_id: AtomicU64::new(0),
             desk_marks: AtomicU8::new(0),
             counters: Counters::default(),
-            guard: Arc::new(guard),
+            guard: OnceLock::new(),
             cpu: CpuShare::default(),
             waits_for: WaitsFor::default(),
             kill: Notify::new(),
@@ -195,6 +257,7 @@ impl Shared {
             last_call: AtomicU64::new(NO_CALL),
             payload_max: AtomicU64::new(payload_max),
             refuses: AtomicBool::new(false),
+            unwritten: AtomicBool::new(false),
             offered: AtomicBool::new(false),
             runner: Runner::default(),
             left: AtomicBool::new(false),
@@ -206,7 +269,7 @@ impl Shared {
     }
 
     pub fn status(&self) -> Status {
-        self.lock_status().clone()
+        self.lock_status().status()
     }
 
     /// The settings that hold, or will from the next message boundary on.
@@ -216,7 +279,7 @@ impl Shared {
 
     /// Whether its state outlives an instance: it has one, and the settings do not say otherwise.
     pub fn is_durable(&self) -> bool {
-        let exported = self.lock_status().exports.state;
+        let exported = self.lock_status().component.exports().state;
         exported && self.settings().durability.unwrap_or(Durability::Snapshot) == Durability::Snapshot
     }
 
@@ -265,13 +328,30 @@ impl Shared {
 
     /// Its circuit breaker, if it has one.
     pub fn breaker(&self) -> Option<BreakerView> {
-        self.guard.view()
+        self.guard.get()?.view()
     }
 
     /// Opens its circuit breaker whatever was counted: an escalation step. A worker that has none gets
     /// one with the default settings, until it closes.
-    pub fn open_breaker(&self, now: Tick) {
-        self.guard.open(now);
+    pub(in crate::runtime) fn open_breaker(&self, services: &Services, now: Tick) {
+        self.guarded(services, &self.settings(), None).open(now);
+    }
+
+    /// Another revision serves.
+    pub(super) fn new_revision(&self) {
+        if let Some(guard) = self.guard.get() {
+            guard.new_revision();
+        }
+    }
+
+    /// `kept`: how an earlier run of the host left its breaker.
+    pub(super) fn guarded(
+        &self,
+        services: &Services,
+        settings: &WorkerSettings,
+        kept: Option<BreakerRecord>,
+    ) -> &Arc<Guard> {
+        self.guard.get_or_init(|| Arc::new(Guard::new(self.name.clone(), settings, services, kept)))
     }
 
     /// Only the worker's task and its supervisor's say how it stands.
@@ -288,29 +368,34 @@ impl Shared {
         }
         // Who calls from now on is told at once, and so is who called before. Casts wait: nobody can be
         // told of them.
-        let reason = status.last_exit.clone().unwrap_or(ExitReason::Shutdown);
+        let reason = status.last_exit();
         drop(status);
         for call in self.mailbox.take_calls() {
             call.reply.answer(Err(CallError::Down(reason.clone())));
         }
     }
 
-    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut Kept)) {
         change(&mut self.lock_status());
     }
 
-    pub(in crate::runtime) fn configure(&self, settings: Arc<WorkerSettings>) {
+    pub(in crate::runtime) fn configure(&self, services: &Services, settings: Arc<WorkerSettings>) {
         self.mailbox.set_max(settings.limits.mailbox);
         self.payload_max.store(settings.limits.payload, Ordering::Relaxed);
-        self.guard.configure(&settings);
+        match self.guard.get() {
+            Some(guard) => guard.configure(&settings),
+            None if Guard::is_wanted(&settings) => {
+                self.guarded(services, &settings, None);
+            }
+            None => {}
+        }
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// Whether a payload of this many bytes is accepted.
     pub(in crate::runtime) fn admits(&self, bytes: usize) -> Result<(), CallError> {
         if self.refuses.load(Ordering::Relaxed) {
-            let last = self.lock_status().last_exit.clone();
-            return Err(CallError::Down(last.unwrap_or(ExitReason::Shutdown)));
+            return Err(CallError::Down(self.lock_status().last_exit()));
         }
         let (size, limit) = (bytes as u64, self.payload_max.load(Ordering::Relaxed));
         if size > limit { Err(CallError::TooLarge { size, limit }) } else { Ok(()) }
@@ -324,7 +409,8 @@ impl Shared {
         from: Option<&Name>,
     ) -> Result<Option<Arc<Pass>>, CallError> {
         self.admits(bytes)?;
-        self.guard.admit(from).inspect_err(|error| {
+        let Some(guard) = self.guard.get() else { return Ok(None) };
+        guard.admit(from).inspect_err(|error| {
             if *error == CallError::Overloaded {
                 self.counters.refused.fetch_add(1, Ordering::Relaxed);
             }
@@ -332,7 +418,22 @@ impl Shared {
     }
 
     pub(in crate::runtime) fn desk(&self) -> DeskGuard<'_> {
-        DeskGuard { desk: self.desk.lock().unwrap_or_else(PoisonError::into_inner), marks: &self.desk_marks }
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        desk.get_or_insert_with(|| Box::new(Desk::beginning_at(self.last_id.load(Ordering::Relaxed))));
+        DeskGuard { desk, marks: &self.desk_marks }
+    }
+
+    /// Where the ids of its timers and monitors begin.
+    pub(super) fn ids_begin_at(&self, first: u64) {
+        self.last_id.store(first, Ordering::Relaxed);
+    }
+
+    /// Lets go of the desk while there is nothing on it: it may be long before anything is put there.
+    pub(super) fn clear_blank_desk(&self) {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blank) = desk.take_if(|desk| desk.is_blank()) {
+            self.last_id.store(blank.last_id(), Ordering::Relaxed);
+        }
     }
 
     /// Whether its desk has one of these marks. Exact for who runs its task, which alone changes them while
@@ -341,7 +442,7 @@ impl Shared {
         self.desk_marks.load(Ordering::Relaxed) & mark != 0
     }
 
-    fn lock_status(&self) -> MutexGuard<'_, Status> {
+    fn lock_status(&self) -> MutexGuard<'_, Kept> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -105,7 +105,7 @@ impl Driver {
         let residents = &self.services.residents;
         let until = self.services.clock.now().after(self.settings.limits.start);
         let start = FirstStart { begun, until, handed: residents.handed() };
-        self.in_line = Some(InLine { place: residents.queue(), start: Some(start) });
+        self.in_line = Some(Box::new(InLine { place: residents.queue(), start: Some(start) }));
     }
 
     /// It sleeps, and something waits for it.
@@ -113,7 +113,7 @@ impl Driver {
         let residents = &self.services.residents;
         match residents.try_place() {
             Some(place) => self.wake(place).await,
-            None => self.in_line = Some(InLine { place: residents.queue(), start: None }),
+            None => self.in_line = Some(Box::new(InLine { place: residents.queue(), start: None })),
         }
     }
 
@@ -163,7 +163,7 @@ impl Driver {
         if let Err(NotUp::NoRoom(_)) = &woken {
             let change = self.shared.desk().put_back(mark, &[]);
             carry_out(change, self.shared.name(), &self.services);
-            self.in_line = Some(InLine { place: self.services.residents.queue(), start: None });
+            self.in_line = Some(Box::new(InLine { place: self.services.residents.queue(), start: None }));
             return;
         }
         self.asleep = None;

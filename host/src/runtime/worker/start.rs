@@ -116,7 +116,7 @@ impl Driver {
         let worker = self.shared.name().clone();
         let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
         self.services.recorder.emit(event);
-        self.shared.update(|status| status.last_exit = Some(reason.clone()));
+        self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
         self.shared.counters.exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         self.tell_watchers(&reason).await;
         self.shared.stand(Standing::Restarting, self.services.clock.now());

@@ -90,7 +90,7 @@ impl Driver {
         };
         self.become_revision(component, revision);
         self.trial = Some(Box::new(Trial::new(before_switch, terms)));
-        self.shared.guard.new_revision();
+        self.shared.new_revision();
         let now = self.services.clock.now();
         self.shared.stand(Standing::Probation, now);
         self.count_instances();
@@ -161,7 +161,7 @@ impl Driver {
         if let Some(reason) = trial.failed.clone() {
             self.let_go(*trial, &reason).await;
             if self.pending_stop.is_none() {
-                self.pending_stop = Some(PendingStop { end: reason, state: None, asked: Asked::No });
+                self.pending_stop = Some(Box::new(PendingStop { end: reason, state: None, asked: Asked::No }));
             }
         }
         let pending = self.pending_stop.take();
@@ -220,7 +220,7 @@ impl Driver {
         self.become_revision(before.component, before.revision);
         self.poison = before.poison;
         // What the new one did is no sign of how the old one does.
-        self.shared.guard.new_revision();
+        self.shared.new_revision();
         self.shared.desk().tape = SendTape::Off;
         let migrate = self.settings.upgrade.migrate;
         let downgraded = match newer {
