@@ -80,6 +80,10 @@ async fn a_call_that_was_handed_over_is_answered_later_and_from_anywhere() {
     let mut world = World::new();
     let bytes = guest("probe");
     world.put_bytes("a", &bytes).put_bytes("b", &bytes);
+    // Nothing that would wake it but what is sent to it.
+    for name in ["a.toml", "b.toml"] {
+        world.write(name, "durability = \"none\"\nhealth-interval = \"1h\"\n");
+    }
     let host = world.up().await;
     for round in 0..50 {
         let (one, other) = (host.clone(), host.clone());

@@ -103,4 +103,5 @@ found! {
     a_restart_is_answered_by_the_start_that_follows_it
     a_kill_of_a_supervisor_ends_all_below_it_at_once
     one_that_became_temporary_in_its_restart_stays_down
+    one_whose_call_goes_on_elsewhere_is_told_to_stop
 }

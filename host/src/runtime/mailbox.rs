@@ -22,6 +22,8 @@ pub struct Mailbox<S> {
     signs: AtomicU8,
     /// A message was handed to the taker past the queues since somebody asked.
     handed: AtomicBool,
+    /// The taker has such a message in hand, and is shown to wait all the same. Only who runs it says so.
+    in_hand: AtomicBool,
 }
 
 /// System messages wait.
@@ -158,7 +160,12 @@ impl<S> Mailbox<S> {
             taker: None,
             waits: None,
         };
-        Mailbox { queues: Mutex::new(queues), signs: AtomicU8::new(0), handed: AtomicBool::new(false) }
+        Mailbox {
+            queues: Mutex::new(queues),
+            signs: AtomicU8::new(0),
+            handed: AtomicBool::new(false),
+            in_hand: AtomicBool::new(false),
+        }
     }
 
     pub fn push(&self, message: Message) -> Result<(), Refused> {
@@ -271,16 +278,21 @@ impl<S> Mailbox<S> {
     /// The taker was handed a message so. It is still shown to wait.
     pub fn was_handed(&self) {
         self.handed.store(true, Ordering::Relaxed);
+        self.in_hand.store(true, Ordering::Relaxed);
     }
 
-    /// The taker, which was handed a message and shown to wait all the same, is busy with it.
+    /// If the taker is not done with what it was handed, it is not shown to wait any more.
     pub fn is_busy(&self) {
+        if !self.in_hand.load(Ordering::Relaxed) {
+            return;
+        }
         let mut queues = self.queues();
         (queues.idle, queues.waits) = (false, None);
     }
 
     /// What can be taken at once; if there is nothing, the taker is shown to be idle, and woken by what comes.
     pub fn next_or_wait(&self, take: Take, taker: &Waker) -> Option<Next<S>> {
+        self.in_hand.store(false, Ordering::Relaxed);
         if take == Take::All && self.is_awaited() {
             // It was shown to wait before, and what came since wakes it.
             return None;
@@ -570,6 +582,11 @@ mod tests {
         mailbox.is_busy();
         assert_eq!((mailbox.is_awaited(), mailbox.rest()), (false, Rest::Busy));
         assert!(waits(Take::All) && mailbox.is_awaited());
+        // It is done with what it was handed, and waits again: what comes must wake it.
+        mailbox.was_handed();
+        assert!(waits(Take::All));
+        mailbox.is_busy();
+        assert!(mailbox.is_awaited());
         mailbox.close();
         assert!(!mailbox.is_awaited());
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use paguro::base::{ExitReason, Name};
 use paguro::record::Event;
+use paguro::runtime::TreeError;
 
 use crate::script::{Plan, Restart, Shutdown, Strategy, Supervisor, Worker};
 use crate::stream::{Entry, Fact, Look, Request, parent};
@@ -46,6 +47,8 @@ pub struct Book {
     ended: BTreeSet<Name>,
     /// Which asks end well: known beforehand, because the stream is whole.
     well: BTreeSet<u64>,
+    /// Which are refused, so that nothing follows from them.
+    refused: BTreeSet<u64>,
     /// The order of a supervisor's children after an ask that may change it, likewise.
     orders: BTreeMap<u64, Vec<Name>>,
     /// Entries at which an instance ended because it was told to.
@@ -65,6 +68,10 @@ impl Book {
     pub fn new(plan: &Plan, entries: &[Entry]) -> Book {
         let well = entries.iter().filter_map(|entry| match &entry.fact {
             Fact::Replied { ask, reply: Ok(_), .. } => Some(*ask),
+            _ => None,
+        });
+        let refused = entries.iter().filter_map(|entry| match &entry.fact {
+            Fact::Replied { ask, reply: Err(TreeError::Running(_) | TreeError::Restarting(_)), .. } => Some(*ask),
             _ => None,
         });
         Book {
@@ -87,6 +94,7 @@ impl Book {
             ran: BTreeSet::new(),
             ended: BTreeSet::new(),
             well: well.collect(),
+            refused: refused.collect(),
             orders: orders(entries),
             told: told(entries),
         }
@@ -233,8 +241,8 @@ impl Book {
     fn start_failed(&mut self, child: &Name) {
         let supervisor = parent(child);
         let first = !self.up.contains(&supervisor) && !self.late.contains(child);
-        let asked = self.asks.values().any(|request| match request {
-            Request::Start(name) | Request::Restart(name) => name == child,
+        let asked = self.asks.iter().any(|(ask, request)| match request {
+            Request::Start(name) | Request::Restart(name) => name == child && !self.refused.contains(ask),
             _ => false,
         });
         if !supervisor.is_root() && first && !asked {

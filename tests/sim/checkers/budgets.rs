@@ -45,6 +45,8 @@ pub struct Budgets {
     /// Children that ended by themselves, for whatever reason, since all was last looked at: a round may
     /// be about to take them in.
     lately: BTreeSet<Name>,
+    /// Children that were started since somebody last asked for their stop.
+    started_since: BTreeSet<Name>,
 
     /// Who was started since their supervisor began to start.
     begun: BTreeSet<Name>,
@@ -64,14 +66,21 @@ const RECENT: u32 = 32;
 impl Checker for Budgets {
     fn see(&mut self, book: &Book, entry: &Entry, wrong: &mut Wrong) {
         match &entry.fact {
-            Fact::Asked { request, .. } => self.request(book, request),
+            Fact::Asked { request, .. } => {
+                if matches!(request, Request::Stop(_) | Request::Isolate(_)) {
+                    self.started_since.remove(&request.subject());
+                }
+                self.request(book, request);
+            }
             Fact::Replied { ask, reply, .. } => {
                 let Some(request) = book.request(*ask) else { return };
                 let subject = request.subject();
                 match request {
-                    // What was due is not any more.
+                    // What was due is not any more; but what is due since another start may be told before.
                     Request::Stop(_) | Request::Isolate(_) if reply.is_ok() => {
-                        self.due.remove(&subject);
+                        if !self.started_since.contains(&subject) {
+                            self.due.remove(&subject);
+                        }
                         self.rejoins.remove(&subject);
                         if matches!(request, Request::Stop(_)) {
                             // An isolated one is down then, as others are.
@@ -326,6 +335,7 @@ impl Budgets {
         self.undecided.remove(child);
         self.lately.remove(child);
         self.isolated.remove(child);
+        self.started_since.insert(child.clone());
         let first_of_run = self.begun.insert(child.clone()) && !book.is_up(&parent(child));
         // Each of them is used up, however many there are.
         let owed = self.fresh.remove(child)

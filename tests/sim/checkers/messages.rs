@@ -28,7 +28,8 @@ pub struct Messages {
     fatal: BTreeMap<Name, u64>,
     /// Why each incarnation ended.
     /// How each worker ended last, or why it did not start.
-    last_end: BTreeMap<Name, ExitReason>,
+    /// When it ended, and why. The newest last.
+    all_ends: BTreeMap<Name, Vec<(u64, ExitReason)>>,
     ends: BTreeMap<(Name, usize, u64), (u64, ExitReason)>,
 }
 
@@ -77,12 +78,12 @@ impl Checker for Messages {
             Fact::Said { worker, text } => self.said(book, entry.at, worker, text, wrong),
             Fact::Answered { id, outcome } => self.answered(book, entry.at, *id, outcome, wrong),
             Fact::Event(Event::WorkerExited { worker, incarnation, reason }) => {
-                self.last_end.insert(worker.clone(), reason.clone());
+                self.all_ends.entry(worker.clone()).or_default().push((entry.at, reason.clone()));
                 let life = (worker.clone(), book.life(worker), incarnation.0);
                 self.ends.insert(life, (entry.at, reason.clone()));
             }
             Fact::Event(Event::WorkerStartFailed { worker, reason, .. }) => {
-                self.last_end.insert(worker.clone(), reason.clone());
+                self.all_ends.entry(worker.clone()).or_default().push((entry.at, reason.clone()));
             }
             Fact::Event(Event::DeadLetter { worker, sort: "cast", reason, .. }) => {
                 if reason.starts_with("it ended the worker") {
@@ -229,7 +230,10 @@ impl Messages {
             // It waited when its worker came to rest: removed, stopped, or let go of after it ended so.
             (Err(CallError::Down(reason)), None) => {
                 let removed = *reason == ExitReason::Shutdown && book.life(&message.to) > 0;
-                removed || self.last_end.get(&message.to) == Some(reason)
+                // He may be told when another that was started meanwhile has ended too.
+                let ends = self.all_ends.get(&message.to).map_or(&[][..], |ends| ends);
+                let just_now = ends.iter().filter(|(end, _)| end + book.grain >= at);
+                removed || just_now.chain(ends.last()).any(|(_, end)| end == reason)
             }
             (Err(CallError::Down(reason)), Some(taken)) => {
                 let end = self.ends.get(&(message.to.clone(), taken.life, taken.incarnation));

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::base::{CallId, ExitReason, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
-use crate::runtime::message::{Call, CallHead, Message, Outcome, ReplyTo};
+use crate::runtime::message::{Awaited, Call, CallHead, Message, Outcome, ReplyTo};
 use crate::sandbox::{CallError, Fact};
 
 #[derive(Default)]
@@ -277,6 +277,7 @@ impl Desk {
     /// The guest has returned and will answer later, if it has not done so.
     pub fn stays_open(&mut self) {
         if let Some(Current { id, from, deadline, reply: Some(reply), .. }) = self.current.take() {
+            debug_assert!(!reply.is_at_hand(), "its caller's thread goes on, and a mark may be taken of it");
             self.holdings.open.insert(id, Open { id, from, deadline, reply, saved: false });
         }
     }
@@ -291,25 +292,13 @@ impl Desk {
         self.current.as_ref().filter(|current| current.is_for_caller)?.reply.as_ref()
     }
 
-    /// Gives the call that was handed over on this thread a place for its answer. False if the guest has
-    /// answered it, or it was let go of.
-    pub fn give_place(&mut self, id: CallId, place: ReplyTo) -> bool {
-        let current = self.current.as_mut().filter(|current| current.id == id);
-        let reply = current.and_then(|current| current.reply.as_mut());
-        let reply = reply.or_else(|| self.holdings.open.get_mut(&id).map(|open| &mut open.reply));
-        match reply.filter(|reply| reply.is_at_hand()) {
-            Some(reply) => {
-                *reply = place;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The same of the call that is being handled.
-    pub fn needs_place(&self) -> Option<CallId> {
-        let current = self.current.as_ref()?;
-        current.reply.as_ref().is_some_and(ReplyTo::is_at_hand).then_some(current.id)
+    /// Gives the call that is being handled a place for its answer, if it was handed over on this thread and is
+    /// not answered. No other call is without one.
+    pub fn make_place(&mut self) -> Option<Awaited> {
+        let reply = self.current.as_mut()?.reply.as_mut().filter(|reply| reply.is_at_hand())?;
+        let (place, awaited) = ReplyTo::new(None);
+        *reply = place;
+        Some(awaited)
     }
 
     pub fn close_call(&mut self, id: CallId) -> Option<ReplyTo> {

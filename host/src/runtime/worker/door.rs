@@ -347,9 +347,7 @@ impl<'a> Line<'a> {
     /// will not, once the guest waits.
     fn behalf(&self) -> Option<ReplyTo> {
         let mut desk = self.me.desk();
-        if let Some(call) = desk.needs_place() {
-            let (place, awaited) = ReplyTo::new(None);
-            desk.give_place(call, place);
+        if let Some(awaited) = desk.make_place() {
             handoff::has_place(self.me, awaited);
         }
         desk.caller_waits_at().cloned()

@@ -211,7 +211,14 @@ impl Driver {
                         let _ = done.send(());
                         return None;
                     }
-                    message => Box::pin(self.system(message)).await,
+                    message => {
+                        let starts = matches!(message, System::Start { .. });
+                        Box::pin(self.system(message)).await;
+                        // Its supervisor lends its thread to the start, not to what waits for the one that started.
+                        if starts && self.shared.runner.is_lent() && self.shared.waiting() > 0 {
+                            give_way().await;
+                        }
+                    }
                 },
                 Woken::Next(Next::Waiting) | Woken::Roused => Box::pin(self.rouse()).await,
                 Woken::Placed(place) => Box::pin(self.placed(place)).await,
@@ -238,16 +245,7 @@ impl Driver {
         }
         self.turns.1 += 1;
         if self.turns.1 >= TURNS_MAX {
-            // Not the runtime's own: that would wait for the thread that was lent.
-            let mut gave = false;
-            std::future::poll_fn(|context| {
-                if std::mem::replace(&mut gave, true) {
-                    return Poll::Ready(());
-                }
-                context.waker().wake_by_ref();
-                Poll::Pending
-            })
-            .await;
+            give_way().await;
         }
     }
 
@@ -509,6 +507,19 @@ fn earlier(one: Option<Tick>, other: Option<Tick>) -> Option<Tick> {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
+}
+
+/// Not the runtime's own: that would wait for the thread that was lent.
+async fn give_way() {
+    let mut gave = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// A call that is handed over by who runs the worker.

@@ -10,6 +10,7 @@ use super::trial::Kept;
 use crate::base::{ExitReason, Failure, Limit, Name, Payload, bounds};
 use crate::record::{Event, LetterSort};
 use crate::runtime::dead_letters::{Cause, Letter};
+use crate::runtime::handoff;
 use crate::runtime::message::{Call, CallHead, Message};
 use crate::runtime::poison::Content;
 use crate::sandbox::{Answer, CallError, Fact, Fault};
@@ -90,6 +91,10 @@ impl Driver {
         let (current, after) = {
             let mut desk = self.shared.desk();
             if result == Ok(Answer::Later) {
+                // What stays open is marked for rollbacks: its caller waits at a place of its own from now on.
+                if let Some(awaited) = desk.make_place() {
+                    handoff::has_place(&self.shared, awaited);
+                }
                 desk.stays_open();
             }
             (desk.close_current(), desk.after())

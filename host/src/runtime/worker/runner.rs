@@ -52,19 +52,6 @@ const CHAIN_MAX: u32 = 32;
 thread_local! {
     /// Tasks that this thread is inside of.
     static CHAIN: Cell<u32> = const { Cell::new(0) };
-    /// The task of a runtime that was seen last on this thread, and its runtime. A task stays where it is.
-    static HERE: Cell<Option<(tokio::task::Id, tokio::runtime::Id)>> = const { Cell::new(None) };
-}
-
-/// Whether this thread is in this runtime.
-fn is_here(home: &Handle) -> bool {
-    let task = tokio::task::try_id();
-    if task.is_some_and(|task| HERE.get() == Some((task, home.id()))) {
-        return true;
-    }
-    let Some(here) = Handle::try_current().ok().map(|here| here.id()) else { return false };
-    HERE.set(task.map(|task| (task, here)));
-    here == home.id()
 }
 
 /// The task of one worker.
@@ -131,9 +118,9 @@ impl Shared {
     pub(super) fn has_task(self: &Arc<Shared>, driver: Box<Driver>) {
         let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
         let _ = self.runner.home.set(Handle::current());
-        let will_wake = self.mailbox.will_wake(Take::SystemOnly, &waker);
-        self.runner.put(Some(Task { work: Work::Parked(Some(driver)), waker }));
-        if !will_wake {
+        self.runner.put(Some(Task { work: Work::Parked(Some(driver)), waker: waker.clone() }));
+        // It can be found by its name already: what came since then is not to be waited for.
+        if !self.mailbox.will_wake(Take::SystemOnly, &waker) {
             self.wake();
         }
     }
@@ -154,16 +141,12 @@ impl Shared {
         if chain >= CHAIN_MAX || !self.mailbox.is_awaited() || !self.is_home(chain) || !self.begin() {
             return Err(call);
         }
-        let id = call.id;
         let mut ran = Ran::Waits;
-        let place = || {
-            let (place, awaited) = ReplyTo::new(None);
-            // If there is nobody left to answer, that is what the caller finds.
-            self.desk().give_place(id, place);
-            awaited
-        };
+        // Where nobody is left who could answer, the caller finds that.
+        let place = || self.desk().make_place().unwrap_or_else(|| ReplyTo::new(None).1);
         let handed = handoff::hand(self, call, || ran = self.runner.poll(true), place);
-        if matches!(handed, Ok(Calling::Waits(_))) {
+        if handed.is_ok() {
+            // Where it is: one may answer and go on.
             self.mailbox.is_busy();
         }
         // All of this before anybody else can run it.
@@ -173,14 +156,16 @@ impl Shared {
 
     /// What the worker waits for belongs to the runtime of the thread that runs it, which must be its own.
     fn is_home(&self, chain: u32) -> bool {
-        chain > 0 || self.runner.home.get().is_some_and(is_here)
+        let home = self.runner.home.get().map(Handle::id);
+        chain > 0 || Handle::try_current().is_ok_and(|here| home == Some(here.id()))
     }
 
     /// Wakes the worker: it has been given something to do.
     pub(in crate::runtime) fn wake(self: &Arc<Shared>) {
+        // Written also where it stays the same: whoever runs it next sees all that was done before this.
         let noted = self.runner.state.fetch_update(AcqRel, Acquire, |state| match state {
-            IDLE => Some(WOKEN),
-            RUNNING => Some(AGAIN),
+            IDLE | WOKEN => Some(WOKEN),
+            RUNNING | AGAIN => Some(AGAIN),
             _ => None,
         });
         if noted == Ok(IDLE) {
@@ -256,7 +241,9 @@ impl Shared {
 
     /// The runtime ends, and the worker with it.
     pub(in crate::runtime) fn ends_with_runtime(&self) {
-        if self.runner.state.swap(DONE, AcqRel) < RUNNING {
+        let before = self.runner.state.swap(DONE, AcqRel);
+        // Whoever runs it just now finds that, and lets go of it himself.
+        if before != RUNNING && before != AGAIN {
             self.runner.put(None);
         }
     }
@@ -357,11 +344,13 @@ impl Drop for OfRuntime {
         if self.has_ended {
             return;
         }
-        if self.is_known {
-            self.worker.ends_with_runtime();
-        } else {
-            // The runtime has ended while it was made, by who may hold any lock: nothing is let go of here.
+        // One that the runtime does not take any more is dropped while it is made, under the lock of its turn and
+        // perhaps others: then nothing is let go of here.
+        let is_being_made = !self.is_known && self.worker.runner.runtime.try_lock().is_err();
+        if is_being_made {
             self.worker.runner.state.store(DONE, Relaxed);
+        } else {
+            self.worker.ends_with_runtime();
         }
     }
 }

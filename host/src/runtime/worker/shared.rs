@@ -384,9 +384,8 @@ impl Shared {
         self.payload_max.store(settings.limits.payload, Ordering::Relaxed);
         match self.guard.get() {
             Some(guard) => guard.configure(&settings),
-            None if Guard::is_wanted(&settings) => {
-                self.guarded(services, &settings, None);
-            }
+            // Another may make it in the same moment, by the settings before.
+            None if Guard::is_wanted(&settings) => self.guarded(services, &settings, None).configure(&settings),
             None => {}
         }
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
