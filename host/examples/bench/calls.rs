@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use paguro::base::Payload;
 
-use super::support::{Outcome, PATIENCE, Size, call, each, host, rounds, show, task};
+use super::support::{Outcome, PATIENCE, Size, call, each, host, rounds, show};
 
 /// Neither deadline nor fuel nor mailbox is what is measured.
 const WIDE: &str = "durability = \"none\"\n[limits]\ndeadline = \"5m\"\nfuel = 1000000000000\nmailbox = 1000000\n";
@@ -55,15 +55,11 @@ pub async fn client(size: Size) -> Outcome {
     let times = size.of(20_000, 10_000);
     let bytes = [1_u8; 64];
     let samples = rounds(size.of(21, 7), async || {
-        let host = host.clone();
-        let calls = task(async move {
-            let begun = Instant::now();
-            for _ in 0..times {
-                host.call("echo", Payload::from(&bytes[..]), PATIENCE).await?;
-            }
-            Ok(each(begun, times))
-        });
-        calls.await
+        let begun = Instant::now();
+        for _ in 0..times {
+            host.call("echo", Payload::from(&bytes[..]), PATIENCE).await?;
+        }
+        Ok(each(begun, times))
     });
     show("client-call-64", "client in the host's process to guest call, 64 B", "ns", &samples.await?);
     host.stop().await;

@@ -204,6 +204,10 @@ impl Services {
             Calling::Waits(answer) => self.wait(answer, deadline).await,
         };
         // Who calls without pause, and has each answer at once, gives way now and then all the same.
+        if !tokio::task::coop::has_budget_remaining() {
+            // Without a word to other threads of the runtime, which the budget's own way would wake.
+            tokio::task::yield_now().await;
+        }
         tokio::task::coop::consume_budget().await;
         outcome
     }

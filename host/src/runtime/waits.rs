@@ -5,7 +5,7 @@
 //! that all of them take. An edge is shown before the chain is walked, so of several calls that close a
 //! cycle at the same moment at least one sees all the others; it may be that each does, and is refused.
 
-use std::sync::atomic::{AtomicBool, Ordering::Release, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::Name;
@@ -16,6 +16,9 @@ pub struct WaitsFor {
     waits: AtomicBool,
     /// For whom; if it does not wait, for whom it did last.
     callee: Mutex<Option<Name>>,
+    /// Where that one's name lies, so that who calls the same one again needs no lock. It is kept there, so no
+    /// other name can come to lie in its place. Only the worker itself looks at this.
+    place: AtomicUsize,
 }
 
 /// An edge; it ends when this is dropped.
@@ -33,11 +36,10 @@ impl WaitsFor {
         callee: &Name,
         edge_of: impl Fn(&Name) -> Option<Name>,
     ) -> Result<Wait<'_>, Vec<String>> {
-        {
-            let mut last = self.callee();
-            if last.as_ref() != Some(callee) {
-                *last = Some(callee.clone());
-            }
+        let place = callee.as_str().as_ptr().addr();
+        if self.place.load(Relaxed) != place {
+            *self.callee() = Some(callee.clone());
+            self.place.store(place, Relaxed);
         }
         self.waits.store(true, SeqCst);
         let wait = Wait(self);

@@ -80,12 +80,13 @@ impl Outside for Door {
         };
         let line = Line { me: &self.me, services: &self.services, on_tape: self.on_tape };
         let Some(own) = own else { return Calling::Ended(Err(line.cut_short())) };
-        let now = self.services.clock.now();
-        // No call outlives the one it is made for.
-        let deadline = match (timeout.map(|time| now.after(time)), own) {
-            (Some(asked), Some(own)) => asked.min(own),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => now.after(CALL_DEADLINE),
+        // No call outlives the one it is made for. The clock is read where it matters.
+        let in_time = |time| self.services.clock.now().after(time);
+        let deadline = match (timeout, own) {
+            (Some(asked), Some(own)) => in_time(asked).min(own),
+            (Some(asked), None) => in_time(asked),
+            (None, Some(own)) => own,
+            (None, None) => in_time(CALL_DEADLINE),
         };
         let found = match self.last.take_if(|last| is_of(last, to)) {
             Some(last) => Ok(last),
