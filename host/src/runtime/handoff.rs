@@ -17,7 +17,7 @@ use super::message::{Awaited, Call, Outcome};
 use super::worker::Shared;
 
 struct Frame {
-    /// Whose call it is, by address.
+    /// The worker that it is for, by address.
     worker: *const Shared,
     call: Option<Call>,
     answer: Option<Outcome>,
@@ -72,7 +72,7 @@ pub fn answer(outcome: Outcome) -> bool {
     })
 }
 
-/// The call was given a place for its answer, because the worker must know when its caller goes away.
+/// The call was given a place for its answer: it stays open, or the worker must know when its caller goes away.
 pub fn has_place(worker: &Arc<Shared>, awaited: Awaited) {
     of(worker, |frame| frame.awaited = Some(awaited));
 }
