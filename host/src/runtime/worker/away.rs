@@ -20,10 +20,10 @@ impl Driver {
         self.room = self.services.residents.keep(asleep.len() as u64);
         // In this order: how a write ended is noted before it is seen to have ended.
         let is_written = self.writing.as_ref().is_none_or(|writing| writing.is_finished());
-        let is_on_disk = is_written && self.durable() && !self.is_dirty() && self.saved == self.asleep;
+        let is_on_disk = is_written && self.durable() && !self.is_dirty() && self.saved.as_deref() == Some(asleep);
         if self.room.is_none() && is_on_disk {
             let stand_in = Snapshot { data: Payload::default(), ..asleep.clone() };
-            self.saved = Some(stand_in.clone());
+            self.saved = Some(Box::new(stand_in.clone()));
             self.asleep = Some(stand_in);
             self.away = true;
         }
@@ -42,7 +42,7 @@ impl Driver {
                 if self.asleep.is_some() {
                     self.asleep = Some(record.snapshot.clone());
                 }
-                self.saved = Some(record.snapshot);
+                self.saved = Some(Box::new(record.snapshot));
                 self.away = false;
                 return Ok(());
             }

@@ -61,7 +61,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         settings: launch.settings,
         component: launch.component,
         revision: launch.revision,
-        saved: launch.saved,
+        saved: launch.saved.map(Box::new),
         live: None,
         asleep: None,
         room: None,
@@ -95,8 +95,9 @@ pub(super) struct Driver {
     pub settings: Arc<WorkerSettings>,
     pub component: Component,
     pub revision: RevisionNumber,
-    /// The last snapshot of the revision that is current outside of a trial.
-    pub saved: Option<Snapshot>,
+    /// The last snapshot of the revision that is current outside of a trial. Boxed: many have none, and what a
+    /// worker knows of itself is kept for each that sleeps.
+    pub saved: Option<Box<Snapshot>>,
     pub live: Option<Live>,
     /// It hibernates: what its next instance continues from.
     pub asleep: Option<Snapshot>,
@@ -440,11 +441,12 @@ impl Driver {
         if self.away {
             return Err("its state could not be read".to_string());
         }
-        if self.saved != *from {
+        if self.saved.as_deref() != from.as_ref() {
             return Err("its state changed meanwhile".to_string());
         }
-        let before = Adopted { component: self.component.clone(), revision: self.revision, saved: self.saved.clone() };
-        self.saved = to.saved;
+        let saved = self.saved.take().map(|saved| *saved);
+        let before = Adopted { component: self.component.clone(), revision: self.revision, saved };
+        self.saved = to.saved.map(Box::new);
         self.become_revision(to.component, to.revision);
         self.shared.new_revision();
         Ok(before)

@@ -58,7 +58,7 @@ impl Driver {
             if self.away {
                 return Err(NoState::Refused("its state could not be read back".to_string()));
             }
-            return self.asleep.clone().or_else(|| self.saved.clone()).ok_or(NoState::Nothing);
+            return self.asleep.clone().or_else(|| self.saved.as_deref().cloned()).ok_or(NoState::Nothing);
         }
         let result = self.save_state().await;
         if let Err(NoState::Died(reason)) = &result {
@@ -92,7 +92,7 @@ impl Driver {
     pub(super) async fn keep(&mut self, snapshot: Snapshot, due: Due) {
         let change = self.snapshot_change(&snapshot);
         self.away = false;
-        self.saved = Some(snapshot);
+        self.saved = Some(Box::new(snapshot));
         self.shared.desk().saved();
         if let Some(writing) = self.writing.take_if(|writing| due == Due::ByCount || writing.is_finished()) {
             // It ends by itself: an error would be a panic in it.
@@ -122,7 +122,7 @@ impl Driver {
     pub(super) async fn keep_durably(&mut self, snapshot: Snapshot) {
         let change = self.snapshot_change(&snapshot);
         self.away = false;
-        self.saved = Some(snapshot);
+        self.saved = Some(Box::new(snapshot));
         self.shared.desk().saved();
         self.unsaved = 0;
         if let Some(writing) = self.writing.take() {

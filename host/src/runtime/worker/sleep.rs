@@ -234,11 +234,11 @@ impl Driver {
         self.drop_live();
         self.shared.stand(Standing::Hibernated, self.services.clock.now());
         if self.durable() {
-            if self.is_dirty() || self.saved.as_ref() != Some(&snapshot) {
+            if self.is_dirty() || self.saved.as_deref() != Some(&snapshot) {
                 self.keep_durably(snapshot).await;
             } else {
                 // The same bytes once, not twice.
-                self.saved = Some(snapshot);
+                self.saved = Some(Box::new(snapshot));
                 self.shared.desk().saved();
             }
         }

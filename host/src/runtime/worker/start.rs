@@ -57,7 +57,7 @@ impl Driver {
         if let Err(reason) = self.recall().await {
             return self.not_started(mark, reason).await;
         }
-        let from = if self.durable() { self.saved.clone() } else { None };
+        let from = if self.durable() { self.saved.as_deref().cloned() } else { None };
         let origin = if from.is_some() { Origin::Snapshot } else { Origin::Fresh };
         let shared = self.shared.clone();
         let brought_up = tokio::select! {

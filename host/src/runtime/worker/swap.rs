@@ -75,7 +75,7 @@ impl Driver {
             None => None,
         };
         if let Some(state) = &before
-            && !(slept && self.saved.as_ref() == Some(state) && !self.is_dirty())
+            && !(slept && self.saved.as_deref() == Some(state) && !self.is_dirty())
         {
             // What a crash of the old revision would continue from, should it come back.
             self.keep(state.clone(), Due::ByTime).await;
@@ -149,7 +149,7 @@ impl Driver {
     /// The trial ended well, and that is written down: the old instance goes.
     pub async fn settle(&mut self, state: Option<Snapshot>) -> Result<(), NoTrial> {
         let Some(trial) = self.trial.take() else { return Err(NoTrial) };
-        self.saved = state;
+        self.saved = state.map(Box::new);
         self.away = false;
         if self.live.is_some() {
             self.shared.stand(Standing::Running, self.services.clock.now());
@@ -171,7 +171,7 @@ impl Driver {
         };
         // It may have handed over a newer state when it stopped than the one that was decided upon.
         if let Some(newer) = stop.state
-            && self.saved.as_ref() != Some(&newer)
+            && self.saved.as_deref() != Some(&newer)
         {
             self.keep_durably(newer).await;
         }
@@ -228,7 +228,7 @@ impl Driver {
             None => None,
         };
         if before.state.is_some() {
-            self.saved = before.state.clone();
+            self.saved = before.state.clone().map(Box::new);
             self.away = false;
         }
         if downgraded.is_some() {
