@@ -9,6 +9,7 @@ use crate::base::{Name, Tick};
 #[derive(Clone, Debug, Default)]
 pub struct Restarts {
     /// `None`: there were none. Most children never fail.
+    #[allow(clippy::box_collection, reason = "a quarter of the size, in each child of a template")]
     window: Option<Box<VecDeque<(Tick, Name)>>>,
 }
 
