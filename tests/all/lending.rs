@@ -216,6 +216,24 @@ async fn a_worker_that_left_the_tree_leaves_nothing_in_memory() {
     world.down().await;
 }
 
+/// A host whose runtime ends before it was stopped: workers that have no task there go too.
+#[test]
+fn a_runtime_that_ends_takes_its_workers_along() {
+    let world = World::new();
+    world.put("echo", "echo").put("counter", "counter-v1");
+    world.write("counter.toml", "hibernate-after = \"1ms\"\n");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let workers = runtime.block_on(async {
+        let host = Host::start(HostOptions::new(world.path())).await.unwrap();
+        assert_eq!(call(&host, "echo", "x").await.as_deref(), Ok("x"));
+        until("it sleeps", async || standing(&host, "counter") == "hibernated").await;
+        host.workers().iter().map(std::sync::Arc::downgrade).collect::<Vec<_>>()
+    });
+    assert_eq!(workers.len(), 2);
+    runtime.shutdown_timeout(Duration::from_secs(30));
+    assert!(workers.iter().all(|worker| worker.upgrade().is_none()), "a worker is left in memory");
+}
+
 /// As whoever embeds the host may: each thread with a runtime of its own, which ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_on_other_runtimes_are_answered_and_leave_the_worker_well() {

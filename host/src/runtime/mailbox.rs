@@ -276,13 +276,13 @@ impl<S> Mailbox<S> {
     }
 
     /// The taker was handed a message so. It is still shown to wait.
-    pub fn was_handed(&self) {
+    pub fn note_handed(&self) {
         self.handed.store(true, Ordering::Relaxed);
         self.in_hand.store(true, Ordering::Relaxed);
     }
 
     /// If the taker is not done with what it was handed, it is not shown to wait any more.
-    pub fn is_busy(&self) {
+    pub fn show_busy(&self) {
         if !self.in_hand.load(Ordering::Relaxed) {
             return;
         }
@@ -577,15 +577,15 @@ mod tests {
         assert!(waits(Take::Look) && !mailbox.is_awaited());
         assert!(waits(Take::All) && mailbox.is_awaited());
         assert_eq!(mailbox.rest(), Rest::Idle);
-        mailbox.was_handed();
+        mailbox.note_handed();
         assert_eq!((mailbox.rest(), mailbox.rest()), (Rest::Used, Rest::Idle));
-        mailbox.is_busy();
+        mailbox.show_busy();
         assert_eq!((mailbox.is_awaited(), mailbox.rest()), (false, Rest::Busy));
         assert!(waits(Take::All) && mailbox.is_awaited());
         // It is done with what it was handed, and waits again: what comes must wake it.
-        mailbox.was_handed();
+        mailbox.note_handed();
         assert!(waits(Take::All));
-        mailbox.is_busy();
+        mailbox.show_busy();
         assert!(mailbox.is_awaited());
         mailbox.close();
         assert!(!mailbox.is_awaited());

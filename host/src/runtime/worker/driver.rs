@@ -84,7 +84,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         turns: (0, 0),
         was_idle: false,
     };
-    shared.has_task(Box::new(driver));
+    shared.give_task(Box::new(driver));
     shared
 }
 
@@ -531,7 +531,7 @@ async fn handed(worker: &Arc<Shared>, takes: bool) -> Call {
             return Poll::Pending;
         }
         let Some(call) = handoff::take(worker) else { return Poll::Pending };
-        worker.mailbox.was_handed();
+        worker.mailbox.note_handed();
         Poll::Ready(call)
     })
     .await

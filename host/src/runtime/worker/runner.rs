@@ -60,7 +60,7 @@ pub(super) struct Runner {
     state: AtomicU8,
     /// Locked by who made the state [`RUNNING`], so nobody ever waits for it.
     task: Mutex<Option<Task>>,
-    runtime: Mutex<Turn>,
+    runtime: Mutex<RuntimeTask>,
     /// How often it was run.
     runs: AtomicU32,
     /// Whether a thread was lent for this run.
@@ -71,14 +71,14 @@ pub(super) struct Runner {
 
 /// The task of the runtime.
 #[derive(Default)]
-enum Turn {
+enum RuntimeTask {
     /// There is none.
     #[default]
     None,
     /// It was made, and its first turn is still to come.
-    Comes,
-    /// Wakes it.
-    Waits(Waker),
+    Made,
+    /// What wakes it.
+    Known(Waker),
 }
 
 /// How a run ended.
@@ -115,7 +115,7 @@ impl Work {
 
 impl Shared {
     /// Gives the worker its task. Once, within a runtime.
-    pub(super) fn has_task(self: &Arc<Shared>, driver: Box<Driver>) {
+    pub(super) fn give_task(self: &Arc<Shared>, driver: Box<Driver>) {
         let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
         let _ = self.runner.home.set(Handle::current());
         self.runner.put(Some(Task { work: Work::Parked(Some(driver)), waker: waker.clone() }));
@@ -147,7 +147,7 @@ impl Shared {
         let handed = handoff::hand(self, call, || ran = self.runner.poll(true), place);
         if handed.is_ok() {
             // Where it is: one may answer and go on.
-            self.mailbox.is_busy();
+            self.mailbox.show_busy();
         }
         // All of this before anybody else can run it.
         self.end(ran, true);
@@ -174,12 +174,12 @@ impl Shared {
     }
 
     fn wake_runtime(self: &Arc<Shared>) {
-        let mut turn = self.runner.turn();
-        match &*turn {
-            Turn::Waits(waker) => waker.wake_by_ref(),
-            Turn::Comes => {}
-            Turn::None => {
-                *turn = Turn::Comes;
+        let mut task_of_runtime = self.runner.runtime_task();
+        match &*task_of_runtime {
+            RuntimeTask::Known(waker) => waker.wake_by_ref(),
+            RuntimeTask::Made => {}
+            RuntimeTask::None => {
+                *task_of_runtime = RuntimeTask::Made;
                 let task = OfRuntime { worker: self.clone(), is_known: false, has_ended: false };
                 if let Some(home) = self.runner.home.get() {
                     home.spawn(task);
@@ -217,13 +217,13 @@ impl Shared {
                     drop(self.mailbox.close());
                     *self.desk() = Desk::default();
                 }
-                if let Turn::Waits(waker) = &*runner.turn() {
+                if let RuntimeTask::Known(waker) = &*runner.runtime_task() {
                     waker.wake_by_ref();
                 }
                 return;
             }
             // Who runs it is the task of the runtime, which ends. What wakes the worker from now on makes another.
-            Ran::Parked if !lent => *runner.turn() = Turn::None,
+            Ran::Parked if !lent => *runner.runtime_task() = RuntimeTask::None,
             _ => {}
         }
         let after = runner.state.fetch_update(AcqRel, Acquire, |state| match state {
@@ -276,7 +276,7 @@ impl Runner {
         self.lent.load(Relaxed)
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
+    fn runtime_task(&self) -> MutexGuard<'_, RuntimeTask> {
         self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -328,7 +328,7 @@ impl Future for OfRuntime {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if !self.is_known {
             self.is_known = true;
-            *self.worker.runner.turn() = Turn::Waits(context.waker().clone());
+            *self.worker.runner.runtime_task() = RuntimeTask::Known(context.waker().clone());
         }
         self.has_ended = match self.worker.run(false) {
             Ran::Waits => false,
@@ -344,7 +344,7 @@ impl Drop for OfRuntime {
         if self.has_ended {
             return;
         }
-        // One that the runtime does not take any more is dropped while it is made, under the lock of its turn and
+        // One that the runtime does not take any more is dropped while it is made, under the lock of its place and
         // perhaps others: then nothing is let go of here.
         let is_being_made = !self.is_known && self.worker.runner.runtime.try_lock().is_err();
         if is_being_made {
