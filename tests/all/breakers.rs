@@ -195,7 +195,7 @@ async fn a_worker_takes_no_more_messages_than_its_rate() {
     let (mut world, host) = probes("[rate]\nper-second = 1\nburst = 3\n").await;
     let sent = (0..100).filter(|number| host.cast("b", number.to_string().as_str().into()).is_ok()).count();
     assert!((3..100).contains(&sent), "{sent} of 100 at once");
-    let refused = host.worker("b").unwrap().counters.refused.load(Relaxed);
+    let refused = host.worker("b").unwrap().counters.seen(|of| &of.refused);
     assert_eq!(refused, 100 - sent as u64);
     until("those are handled", async || taken(&host, "b") == sent as u64).await;
     // Calls, casts and broadcasts are one.

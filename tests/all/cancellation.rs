@@ -54,11 +54,11 @@ fn handled(host: &Host, name: &str) -> u64 {
 }
 
 fn cancelled(host: &Host, name: &str) -> u64 {
-    host.worker(name).unwrap().counters.cancelled.load(Relaxed)
+    host.worker(name).unwrap().counters.seen(|of| &of.cancelled)
 }
 
 fn expired(host: &Host, name: &str) -> u64 {
-    host.worker(name).unwrap().counters.expired.load(Relaxed)
+    host.worker(name).unwrap().counters.seen(|of| &of.expired)
 }
 
 #[tokio::test(flavor = "multi_thread")]

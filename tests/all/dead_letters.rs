@@ -174,7 +174,7 @@ async fn a_call_that_ends_its_worker_three_times_is_quarantined() {
         let again = || async { call(&host, "counter", "add").await };
         until("it runs again", async || again().await.is_ok()).await;
     }
-    let restarts = || host.worker("counter").unwrap().counters.restarts.load(Relaxed);
+    let restarts = || host.worker("counter").unwrap().counters.seen(|of| &of.restarts);
     assert_eq!(restarts(), 3);
     for _ in 0..5 {
         let error = crash().await;

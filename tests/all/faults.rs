@@ -221,7 +221,7 @@ async fn one_that_logs_too_much_is_cut_and_that_is_said() {
     let said = kept.iter().filter(|line| line.item.text.contains("more than 10 lines in a second")).count();
     // Ten lines for each second that this took.
     assert!(said >= 1 && kept.len() <= 11 * (said + 1), "{} lines, {said} times said", kept.len());
-    let dropped = host.worker("fault").unwrap().counters.log_lines_dropped.load(std::sync::atomic::Ordering::Relaxed);
+    let dropped = host.worker("fault").unwrap().counters.seen(|of| &of.log_lines_dropped);
     assert_eq!(dropped as usize + kept.len() - said, 2_000, "each line is kept or counted");
     event(&host, "the bound", |event| matches!(event, Event::BoundReached { bound: "log-lines", value: 10, .. })).await;
     let error = call(&host, "fault", "log").await.unwrap_err();

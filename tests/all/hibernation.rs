@@ -52,7 +52,7 @@ async fn an_idle_worker_sleeps_and_wakes_on_a_call_as_the_same_incarnation() {
     }
     asleep(&host, "a").await;
     let worker = host.worker("a").unwrap();
-    assert_eq!((worker.counters.instances.load(Relaxed), worker.counters.memory.load(Relaxed)), (0, 0));
+    assert_eq!((worker.instances.load(Relaxed), worker.counters.memory.load(Relaxed)), (0, 0));
     assert!(worker.lives());
     let state = host.state("a").await.unwrap();
     assert_eq!(standing(&host, "a"), "hibernated", "to show its state does not wake it");
@@ -60,7 +60,7 @@ async fn an_idle_worker_sleeps_and_wakes_on_a_call_as_the_same_incarnation() {
 
     assert_eq!(call(&host, "a", "add").await, Ok("4".to_string()));
     assert_eq!(worker.status().incarnation.0, 0);
-    assert_eq!((worker.counters.restarts.load(Relaxed), worker.counters.exits.load(Relaxed)), (0, 0));
+    assert_eq!((worker.counters.seen(|of| &of.restarts), worker.counters.seen(|of| &of.exits)), (0, 0));
     assert_eq!(count(&host, "a", woke), 1);
     asleep(&host, "a").await;
     host.cast("a", "add".into()).unwrap();
@@ -248,7 +248,7 @@ async fn fifty_workers_answer_from_eight_places() {
             let (n, answer) = called.await.unwrap();
             assert_eq!(answer, Ok(round.to_string()), "w{n}");
         }
-        let live: usize = host.workers().iter().map(|worker| worker.counters.instances.load(Relaxed)).sum();
+        let live: usize = host.workers().iter().map(|worker| usize::from(worker.instances.load(Relaxed))).sum();
         assert!(live <= 8, "{live}");
     }
     let (asleep, awake): (Vec<_>, Vec<_>) =

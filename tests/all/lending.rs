@@ -191,8 +191,11 @@ async fn fifty_thousand_over_a_bound_of_five_hundred_live_instances_all_answer_a
             assert!(called.await.unwrap(), "round {round}, {n}");
         }
     }
-    let live: usize =
-        host.workers().iter().map(|worker| worker.counters.instances.load(std::sync::atomic::Ordering::Relaxed)).sum();
+    let live: usize = host
+        .workers()
+        .iter()
+        .map(|worker| usize::from(worker.instances.load(std::sync::atomic::Ordering::Relaxed)))
+        .sum();
     assert!(live <= 500, "{live}");
     world.down().await;
 }

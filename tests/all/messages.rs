@@ -123,7 +123,7 @@ async fn a_full_mailbox_refuses_calls_and_casts_at_once() {
     assert_eq!(waiting.await.unwrap(), Ok(json!({"err": "timeout"})));
     until("b has caught up", async || host.worker("b").unwrap().waiting() == 0).await;
     assert_eq!(logs(&host, "b", 2).await, json!([{"cast": 1}, {"cast": 2}]));
-    assert_eq!(host.worker("b").unwrap().counters.refused.load(Relaxed), 2);
+    assert_eq!(host.worker("b").unwrap().counters.seen(|of| &of.refused), 2);
     world.down().await;
 }
 
@@ -144,7 +144,7 @@ async fn an_expired_call_is_not_begun_and_a_late_reply_is_never_seen() {
     assert!(matches!(error, RequestError::Call { error: CallError::Timeout, .. }), "{error}");
     waiting.await.unwrap().unwrap();
     assert_eq!(ask(&host, "b", json!({"echo": 1})).await, Ok(json!(1)), "b goes on");
-    assert_eq!(host.worker("b").unwrap().counters.expired.load(Relaxed), 1);
+    assert_eq!(host.worker("b").unwrap().counters.seen(|of| &of.expired), 1);
     assert_eq!(log(&host, "a").await, json!([]), "what nobody waited for was not begun");
 
     // A deferred call that ran out: the answer finds nobody.

@@ -26,7 +26,7 @@ fn counter(language: &str) -> Vec<u8> {
 
 async fn count(host: &Host, name: &str) -> String {
     let state = host.state(name).await.expect("a counter has a state");
-    assert_eq!((state.schema, state.media_type.as_str()), (1, "application/json"), "{name}");
+    assert_eq!((state.schema, &*state.media_type), (1, "application/json"), "{name}");
     let state: serde_json::Value = serde_json::from_slice(&state.data).expect("the state is JSON");
     state["count"].to_string()
 }

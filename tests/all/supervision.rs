@@ -177,7 +177,7 @@ async fn the_tree_answers_during_a_restart_loop() {
     until("the limit holds", async || host.worker("group/bad").unwrap().settings().limits.memory == 65_536).await;
     trap(&host, "group/bad").await;
     until("it is in its restart loop", async || {
-        host.worker("group/bad").unwrap().counters.restarts.load(std::sync::atomic::Ordering::Relaxed) > 20
+        host.worker("group/bad").unwrap().counters.seen(|of| &of.restarts) > 20
     })
     .await;
     let tree = host.tree_info().await.unwrap();

@@ -471,7 +471,7 @@ impl Template for Keyed {
 fn state(worker: &Shared) -> State {
     State {
         standing: worker.status().standing,
-        instances: worker.counters.instances.load(Ordering::Relaxed),
+        instances: worker.instances.load(Ordering::Relaxed).into(),
         waiting: worker.waiting(),
     }
 }

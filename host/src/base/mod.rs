@@ -7,21 +7,25 @@ pub mod exit;
 pub mod ids;
 mod payload;
 mod random;
+mod rare_queue;
 pub mod units;
+
+use std::sync::Arc;
 
 pub use clock::{Clock, Tick, Timestamp};
 pub use exit::{ExitReason, Failure, Limit};
 pub use ids::{CallId, ComponentHash, Incarnation, MonitorId, Name, NameError, RevisionNumber, TimerId};
 pub use payload::Payload;
 pub use random::Random;
+pub use rare_queue::RareQueue;
 
 /// A worker's whole state as bytes: what `state.save-state` returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Version of the layout of `data`, raised by the worker's author when that layout changes.
     pub schema: u32,
-    /// Such as `application/json`; with JSON the host can show and edit the state.
-    pub media_type: String,
+    /// Such as `application/json`; with JSON the host can show and edit the state. Shared by those of one component.
+    pub media_type: Arc<str>,
     pub data: Payload,
 }
 

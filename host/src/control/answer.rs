@@ -60,7 +60,7 @@ impl Host {
         let counters = &worker.counters;
         let runs = matches!(status.standing, Standing::Running | Standing::Hibernated | Standing::Probation);
         let reason = match &status.standing {
-            Standing::Isolated(why) => Some(why.clone()),
+            Standing::Isolated(why) => Some(why.to_string()),
             _ => None,
         };
         Ok(WorkerInfo {
@@ -75,17 +75,17 @@ impl Host {
             exports: status.exports.names().into_iter().map(str::to_string).collect(),
             incarnation: status.incarnation.0,
             uptime_ms: runs.then(|| ms(now.since(status.up_since))),
-            restarts: counters.restarts.load(Relaxed),
+            restarts: counters.seen(|of| &of.restarts),
             mailbox: worker.waiting(),
             mailbox_max: settings.limits.mailbox,
             memory_bytes: counters.memory.load(Relaxed),
             memory_max_bytes: settings.limits.memory,
             fuel: counters.fuel.load(Relaxed),
             handled: counters.handled.load(Relaxed),
-            rejected: counters.rejected.load(Relaxed),
-            expired: counters.expired.load(Relaxed),
-            cancelled: counters.cancelled.load(Relaxed),
-            refused: counters.refused.load(Relaxed),
+            rejected: counters.seen(|of| &of.rejected),
+            expired: counters.seen(|of| &of.expired),
+            cancelled: counters.seen(|of| &of.cancelled),
+            refused: counters.seen(|of| &of.refused),
             last_exit: status.last_exit.as_ref().map(ToString::to_string),
             health_at: status.health.as_ref().map(|(_, at)| at.to_string()),
             probation_left_ms: self.changes.probation_left(worker.name()).map(ms),
@@ -269,7 +269,7 @@ pub fn is_json(media_type: &str) -> bool {
 pub fn state_info(state: &Snapshot) -> StateInfo {
     StateInfo {
         schema: state.schema,
-        media_type: state.media_type.clone(),
+        media_type: state.media_type.to_string(),
         bytes: state.len() as u64,
         json: if is_json(&state.media_type) { serde_json::from_slice(&state.data).ok() } else { None },
     }

@@ -152,7 +152,6 @@ mod tests {
         Status {
             standing: Standing::Running,
             since: Tick::ZERO,
-            started_at: None,
             up_since: Tick::ZERO,
             incarnation: Incarnation(0),
             component: ComponentHash::of(b""),

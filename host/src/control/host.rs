@@ -524,7 +524,7 @@ impl Host {
 pub(super) fn call_error(worker: &Shared, error: CallError) -> RequestError {
     let name = worker.name().clone();
     match (&error, worker.status().standing) {
-        (CallError::Down(_), Standing::Isolated(why)) => RequestError::Isolated { worker: name, why },
+        (CallError::Down(_), Standing::Isolated(why)) => RequestError::Isolated { worker: name, why: why.into() },
         _ => RequestError::Call { worker: name, error },
     }
 }

@@ -5,28 +5,32 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::host::Host;
 use crate::record::GuestMetric;
-use crate::runtime::worker::Counters;
+use crate::runtime::worker::Shared;
 
 /// Name, type, meaning, and where the number is.
-type Family = (&'static str, &'static str, &'static str, fn(&Counters) -> u64);
+type Family = (&'static str, &'static str, &'static str, fn(&Shared) -> u64);
 
 const WORKER_FAMILIES: &[Family] = &[
-    ("paguro_worker_handled_total", "counter", "Messages handled", |c| c.handled.load(Relaxed)),
-    ("paguro_worker_rejected_total", "counter", "Messages answered with an error", |c| c.rejected.load(Relaxed)),
-    ("paguro_worker_expired_total", "counter", "Calls not begun, because nobody waited", |c| c.expired.load(Relaxed)),
-    ("paguro_worker_cancelled_total", "counter", "Calls to others cut short, because the caller had gone", |c| {
-        c.cancelled.load(Relaxed)
+    ("paguro_worker_handled_total", "counter", "Messages handled", |w| w.counters.handled.load(Relaxed)),
+    ("paguro_worker_rejected_total", "counter", "Messages answered with an error", |w| {
+        w.counters.seen(|of| &of.rejected)
     }),
-    ("paguro_worker_refused_total", "counter", "Messages refused by a full mailbox or a rate limit", |c| {
-        c.refused.load(Relaxed)
+    ("paguro_worker_expired_total", "counter", "Calls not begun, because nobody waited", |w| {
+        w.counters.seen(|of| &of.expired)
     }),
-    ("paguro_worker_restarts_total", "counter", "Restarts", |c| c.restarts.load(Relaxed)),
-    ("paguro_worker_log_lines_dropped_total", "counter", "Log lines over the rate limit", |c| {
-        c.log_lines_dropped.load(Relaxed)
+    ("paguro_worker_cancelled_total", "counter", "Calls to others cut short, because the caller had gone", |w| {
+        w.counters.seen(|of| &of.cancelled)
     }),
-    ("paguro_worker_fuel_total", "counter", "Fuel used, starts included", |c| c.fuel.load(Relaxed)),
-    ("paguro_worker_memory_bytes", "gauge", "Linear memory of the live instance", |c| c.memory.load(Relaxed)),
-    ("paguro_worker_instances", "gauge", "Instances in memory", |c| c.instances.load(Relaxed) as u64),
+    ("paguro_worker_refused_total", "counter", "Messages refused by a full mailbox or a rate limit", |w| {
+        w.counters.seen(|of| &of.refused)
+    }),
+    ("paguro_worker_restarts_total", "counter", "Restarts", |w| w.counters.seen(|of| &of.restarts)),
+    ("paguro_worker_log_lines_dropped_total", "counter", "Log lines over the rate limit", |w| {
+        w.counters.seen(|of| &of.log_lines_dropped)
+    }),
+    ("paguro_worker_fuel_total", "counter", "Fuel used, starts included", |w| w.counters.fuel.load(Relaxed)),
+    ("paguro_worker_memory_bytes", "gauge", "Linear memory of the live instance", |w| w.counters.memory.load(Relaxed)),
+    ("paguro_worker_instances", "gauge", "Instances in memory", |w| w.instances.load(Relaxed).into()),
 ];
 
 pub fn text(host: &Host) -> String {
@@ -40,7 +44,7 @@ pub fn text(host: &Host) -> String {
     for (name, sort, meaning, read) in WORKER_FAMILIES {
         let _ = writeln!(out, "# HELP {name} {meaning}\n# TYPE {name} {sort}");
         for worker in &workers {
-            let _ = writeln!(out, "{name}{{worker=\"{}\"}} {}", worker.name(), read(&worker.counters));
+            let _ = writeln!(out, "{name}{{worker=\"{}\"}} {}", worker.name(), read(worker));
         }
     }
     let _ = writeln!(out, "# HELP paguro_worker_mailbox Messages that wait\n# TYPE paguro_worker_mailbox gauge");

@@ -1,6 +1,5 @@
 //! Supervisors and the health of what they supervise, as the wire says it.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::host::{Host, RequestError};
@@ -161,7 +160,7 @@ impl Host {
         let now = self.services.clock.now();
         let runs = matches!(status.standing, Standing::Running | Standing::Probation);
         let reason = match &status.standing {
-            Standing::Isolated(why) => Some(why.clone()),
+            Standing::Isolated(why) => Some(why.to_string()),
             Standing::Down | Standing::Restarting => status.last_exit.as_ref().map(ToString::to_string),
             _ => None,
         };
@@ -170,7 +169,7 @@ impl Host {
             state: status.standing.word().to_string(),
             health: health(worker),
             uptime_ms: runs.then(|| ms(now.since(status.up_since))),
-            restarts: worker.counters.restarts.load(Relaxed),
+            restarts: worker.counters.seen(|of| &of.restarts),
             breaker: breaker(worker),
             reason,
         }

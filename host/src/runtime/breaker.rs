@@ -232,7 +232,7 @@ mod tests {
     };
 
     fn at(ms: u64) -> Tick {
-        Tick(Duration::from_millis(ms))
+        Tick::at(Duration::from_millis(ms))
     }
 
     /// Failures at these moments, and the turn each makes.

@@ -61,7 +61,7 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(5);
 
     fn at(ms: u64) -> Tick {
-        Tick(Duration::from_millis(ms))
+        Tick::at(Duration::from_millis(ms))
     }
 
     /// Moments of restarts, the limit, and whether each is within it.

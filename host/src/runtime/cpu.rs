@@ -83,7 +83,7 @@ mod tests {
     const SLICE: u64 = bounds::FUEL_SLICE;
 
     fn at(ms: u64) -> Tick {
-        Tick(Duration::from_millis(ms))
+        Tick::at(Duration::from_millis(ms))
     }
 
     /// A rate, what is charged when (ms, fuel), a moment, and when it is ready then.

@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 
 use super::message::{Call, Message};
 use super::residents::Rest;
-use crate::base::bounds;
+use crate::base::{RareQueue, bounds};
 
 /// `S` is the worker's system message; the mailbox does not look inside.
 pub struct Mailbox<S> {
@@ -35,12 +35,12 @@ const AWAITED: u8 = 4;
 
 struct Queues<S> {
     /// Boxed: they are rare and large, and what is taken is moved about.
-    system: VecDeque<Box<S>>,
+    system: RareQueue<Box<S>>,
     messages: VecDeque<Message>,
     /// Bytes of `messages`, and how many of them are facts.
     bytes: u64,
-    facts: usize,
-    max: usize,
+    facts: u32,
+    max: u32,
     closed: bool,
     /// The taker found nothing, and waits.
     idle: bool,
@@ -66,14 +66,14 @@ impl<S> Queues<S> {
 
     fn put(&mut self, message: Message) {
         self.bytes += message.bytes() as u64;
-        self.facts += usize::from(matches!(message, Message::Fact(_)));
+        self.facts += u32::from(matches!(message, Message::Fact(_)));
         self.messages.push_back(message);
     }
 
     fn take(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.bytes() as u64;
-        self.facts -= usize::from(matches!(message, Message::Fact(_)));
+        self.facts -= u32::from(matches!(message, Message::Fact(_)));
         Some(message)
     }
 }
@@ -149,11 +149,11 @@ impl<S> Mailbox<S> {
     /// `max`: messages that may wait.
     pub fn new(max: usize) -> Mailbox<S> {
         let queues = Queues {
-            system: VecDeque::new(),
+            system: RareQueue::new(),
             messages: VecDeque::new(),
             bytes: 0,
             facts: 0,
-            max,
+            max: bound(max),
             closed: false,
             idle: false,
             used: false,
@@ -188,7 +188,7 @@ impl<S> Mailbox<S> {
         }
         let bytes = queues.bytes + message.bytes() as u64;
         let too_many_bytes = bytes > bounds::MAILBOX_BYTES_MAX && !queues.messages.is_empty();
-        if queues.messages.len() >= queues.max || too_many_bytes {
+        if queues.messages.len() >= queues.max as usize || too_many_bytes {
             return Err(Refused::Full);
         }
         queues.put(message);
@@ -204,7 +204,7 @@ impl<S> Mailbox<S> {
     /// As [`Mailbox::push_fact`]; what finds no room is handed back.
     pub fn try_push_fact(&self, message: Message) -> Result<(), Message> {
         let mut queues = self.queues();
-        if queues.closed || queues.facts >= bounds::FACTS_MAX {
+        if queues.closed || queues.facts as usize >= bounds::FACTS_MAX {
             return Err(message);
         }
         queues.put(message);
@@ -217,7 +217,7 @@ impl<S> Mailbox<S> {
     /// Whether one more fact of a timer finds room: timers wait on the desk until it does.
     pub fn has_room_for_timers(&self) -> bool {
         let queues = self.queues();
-        queues.facts < bounds::FACTS_MAX && queues.bytes < bounds::MAILBOX_BYTES_MAX
+        (queues.facts as usize) < bounds::FACTS_MAX && queues.bytes < bounds::MAILBOX_BYTES_MAX
     }
 
     /// System messages overtake all others; among themselves they keep their order.
@@ -355,7 +355,7 @@ impl<S> Mailbox<S> {
         queues.waits = Some(take);
         queues.taker = Some(taker.clone());
         // It may be long before anything comes.
-        (queues.system, queues.messages) = (VecDeque::new(), VecDeque::new());
+        (queues.system, queues.messages) = (RareQueue::new(), VecDeque::new());
         true
     }
 
@@ -417,7 +417,7 @@ impl<S> Mailbox<S> {
 
     /// A new bound holds for what comes; what waits already is kept.
     pub fn set_max(&self, max: usize) {
-        self.queues().max = max;
+        self.queues().max = bound(max);
     }
 
     /// Refuses everything from now on and hands over what waited.
@@ -425,12 +425,17 @@ impl<S> Mailbox<S> {
         let mut queues = self.queues();
         queues.closed = true;
         (queues.bytes, queues.facts) = (0, 0);
-        (queues.system.drain(..).collect(), queues.messages.drain(..).collect())
+        (queues.system.take().into(), queues.messages.drain(..).collect())
     }
 
     fn queues(&self) -> QueuesGuard<'_, S> {
         QueuesGuard { queues: self.queues.lock().unwrap_or_else(PoisonError::into_inner), signs: &self.signs }
     }
+}
+
+/// More than there could be is no bound.
+fn bound(max: usize) -> u32 {
+    u32::try_from(max).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn at(ms: u64) -> Tick {
-        Tick(Duration::from_millis(ms))
+        Tick::at(Duration::from_millis(ms))
     }
 
     fn rate(per_second: u32, burst: u32) -> Rate {
@@ -183,7 +183,7 @@ mod tests {
         // A third of a second has no end in any unit of time.
         let mut bucket = Bucket::new(rate(3, 1), Tick::ZERO);
         let nanos = (0..3_000_000_000_u64).step_by(7_919);
-        let got = nanos.filter(|nanos| bucket.take(Tick(Duration::from_nanos(*nanos)))).count();
+        let got = nanos.filter(|nanos| bucket.take(Tick::at(Duration::from_nanos(*nanos)))).count();
         assert_eq!(got, 1 + 8, "one at first, and one each third of a second that begins before the end");
     }
 
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn the_largest_rate_does_not_overflow() {
         let mut bucket = Bucket::new(rate(u32::MAX, u32::MAX), Tick::ZERO);
-        assert!(bucket.take(Tick(Duration::MAX)));
+        assert!(bucket.take(Tick::at(Duration::MAX)));
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             let (mut now, mut passed) = (0_u64, Vec::new());
             for gap in gaps {
                 now += gap;
-                if bucket.take(Tick(Duration::from_nanos(now))) {
+                if bucket.take(Tick::at(Duration::from_nanos(now))) {
                     passed.push(now);
                 }
             }
@@ -260,7 +260,7 @@ mod tests {
             let mut bucket = Bucket::new(rate(per_second, burst), Tick::ZERO);
             for number in 0..count {
                 let nanos = (number * TOKEN).div_ceil(u64::from(per_second));
-                proptest::prop_assert!(bucket.take(Tick(Duration::from_nanos(nanos))));
+                proptest::prop_assert!(bucket.take(Tick::at(Duration::from_nanos(nanos))));
             }
         }
     }

@@ -115,7 +115,7 @@ impl Services {
 
     /// Said once a second: who sends to keys in a loop must not drive everything else off the record.
     pub(super) fn not_started_on_demand(&self, name: Name, why: String) {
-        let second = self.clock.now().0.as_secs();
+        let second = self.clock.now().time().as_secs();
         if self.said_not_started.swap(second, Ordering::Relaxed) != second {
             self.recorder.emit(Event::NotStartedOnDemand { name, why });
         }
@@ -160,7 +160,7 @@ impl Services {
     /// Where the ids of the timers and monitors of a worker that enters the tree begin: after all that one of
     /// the same name had before ([`IDS_PER_MS_BITS`]), whatever becomes of the calendar in this run.
     pub fn first_id(&self) -> u64 {
-        let passed = u64::try_from(self.clock.now().0.as_millis()).unwrap_or(u64::MAX);
+        let passed = u64::try_from(self.clock.now().time().as_millis()).unwrap_or(u64::MAX);
         self.began.saturating_add(passed) << IDS_PER_MS_BITS
     }
 
@@ -324,7 +324,7 @@ async fn see_off(services: Weak<Services>) {
 fn why(to: &Shared, refused: &Refused) -> CallError {
     match refused {
         Refused::Full => {
-            to.counters.refused.fetch_add(1, Ordering::Relaxed);
+            to.counters.failures().refused.fetch_add(1, Ordering::Relaxed);
             CallError::Overloaded
         }
         Refused::Closed => CallError::NotFound,

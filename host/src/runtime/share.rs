@@ -135,7 +135,7 @@ mod tests {
         a.set_own(Some(10_000_000), now);
         assert!(a.is_bounded() && b.is_bounded() && !other.is_bounded());
         a.each(|bucket| bucket.charge(now, 3_000_000));
-        assert_eq!(a.ready_at(&clock), Some(Tick(Duration::from_secs(1))), "for the supervisor's");
+        assert_eq!(a.ready_at(&clock), Some(Tick::at(Duration::from_secs(1))), "for the supervisor's");
         assert_eq!(b.ready_at(&clock), a.ready_at(&clock), "they share one");
         assert_eq!(other.ready_at(&clock), None);
 

@@ -556,7 +556,7 @@ impl Driver {
                 }
             }
             Action::Isolate { name, why } => {
-                self.rest(&name, Standing::Isolated(why.clone()), now);
+                self.rest(&name, Standing::Isolated(why.as_str().into()), now);
                 self.emit(Event::WorkerIsolated { worker: name, why });
             }
             Action::StaysDown(name) if self.comes_back => self.stand(&name, Standing::Restarting, now),

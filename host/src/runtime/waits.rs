@@ -6,14 +6,21 @@
 //! cycle at the same moment at least one sees all the others; it may be that each does, and is refused.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::base::Name;
 
 /// One worker's edge.
 #[derive(Default)]
 pub struct WaitsFor {
+    /// Shown beside the edge, in one order with those of all others; where it is seen, so is the edge.
     waits: AtomicBool,
+    /// Made when it calls for the first time: most workers call nobody.
+    edge: OnceLock<Box<Edge>>,
+}
+
+#[derive(Default)]
+struct Edge {
     /// For whom; if it does not wait, for whom it did last.
     callee: Mutex<Option<Name>>,
     /// Where that one's name lies, so that who calls the same one again needs no lock. It is kept there, so no
@@ -37,9 +44,10 @@ impl WaitsFor {
         edge_of: impl Fn(&Name) -> Option<Name>,
     ) -> Result<Wait<'_>, Vec<String>> {
         let place = callee.as_str().as_ptr().addr();
-        if self.place.load(Relaxed) != place {
-            *self.callee() = Some(callee.clone());
-            self.place.store(place, Relaxed);
+        let edge = self.edge.get_or_init(Box::default);
+        if edge.place.load(Relaxed) != place {
+            *edge.callee() = Some(callee.clone());
+            edge.place.store(place, Relaxed);
         }
         self.waits.store(true, SeqCst);
         let wait = Wait(self);
@@ -53,9 +61,11 @@ impl WaitsFor {
 
     /// For whom it waits just now.
     pub fn now(&self) -> Option<Name> {
-        if self.waits.load(SeqCst) { self.callee().clone() } else { None }
+        if self.waits.load(SeqCst) { self.edge.get()?.callee().clone() } else { None }
     }
+}
 
+impl Edge {
     fn callee(&self) -> MutexGuard<'_, Option<Name>> {
         self.callee.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
 //! A component that was compiled, and what it is: told apart by what it exports.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::{Component as Code, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandIndices;
@@ -59,6 +59,8 @@ pub(super) struct Inner {
     pub metadata: Metadata,
     pub pre: InstancePre<State>,
     pub entry: Entry,
+    /// What the first snapshot was said to be: most are the same, and share the text.
+    media_type: OnceLock<Arc<str>>,
 }
 
 /// Where the exports are, looked up once for all instances.
@@ -104,7 +106,13 @@ impl Inner {
         } else {
             Entry::Command(CommandIndices::new(&pre).map_err(|_| ComponentError::NotWorker)?)
         };
-        Ok(Inner { hash, size, metadata, pre, entry })
+        Ok(Inner { hash, size, metadata, pre, entry, media_type: OnceLock::new() })
+    }
+
+    /// The same text, shared where it is what the first snapshot was said to be.
+    pub fn shared_media_type(&self, said: &str) -> Arc<str> {
+        let first = self.media_type.get_or_init(|| said.into());
+        if **first == *said { first.clone() } else { said.into() }
     }
 }
 

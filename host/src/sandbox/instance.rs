@@ -149,6 +149,7 @@ impl ResourceLimiter for Meter {
 pub struct Instance {
     store: Store<State>,
     guest: Guest,
+    component: Component,
     limits: Limits,
     pace: Option<Arc<dyn Pace>>,
     alive: bool,
@@ -223,7 +224,7 @@ impl Instance {
             Ok(Ok(instance)) => instance,
         };
         let guest = load(&mut store, &instance, &inner.entry)?;
-        Ok(Instance { store, guest, limits: limits.clone(), pace, alive: true })
+        Ok(Instance { store, guest, component: component.clone(), limits: limits.clone(), pace, alive: true })
     }
 
     /// New limits hold from the next call on. Memory that is in use already is not taken away.
@@ -490,7 +491,7 @@ impl Instance {
             }
             Ok(snapshot) => Ok(Snapshot {
                 schema: snapshot.schema,
-                media_type: snapshot.media_type,
+                media_type: self.component.0.shared_media_type(&snapshot.media_type),
                 data: Payload::from(snapshot.data),
             }),
             Err(Fault::Dead(Failure::Limit(Limit::HostCopies(_)))) => {
@@ -549,5 +550,9 @@ fn context_out(context: &Context) -> exports::lifecycle::Context {
 }
 
 fn snapshot_out(snapshot: &Snapshot) -> types::Snapshot {
-    types::Snapshot { schema: snapshot.schema, media_type: snapshot.media_type.clone(), data: snapshot.data.to_vec() }
+    types::Snapshot {
+        schema: snapshot.schema,
+        media_type: snapshot.media_type.to_string(),
+        data: snapshot.data.to_vec(),
+    }
 }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     fn at(ms: u64) -> Tick {
-        Tick(Duration::from_millis(ms))
+        Tick::at(Duration::from_millis(ms))
     }
 
     fn wait(ms: u64) -> Settle {

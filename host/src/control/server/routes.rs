@@ -345,11 +345,11 @@ async fn import(
 ) -> Answer<StatusCode> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_string);
     let (schema, media_type) = match (query.schema, given) {
-        (Some(schema), Some(media_type)) => (schema, media_type),
+        (Some(schema), Some(media_type)) => (schema, media_type.into()),
         // What is not said stays as it is.
         (schema, media_type) => {
             let now = app.host.state(&name).await?;
-            (schema.unwrap_or(now.schema), media_type.unwrap_or(now.media_type))
+            (schema.unwrap_or(now.schema), media_type.map_or(now.media_type, Into::into))
         }
     };
     app.host.import(&name, Snapshot { schema, media_type, data: Payload::from(Vec::from(body)) }).await?;

@@ -478,7 +478,7 @@ mod tests {
     use super::*;
 
     fn at(ms: u64) -> Tick {
-        Tick(Duration::from_millis(ms))
+        Tick::at(Duration::from_millis(ms))
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Outside for Door {
         };
         let worker = self.services.registry.get(&target).filter(|worker| worker.lives());
         let watched = worker.is_some_and(|worker| {
-            let exits = || worker.counters.exits.load(Ordering::SeqCst);
+            let exits = || worker.counters.seen(|of| &of.exits);
             let before = exits();
             self.services.monitors.watch(&target, self.me.name(), monitor);
             // One that ended in between may have missed the new watcher: then it is told here.
@@ -375,7 +375,7 @@ impl<'a> Line<'a> {
 
     /// The contract has no word for it: to the guest it is a call that nobody answered in time.
     fn cut_short(&self) -> CallError {
-        self.me.counters.cancelled.fetch_add(1, Ordering::Relaxed);
+        self.me.counters.failures().cancelled.fetch_add(1, Ordering::Relaxed);
         CallError::Timeout
     }
 }
@@ -432,7 +432,7 @@ impl WorkerLog {
 
 impl LogSink for WorkerLog {
     fn line(&self, level: LogLevel, text: &str) {
-        let second = self.clock.now().0.as_secs() & 0xffff_ffff;
+        let second = self.clock.now().time().as_secs() & 0xffff_ffff;
         let before = self.window.load(Ordering::Relaxed);
         // Only the worker's own task logs: a load and a store need no more than that.
         let lines = if before >> 32 == second { before & 0xffff_ffff } else { 0 };
@@ -442,7 +442,7 @@ impl LogSink for WorkerLog {
             self.recorder.log(self.worker.name(), word(level), text);
             return;
         }
-        self.worker.counters.log_lines_dropped.fetch_add(1, Ordering::Relaxed);
+        self.worker.counters.failures().log_lines_dropped.fetch_add(1, Ordering::Relaxed);
         if lines == max {
             let worker = self.worker.name().clone();
             self.recorder.log(&worker, "warn", &format!("[more than {max} lines in a second: the rest is dropped]"));

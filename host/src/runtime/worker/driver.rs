@@ -1,7 +1,6 @@
 //! The worker's task: the one place that changes what the worker is. Its loop is: take the next
 //! thing, handle it, look at what became of the instance.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
@@ -17,7 +16,7 @@ use super::shared::{Kept, Shared};
 use super::sleep::{Drowsy, InLine, Why, turn};
 use super::system::{Adopted, NoTrial, System, TrialEvent};
 use super::trial::{Kept as KeptMessage, Trial};
-use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Snapshot, Tick};
+use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RareQueue, RevisionNumber, Snapshot, Tick};
 use crate::record::BreakerRecord;
 use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::handoff;
@@ -72,7 +71,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
         sleepless_until: None,
         trial: None,
         pending_stop: None,
-        replay: VecDeque::new(),
+        replay: RareQueue::new(),
         one_by_one: 0,
         poison: Poison::default(),
         incarnation: Incarnation::default(),
@@ -110,16 +109,16 @@ pub(super) struct Driver {
     /// When it was seen to have nothing to do, after the last message.
     pub idle_since: Option<Tick>,
     /// How often the system had no room for the start that is under way.
-    pub refusals: u32,
+    pub refusals: u8,
     /// Its state could not be saved: it is not asked to hibernate before.
     pub sleepless_until: Option<Tick>,
     /// Boxed: rare, and large.
     pub trial: Option<Box<Trial>>,
     pub pending_stop: Option<Box<PendingStop>>,
     /// Messages that a rollback handed back, before those in the mailbox.
-    pub replay: VecDeque<KeptMessage>,
+    pub replay: RareQueue<KeptMessage>,
     /// Casts that are handed over singly, because a batch with them trapped.
-    pub one_by_one: usize,
+    pub one_by_one: u8,
     /// Of the current revision, which a new one does not inherit: the code that died is gone.
     pub poison: Poison,
     pub incarnation: Incarnation,
@@ -133,13 +132,13 @@ pub(super) struct Driver {
     /// Rings when the clock is to be looked at.
     pub alarm: Alarm,
     /// The last run of the task, and things done in it.
-    turns: (u32, u32),
+    turns: (u16, u8),
     /// It had nothing to do before what it does now.
     pub was_idle: bool,
 }
 
 /// Things a worker does before it lets others run, as many as the runtime lets its own tasks do.
-const TURNS_MAX: u32 = 128;
+const TURNS_MAX: u8 = 128;
 
 /// The live instance: one that takes messages, or a command that runs.
 pub(super) enum Live {
@@ -244,7 +243,7 @@ impl Driver {
         if self.turns.0 != run {
             self.turns = (run, 0);
         }
-        self.turns.1 += 1;
+        self.turns.1 = self.turns.1.saturating_add(1);
         if self.turns.1 >= TURNS_MAX {
             give_way().await;
         }
@@ -483,7 +482,7 @@ impl Driver {
             self.shared.counters.memory.store(instance.memory(), Relaxed);
         }
         let old = self.trial.as_ref().is_some_and(|trial| trial.before.instance.is_some());
-        self.shared.counters.instances.store(usize::from(self.live.is_some()) + usize::from(old), Relaxed);
+        self.shared.instances.store(u8::from(self.live.is_some()) + u8::from(old), Relaxed);
     }
 
     pub async fn report(&mut self, report: Report) {

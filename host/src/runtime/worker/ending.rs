@@ -220,7 +220,7 @@ impl Driver {
             carry_out(change, &name, &self.services);
         }
         // Counted first: whoever begins to watch now looks at the count again afterwards.
-        self.shared.counters.exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.shared.counters.failures().exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         self.tell_watchers(reason).await;
     }
 
@@ -258,7 +258,7 @@ impl Driver {
         for call in open {
             call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
         }
-        let replay = std::mem::take(&mut self.replay).into_iter().map(|kept| kept.message);
+        let replay = self.replay.take().into_iter().map(|kept| kept.message);
         let mut letters = Vec::new();
         for message in replay.chain(messages) {
             match message {

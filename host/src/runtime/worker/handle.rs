@@ -45,7 +45,7 @@ impl Driver {
                 call.reply.answer(Err(CallError::Timeout));
             }
             if is_late || !call.reply.is_waiting() {
-                self.shared.counters.expired.fetch_add(1, Relaxed);
+                self.shared.counters.failures().expired.fetch_add(1, Relaxed);
                 return;
             }
         }
@@ -105,7 +105,7 @@ impl Driver {
             Ok(Answer::Later) => {}
             Ok(Answer::Now(bytes)) => drop(answer(Ok(bytes))),
             Err(Some(Fault::Refused(why))) => {
-                self.shared.counters.rejected.fetch_add(1, Relaxed);
+                self.shared.counters.failures().rejected.fetch_add(1, Relaxed);
                 answer(Err(CallError::Rejected(why)));
             }
             Err(dead) => {
@@ -189,7 +189,7 @@ impl Driver {
                         self.ended_by(Letter::cast(from, batch.swap_remove(0)), &reason).await;
                     } else {
                         // Only the one at fault is to be charged: the next incarnation gets them singly.
-                        self.one_by_one = batch.len();
+                        self.one_by_one = u8::try_from(batch.len()).unwrap_or(u8::MAX);
                         let from = std::iter::once(from).chain(others_from);
                         let again = from.zip(batch).zip(passes);
                         let again = again.map(|((from, message), pass)| Message::Cast { from, message, pass });
@@ -278,7 +278,7 @@ impl Driver {
     }
 
     pub(super) fn failed(&self, sort: &'static str, error: String) {
-        self.shared.counters.rejected.fetch_add(1, Relaxed);
+        self.shared.counters.failures().rejected.fetch_add(1, Relaxed);
         self.services.recorder.emit(Event::MessageFailed { worker: self.shared.name().clone(), sort, error });
     }
 
@@ -319,7 +319,7 @@ impl Driver {
         self.shared.desk().tape = SendTape::Off;
         match message {
             Message::Call(call) => {
-                self.shared.counters.rejected.fetch_add(1, Relaxed);
+                self.shared.counters.failures().rejected.fetch_add(1, Relaxed);
                 call.reply.answer(Err(CallError::Rejected(QUARANTINED.to_string())));
             }
             other => self.dead_letter(Letter::of(other), Cause::Poison(None)).await,

@@ -17,7 +17,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -60,25 +60,14 @@ pub(super) struct Runner {
     state: AtomicU8,
     /// Locked by who made the state [`RUNNING`], so nobody ever waits for it.
     task: Mutex<Option<Task>>,
-    runtime: Mutex<RuntimeTask>,
-    /// How often it was run.
-    runs: AtomicU32,
+    /// What wakes the task of the runtime, if there is one. Between its making and its first turn, what does nothing.
+    runtime: Mutex<Option<Waker>>,
+    /// How often it was run, wrapped around.
+    runs: AtomicU16,
     /// Whether a thread was lent for this run.
     lent: AtomicBool,
     /// The runtime that it belongs to.
     home: OnceLock<Handle>,
-}
-
-/// The task of the runtime.
-#[derive(Default)]
-enum RuntimeTask {
-    /// There is none.
-    #[default]
-    None,
-    /// It was made, and its first turn is still to come.
-    Made,
-    /// What wakes it.
-    Known(Waker),
 }
 
 /// How a run ended.
@@ -176,10 +165,9 @@ impl Shared {
     fn wake_runtime(self: &Arc<Shared>) {
         let mut task_of_runtime = self.runner.runtime_task();
         match &*task_of_runtime {
-            RuntimeTask::Known(waker) => waker.wake_by_ref(),
-            RuntimeTask::Made => {}
-            RuntimeTask::None => {
-                *task_of_runtime = RuntimeTask::Made;
+            Some(waker) => waker.wake_by_ref(),
+            None => {
+                *task_of_runtime = Some(Waker::noop().clone());
                 let task = OfRuntime { worker: self.clone(), is_known: false, has_ended: false };
                 if let Some(home) = self.runner.home.get() {
                     home.spawn(task);
@@ -217,13 +205,13 @@ impl Shared {
                     drop(self.mailbox.close());
                     *self.desk() = Desk::default();
                 }
-                if let RuntimeTask::Known(waker) = &*runner.runtime_task() {
+                if let Some(waker) = &*runner.runtime_task() {
                     waker.wake_by_ref();
                 }
                 return;
             }
             // Who runs it is the task of the runtime, which ends. What wakes the worker from now on makes another.
-            Ran::Parked if !lent => *runner.runtime_task() = RuntimeTask::None,
+            Ran::Parked if !lent => *runner.runtime_task() = None,
             _ => {}
         }
         let after = runner.state.fetch_update(AcqRel, Acquire, |state| match state {
@@ -267,7 +255,7 @@ impl Wake for Bell {
 
 impl Runner {
     /// How often it was run: another number is another run.
-    pub(super) fn runs(&self) -> u32 {
+    pub(super) fn runs(&self) -> u16 {
         self.runs.load(Relaxed)
     }
 
@@ -276,7 +264,7 @@ impl Runner {
         self.lent.load(Relaxed)
     }
 
-    fn runtime_task(&self) -> MutexGuard<'_, RuntimeTask> {
+    fn runtime_task(&self) -> MutexGuard<'_, Option<Waker>> {
         self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -328,7 +316,7 @@ impl Future for OfRuntime {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if !self.is_known {
             self.is_known = true;
-            *self.worker.runner.runtime_task() = RuntimeTask::Known(context.waker().clone());
+            *self.worker.runner.runtime_task() = Some(context.waker().clone());
         }
         self.has_ended = match self.worker.run(false) {
             Ran::Waits => false,

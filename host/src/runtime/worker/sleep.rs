@@ -336,7 +336,7 @@ impl Driver {
 
 impl Sleeper for Shared {
     fn rest(&self) -> Rest {
-        match self.counters.instances.load(std::sync::atomic::Ordering::Relaxed) {
+        match self.instances.load(std::sync::atomic::Ordering::Relaxed) {
             0 => Rest::Gone,
             _ => self.mailbox.rest(),
         }

@@ -35,7 +35,7 @@ impl NotUp {
 }
 
 /// Times that one start waits for a place because the system had no room. A wake waits as long as its callers.
-const REFUSALS_MAX: u32 = 3;
+const REFUSALS_MAX: u8 = 3;
 
 impl Driver {
     /// A start was asked for, at `begun`.
@@ -47,7 +47,7 @@ impl Driver {
         self.shared.stand(Standing::Starting, begun);
         self.shared.update(|status| status.incarnation = incarnation);
         if incarnation > Incarnation::default() {
-            self.shared.counters.restarts.fetch_add(1, Relaxed);
+            self.shared.counters.failures().restarts.fetch_add(1, Relaxed);
         }
     }
 
@@ -117,7 +117,7 @@ impl Driver {
         let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
         self.services.recorder.emit(event);
         self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
-        self.shared.counters.exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.shared.counters.failures().exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         self.tell_watchers(&reason).await;
         self.shared.stand(Standing::Restarting, self.services.clock.now());
         self.report(Report::StartFailed { child: self.shared.name().clone(), reason }).await;
@@ -136,8 +136,7 @@ impl Driver {
         let now = self.services.clock.now();
         self.shared.stand(Standing::Running, now);
         self.ask_health_anew(now);
-        let at = self.services.clock.timestamp();
-        self.shared.update(|status| (status.started_at, status.up_since) = (Some(at), now));
+        self.shared.update(|status| status.up_since = now);
         self.count_instances();
         self.offer();
         self.services.recorder.emit(Event::WorkerStarted {

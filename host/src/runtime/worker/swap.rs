@@ -247,8 +247,8 @@ impl Driver {
         }
         let replayed = kept.len();
         // What an earlier rollback or a batch left comes after it.
-        kept.append(&mut self.replay);
-        self.replay = kept;
+        kept.append(&mut self.replay.take());
+        self.replay = kept.into();
         // The old revision never asked to stop: only what the supervisor asked for still holds.
         if let Some(stop) = self.pending_stop.take().filter(|stop| stop.asked != Asked::No) {
             self.finish_stop(stop.end, stop.asked).await;

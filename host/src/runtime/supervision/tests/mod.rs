@@ -215,7 +215,7 @@ impl World {
     fn tell(&mut self, input: Input) {
         self.answers.push_back(input);
         while let Some(input) = self.answers.pop_front() {
-            write!(self.trace, "{:<5} {}", self.now.0.as_millis(), said(&input)).unwrap();
+            write!(self.trace, "{:<5} {}", self.now.time().as_millis(), said(&input)).unwrap();
             let (answer, actions) = self.feed(input);
             let mut done: Vec<String> = actions.iter().filter_map(did).collect();
             if answer != Answer::Ok {
@@ -312,7 +312,7 @@ fn did(action: &Action) -> Option<String> {
         // For those who look; `states` says the same.
         Action::StaysDown(_) | Action::Rejoins(_) => return None,
         Action::Forget(name) => format!("forget {}", name.leaf()),
-        Action::WakeAt(at) => format!("wake at {}", at.0.as_millis()),
+        Action::WakeAt(at) => format!("wake at {}", at.time().as_millis()),
         Action::GaveUp { restarts, last } => format!("give up after {restarts}, last {}", last.leaf()),
         Action::AutoShutdown { by } => format!("shut down with {}", by.leaf()),
         Action::SelfStarted => "UP".to_string(),
