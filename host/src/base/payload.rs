@@ -16,8 +16,8 @@ enum Bytes {
     Shared(Arc<Vec<u8>>),
 }
 
-/// Bytes that cost about as much to copy as to share.
-const SMALL_MAX: usize = 1024;
+/// Bytes that cost about as much to copy as to share: a page.
+const SMALL_MAX: usize = 4096;
 
 impl Payload {
     pub fn as_vec(&self) -> &Vec<u8> {

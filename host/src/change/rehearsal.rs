@@ -8,7 +8,7 @@ use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Payload,
 use crate::runtime::spec::WorkerSettings;
 use crate::runtime::worker::too_slow;
 use crate::sandbox::{
-    CallError, Calling, Component, Context, Health, Instance, InstanceError, LogLevel, LogSink, Outside,
+    CallError, Callee, Calling, Component, Context, Health, Instance, InstanceError, LogLevel, LogSink, Outside,
     StartChildError, Waiting,
 };
 
@@ -93,7 +93,11 @@ impl LogSink for Nobody {
 }
 
 impl Outside for Nobody {
-    fn call<'a>(&'a mut self, _: &'a str, _: Payload, _: Option<Duration>) -> Calling<'a> {
+    fn sent_last_to(&self, _: &str) -> bool {
+        false
+    }
+
+    fn call<'a>(&'a mut self, _: Callee<'a>, _: Payload, _: Option<Duration>) -> Calling<'a> {
         Calling::Ended(Err(CallError::Timeout))
     }
 

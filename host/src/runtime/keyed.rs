@@ -11,7 +11,6 @@ use super::templates::NotMade;
 use super::tree::{Started, TreeError, started};
 use super::worker::{self, Shared, Standing};
 use crate::base::{Name, Tick, bounds};
-use crate::record::Event;
 use crate::sandbox::CallError;
 
 /// Before a key that could not be taken up is tried again.
@@ -38,7 +37,7 @@ pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) 
     let (done, reply) = oneshot::channel();
     let supervisor = made.supervisor.clone();
     if let Some(room) = supervisor.room() {
-        room.send(made.ask(done));
+        supervisor.ask_at_once(room, made.ask(done));
     } else {
         let (supervisor, undo) = (supervisor.clone(), ChildHandle::Worker(made.worker.clone()));
         let (services, name) = (services.clone(), name.clone());
@@ -49,7 +48,6 @@ pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) 
             }
         });
     }
-    services.recorder.emit(Event::ChildAdded { name: name.clone() });
     started(name, reply.await.map_err(|_| TreeError::Stopping)?)
 }
 
@@ -87,7 +85,6 @@ pub fn find(services: &Arc<Services>, name: &str) -> Result<Arc<Shared>, CallErr
         services.not_started_on_demand(name, why);
         return Err(CallError::Overloaded);
     }
-    services.recorder.emit(Event::ChildAdded { name });
     Ok(worker)
 }
 

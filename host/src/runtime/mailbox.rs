@@ -281,6 +281,11 @@ impl<S> Mailbox<S> {
         self.in_hand.store(true, Ordering::Relaxed);
     }
 
+    /// The taker has nothing in hand.
+    pub fn note_done(&self) {
+        self.in_hand.store(false, Ordering::Relaxed);
+    }
+
     /// If the taker is not done with what it was handed, it is not shown to wait any more.
     pub fn show_busy(&self) {
         if !self.in_hand.load(Ordering::Relaxed) {
@@ -292,7 +297,7 @@ impl<S> Mailbox<S> {
 
     /// What can be taken at once; if there is nothing, the taker is shown to be idle, and woken by what comes.
     pub fn next_or_wait(&self, take: Take, taker: &Waker) -> Option<Next<S>> {
-        self.in_hand.store(false, Ordering::Relaxed);
+        self.note_done();
         if take == Take::All && self.is_awaited() {
             // It was shown to wait before, and what came since wakes it.
             return None;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::budgets::Budgets;
 use super::dead_letters::DeadLetters;
 use super::handoff::Calling;
+use super::lent;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
 use super::registry::{Groups, Monitors, Registry};
@@ -226,6 +227,11 @@ impl Services {
         // An outcome that a breaker counts goes the way on which everybody sees it.
         let handed = if pass.is_none() { to.hand(call) } else { Err(call) };
         let call = match handed {
+            Ok(Calling::Ended(Err(error))) => {
+                // It may have ended over it: then its supervisor has something to do.
+                lent::run_what_waits();
+                return Ok(Calling::Ended(Err(error)));
+            }
             Ok(calling) => return Ok(calling),
             Err(call) => call,
         };
@@ -236,6 +242,9 @@ impl Services {
             to.lend();
             if let Some(Ok(outcome)) = answer.try_take() {
                 answer.told(&outcome);
+                if outcome.is_err() {
+                    lent::run_what_waits();
+                }
                 return Ok(Calling::Ended(outcome));
             }
         }
@@ -327,7 +336,11 @@ fn why(to: &Shared, refused: &Refused) -> CallError {
             to.counters.failures().refused.fetch_add(1, Ordering::Relaxed);
             CallError::Overloaded
         }
-        Refused::Closed => CallError::NotFound,
+        // Found by its name a moment ago: a key whose child could not be started was let go of meanwhile.
+        Refused::Closed => match to.status().last_exit {
+            Some(reason) if !reason.is_orderly() => CallError::Down(reason),
+            _ => CallError::NotFound,
+        },
     }
 }
 

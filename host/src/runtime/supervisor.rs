@@ -1,13 +1,13 @@
 //! The supervisor's task: waits, hands what happened to the pure policy, carries out what it says.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::dead_letters::Cause;
-use super::quiet::Quiet;
+use super::lent::LentTask;
 use super::services::Services;
 use super::spec::{Shutdown, SupervisorSettings};
 use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Counts, Ended, Input, Moment, Supervision};
@@ -143,7 +143,33 @@ pub struct ChildView {
 pub struct SupervisorHandle {
     asks: mpsc::Sender<Ask>,
     orders: mpsc::Sender<Order>,
+    reports: Reports,
+}
+
+/// Where the children of one supervisor report. One word, which each of them keeps.
+#[derive(Clone)]
+pub struct Reports(Arc<Line>);
+
+struct Line {
     reports: mpsc::Sender<Report>,
+    supervisor: Weak<LentTask>,
+}
+
+impl Reports {
+    /// Those of the root, which the host hears.
+    pub fn to_host(reports: mpsc::Sender<Report>) -> Reports {
+        Reports(Arc::new(Line { reports, supervisor: Weak::new() }))
+    }
+
+    /// An error means that nobody is left who listens.
+    pub async fn send(&self, report: Report) -> Result<(), Gone> {
+        self.0.reports.send(report).await.map_err(|_| Gone)
+    }
+
+    /// Whoever lent a thread to what reported runs the supervisor next.
+    pub fn are_heard_next(&self) {
+        LentTask::run_later(&self.0.supervisor);
+    }
 }
 
 /// What only the parent says. It waits for the answer before it says the next, but for a stop that
@@ -166,7 +192,21 @@ const ORDERS_MAX: usize = 8;
 impl SupervisorHandle {
     /// An error means that the supervisor has left the tree.
     pub async fn ask(&self, ask: Ask) -> Result<(), Gone> {
-        self.asks.send(ask).await.map_err(|_| Gone)
+        let room = match self.room() {
+            Some(room) => room,
+            None => self.asks.reserve().await.map_err(|_| Gone)?,
+        };
+        self.ask_at_once(room, ask);
+        Ok(())
+    }
+
+    /// Asks where there is room. The supervisor is run on this thread if it waits, and may have answered when this
+    /// returns.
+    pub fn ask_at_once(&self, room: mpsc::Permit<'_, Ask>, ask: Ask) {
+        match self.reports.0.supervisor.upgrade() {
+            Some(task) => task.give(|| room.send(ask)),
+            None => room.send(ask),
+        }
     }
 
     /// Asks, and waits for the answer.
@@ -187,7 +227,7 @@ impl SupervisorHandle {
     }
 
     /// Where this supervisor's children report.
-    pub fn reports(&self) -> mpsc::Sender<Report> {
+    pub fn reports(&self) -> Reports {
         self.reports.clone()
     }
 
@@ -218,12 +258,7 @@ pub struct Gone;
 
 /// Starts a supervisor's task; it starts no child until it is asked to. `parent`: where it reports;
 /// for the root, the host.
-pub fn launch(
-    name: Name,
-    settings: SupervisorSettings,
-    services: &Arc<Services>,
-    parent: mpsc::Sender<Report>,
-) -> SupervisorHandle {
+pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>, parent: Reports) -> SupervisorHandle {
     let (asks, asked) = mpsc::channel(bounds::SUPERVISOR_QUEUE_MAX);
     let (reports, reported) = mpsc::channel(bounds::SUPERVISOR_QUEUE_MAX);
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
@@ -240,15 +275,16 @@ pub fn launch(
         comes_back: false,
         has_time: false,
     };
-    tokio::spawn(Quiet::new(driver.run(asked, ordered, reported)));
-    SupervisorHandle { asks, orders, reports }
+    let task = LentTask::spawn(driver.run(asked, ordered, reported));
+    let line = Line { reports, supervisor: Arc::downgrade(&task) };
+    SupervisorHandle { asks, orders, reports: Reports(Arc::new(line)) }
 }
 
 struct Driver {
     name: Name,
     policy: Supervision,
     services: Arc<Services>,
-    parent: mpsc::Sender<Report>,
+    parent: Reports,
     /// By name, so that what is done to all is done in one order.
     children: BTreeMap<Name, ChildHandle>,
     /// Who waits until a child has started, stopped or left.
@@ -458,7 +494,13 @@ impl Driver {
         if !known {
             self.children.insert(name.clone(), handle);
         }
-        let answer = self.feed(Input::Add(Box::new(spec))).await;
+        let now = self.services.clock.now();
+        let (answer, actions) = self.decide(now, Input::Add(Box::new(spec)));
+        if answer == Answer::Ok {
+            // Before what follows from it.
+            self.emit(Event::ChildAdded { name: name.clone() });
+        }
+        self.carry_out(now, actions).await;
         match answer {
             Answer::Ok if declared => drop(done.send(Reply::Done)),
             Answer::Ok => self.go_on_waiting(&name, vec![(Until::Started, done)]),
@@ -519,13 +561,20 @@ impl Driver {
 
     /// Hands an input to the policy and does what it says.
     async fn feed(&mut self, input: Input) -> Answer {
+        let now = self.services.clock.now();
+        let (answer, actions) = self.decide(now, input);
+        self.carry_out(now, actions).await;
+        answer
+    }
+
+    fn decide(&mut self, now: Tick, input: Input) -> (Answer, Vec<Action>) {
         let services = self.services.clone();
-        let now = services.clock.now();
-        let (answer, actions) = {
-            let mut storm = |tier| services.restart_delay(tier);
-            let mut moment = Moment { now, jitter: services.random.below(100), storm: &mut storm };
-            self.policy.at(&mut moment, input)
-        };
+        let mut storm = |tier| services.restart_delay(tier);
+        let mut moment = Moment { now, jitter: services.random.below(100), storm: &mut storm };
+        self.policy.at(&mut moment, input)
+    }
+
+    async fn carry_out(&mut self, now: Tick, actions: Vec<Action>) {
         // One start that nothing else waits for runs on this thread: to wake another for it, and to be woken
         // by that again, takes longer. Of several, each may have a thread of its own.
         let starts = |action: &&Action| matches!(action, Action::StartChild { .. });
@@ -533,7 +582,6 @@ impl Driver {
         for action in actions {
             self.act(now, action).await;
         }
-        answer
     }
 
     async fn act(&mut self, now: Tick, action: Action) {

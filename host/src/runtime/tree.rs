@@ -11,10 +11,9 @@ use super::keyed;
 use super::services::Services;
 use super::spec::{SupervisorSettings, WorkerSettings};
 use super::supervision::{Answer, ChildSpec};
-use super::supervisor::{self, Ask, ChildHandle, Gone, Page, Reply, Report, SupervisorHandle, View};
+use super::supervisor::{self, Ask, ChildHandle, Gone, Page, Reply, Report, Reports, SupervisorHandle, View};
 use super::worker::{self, Launch, Shared, System};
 use crate::base::{ExitReason, Name, bounds};
-use crate::record::Event;
 
 /// Why the tree cannot do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +67,7 @@ impl Tree {
     pub fn new(services: &Arc<Services>, root: SupervisorSettings) -> Tree {
         let (reports, root_reports) = mpsc::channel(8);
         services.set_cpu_budget(&Name::root(), root.budget.cpu);
-        let root = supervisor::launch(Name::root(), root, services, reports);
+        let root = supervisor::launch(Name::root(), root, services, Reports::to_host(reports));
         services.supervisors().insert(Name::root(), root.clone());
         Tree { services: services.clone(), root_reports: tokio::sync::Mutex::new(root_reports), root }
     }
@@ -230,10 +229,7 @@ impl Tree {
         let ask = |done| Ask::Add { spec: Box::new(spec), handle, done };
         match parent.ask_for(ask).await.map_err(stopping)? {
             Reply::Refused(_) => Err(TreeError::AlreadyThere(name)),
-            _ => {
-                self.services.recorder.emit(Event::ChildAdded { name });
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use wasmtime::component::{HasSelf, Linker};
@@ -10,6 +11,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy};
 use super::bindings::BatchWorker;
 use super::cache::Cache;
 use super::component::{Component, Inner};
+use super::imports;
 use super::instance::State;
 use super::metadata::{self, Shape};
 use super::stacks::Stacks;
@@ -93,6 +95,7 @@ impl Sandbox {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(SandboxError::Engine)?;
         BatchWorker::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(SandboxError::Engine)?;
+        imports::define_call(&mut linker).map_err(SandboxError::Engine)?;
         let cache = cache.map(|path| {
             Cache::open(path, &engine)
                 .map_err(|source| SandboxError::Cache { path: path.display().to_string(), source })
@@ -162,12 +165,20 @@ impl Sandbox {
 /// component on top of it.
 const COMPILER_STACK_BYTES: usize = 16 << 20;
 
+/// Epochs that have passed in this process, wrapped around: a clock that costs a load. It stands where nothing ticks.
+static EPOCHS: AtomicU32 = AtomicU32::new(0);
+
+pub(super) fn epoch() -> u32 {
+    EPOCHS.load(Relaxed)
+}
+
 /// Counts epochs for as long as the engine lives.
 fn tick(engine: &Engine) {
     let engine = engine.weak();
     let ticking = move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
+            EPOCHS.fetch_add(1, Relaxed);
             drop(engine);
             std::thread::sleep(bounds::EPOCH);
         }

@@ -5,6 +5,7 @@
 //! [`Fault::Dead`] the instance must be dropped; a call into it again is refused. A call that is
 //! dropped before its end (its time passed, the worker was killed) leaves the instance dead too.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,10 +20,11 @@ use super::bindings::exports::paguro::worker as exports;
 use super::bindings::paguro::worker::types;
 use super::component::{Component, Entry};
 use super::deadline::{Passed, within};
-use super::engine::{ComponentError, one_line};
+use super::engine::{self, ComponentError, one_line};
 use super::fault::{Fault, InForce, cut, failure, is_no_room};
 use super::outside::{Fact, LogSink, Outside};
 use super::pace::{Charged, Pace, paced};
+use super::stacks::Lent;
 use super::{Grants, Limits, wasi};
 use crate::base::{CallId, ComponentHash, ExitReason, Failure, Incarnation, Limit, Name, Payload, Snapshot, bounds};
 
@@ -88,7 +90,10 @@ pub enum InstanceError {
 
 /// Everything that belongs to one store.
 pub(super) struct State {
-    wasi: WasiCtx,
+    /// Made when the guest asks for anything of it for the first time, if nothing is granted: few do, and it takes
+    /// a kilobyte.
+    wasi: Option<Box<WasiCtx>>,
+    component: ComponentHash,
     table: ResourceTable,
     meter: Meter,
     pub(super) outside: Box<dyn Outside>,
@@ -97,7 +102,9 @@ pub(super) struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let State { wasi, table, component, log, .. } = self;
+        let ctx = wasi.get_or_insert_with(|| Box::new(wasi::bare(&component.short(), log.clone())));
+        WasiCtxView { ctx, table }
     }
 }
 
@@ -153,6 +160,10 @@ pub struct Instance {
     limits: Limits,
     pace: Option<Arc<dyn Pace>>,
     alive: bool,
+    /// What its guest runs on.
+    stack: Lent,
+    /// The epoch of its last message, if it had one.
+    used_at: Option<u32>,
 }
 
 /// How a call's fuel is accounted for.
@@ -190,7 +201,12 @@ impl Instance {
     ) -> Result<Instance, InstanceError> {
         let inner = &component.0;
         let not_startable = |why| InstanceError::Failed(Failure::NotStartable(why));
-        let wasi = wasi::context(grants, &inner.hash.short(), log.clone()).map_err(not_startable)?;
+        let wasi = if wasi::is_bare(grants) {
+            None
+        } else {
+            let context = wasi::context(grants, &inner.hash.short(), log.clone());
+            Some(Box::new(context.map_err(not_startable)?))
+        };
         let pace = outside.pace();
         let meter = Meter {
             memory: 0,
@@ -201,7 +217,8 @@ impl Instance {
         };
         let mut table = ResourceTable::new();
         table.set_max_capacity(bounds::RESOURCES_MAX);
-        let mut store = Store::new(inner.pre.engine(), State { wasi, table, meter, outside, log });
+        let mut store =
+            Store::new(inner.pre.engine(), State { wasi, component: inner.hash, table, meter, outside, log });
         store.limiter(|state| &mut state.meter);
         let prepared =
             store.set_fuel(u64::MAX).and_then(|()| store.fuel_async_yield_interval(Some(bounds::FUEL_SLICE)));
@@ -210,7 +227,18 @@ impl Instance {
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(copies_max(limits.payload));
 
-        let made = within(limits.start, pin!(inner.pre.instantiate_async(&mut store))).await;
+        let mut stack = None;
+        let made = {
+            let mut making = pin!(inner.pre.instantiate_async(&mut store));
+            let making = poll_fn(|context| {
+                let polled = making.as_mut().poll(context);
+                // The engine takes it when it is polled for the first time.
+                stack = stack.take().or_else(Lent::last);
+                polled
+            });
+            within(limits.start, pin!(making)).await
+        };
+        let stack = stack.unwrap_or_default();
         let instance = match made {
             Err(Passed) => return Err(InstanceError::Failed(Failure::Limit(Limit::Start(ms(limits.start))))),
             Ok(Err(error)) if is_no_room(&error) => return Err(InstanceError::NoRoom(one_line(&error))),
@@ -224,7 +252,16 @@ impl Instance {
             Ok(Ok(instance)) => instance,
         };
         let guest = load(&mut store, &instance, &inner.entry)?;
-        Ok(Instance { store, guest, component: component.clone(), limits: limits.clone(), pace, alive: true })
+        Ok(Instance {
+            store,
+            guest,
+            component: component.clone(),
+            limits: limits.clone(),
+            pace,
+            alive: true,
+            stack,
+            used_at: None,
+        })
     }
 
     /// New limits hold from the next call on. Memory that is in use already is not taken away.
@@ -455,6 +492,9 @@ impl Instance {
         match ended {
             Ok(Ok(result)) => {
                 self.alive = true;
+                if run == Run::AtItsPace {
+                    self.release_stack_if_seldom_used();
+                }
                 self.store.data_mut().meter.denied = None;
                 result.map_err(|why| Fault::Refused(cut(&why).to_string()))
             }
@@ -463,6 +503,22 @@ impl Instance {
                 Err(Fault::Dead(failure(&error, &InForce { fuel, copies: copies_max(copies) as u64, denied })))
             }
             Err(Passed) => Err(Fault::Dead(Failure::Limit(Limit::Deadline(ms(time))))),
+        }
+    }
+
+    /// One that has a message now and then gives back what its stack takes; one that has many does not spend time on
+    /// that.
+    fn release_stack_if_seldom_used(&mut self) {
+        let now = engine::epoch();
+        let before = self.used_at.replace(now);
+        if before.is_some_and(|before| now.wrapping_sub(before) < SELDOM_EPOCHS) {
+            return;
+        }
+        // SAFETY: a call that has ended well has left the stack, no other can begin while this has the instance, and
+        // the engine writes what it reads of a stack that it uses again.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.stack.release();
         }
     }
 
@@ -529,6 +585,9 @@ fn load(
         }
     }
 }
+
+/// Epochs without a message after which one is seldom used: about a second, as its stack is worth a microsecond.
+const SELDOM_EPOCHS: u32 = (1_000 / bounds::EPOCH.as_millis()) as u32;
 
 /// What the host may copy out of the guest in one call: the payload, and a little for what is
 /// around it.

@@ -29,5 +29,5 @@ pub use grants::{Access, DirectoryGrant, Grants};
 pub use instance::{Answer, Context, Health, Instance, InstanceError};
 pub use limits::Limits;
 pub use metadata::Metadata;
-pub use outside::{CallError, Calling, Fact, LogLevel, LogSink, Outside, StartChildError, Waiting};
+pub use outside::{CallError, Callee, Calling, Fact, LogLevel, LogSink, Outside, StartChildError, Waiting};
 pub use pace::{Charged, Pace};

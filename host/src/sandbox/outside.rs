@@ -73,6 +73,14 @@ pub trait LogSink: Send + Sync {
 /// A future that an import waits for.
 pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Who is called.
+#[derive(Clone, Copy, Debug)]
+pub enum Callee<'a> {
+    /// Whom the last message was sent to: [`Outside::sent_last_to`] said so.
+    Last,
+    Named(&'a str),
+}
+
 /// What became of a call.
 pub enum Calling<'a> {
     /// Its answer is there, or it was refused: nothing had to be waited for.
@@ -90,7 +98,9 @@ pub trait Outside: Send {
         None
     }
 
-    fn call<'a>(&'a mut self, to: &'a str, request: Payload, timeout: Option<Duration>) -> Calling<'a>;
+    /// Whether what was sent last went to the worker that has this name now: then it need not be looked for.
+    fn sent_last_to(&self, name: &str) -> bool;
+    fn call<'a>(&'a mut self, to: Callee<'a>, request: Payload, timeout: Option<Duration>) -> Calling<'a>;
     fn cast(&mut self, to: &str, message: Payload) -> Result<(), CallError>;
     fn reply(&mut self, call: CallId, outcome: Result<Payload, String>) -> bool;
     fn caller(&mut self, call: CallId) -> Option<String>;

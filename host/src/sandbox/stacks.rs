@@ -2,14 +2,18 @@
 //! is a good part of what a short life of an instance costs, the last above all, for which the other cores are
 //! interrupted.
 //!
+//! The engine keeps a stack with its store from call to call. One that is seldom called gives the memory of it back
+//! after each call ([`Lent::release`]): a guest that went deep once would keep all of that.
+//!
 //! Guests cannot read their stack, and the engine writes what it reads: what the one before left on it is seen
 //! by nobody.
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::io;
 use std::ops::Range;
 use std::ptr::null_mut;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 use rustix::param::page_size;
@@ -90,7 +94,39 @@ impl Drop for Mapping {
 struct Stack {
     /// Always there, until it is let go of.
     mapping: Option<Mapping>,
+    /// Where it lies; gone before the mapping is anybody else's.
+    place: Option<Arc<Range<usize>>>,
     free: Arc<Free>,
+}
+
+thread_local! {
+    /// What the engine was given last on this thread.
+    static LAST: RefCell<Weak<Range<usize>>> = const { RefCell::new(Weak::new()) };
+}
+
+/// A stack that the engine has, for as long as it has it.
+#[derive(Default)]
+pub(super) struct Lent(Weak<Range<usize>>);
+
+impl Lent {
+    /// The one that the engine was given on this thread since it was asked the last time, if any.
+    pub fn last() -> Option<Lent> {
+        let last = LAST.with_borrow_mut(std::mem::take);
+        (last.strong_count() > 0).then_some(Lent(last))
+    }
+
+    /// Gives its memory back to the system; what is used of it again is zero then.
+    ///
+    /// # Safety
+    ///
+    /// Nothing runs on it, or waits on it, and nothing can begin to before this returns.
+    #[allow(unsafe_code)]
+    pub unsafe fn release(&self) {
+        let Some(place) = self.0.upgrade() else { return };
+        // SAFETY: it is mapped as long as its place is known, and nobody needs what is on it.
+        let released = unsafe { madvise(place.start as *mut c_void, place.len(), Advice::LinuxDontNeed) };
+        debug_assert!(released.is_ok());
+    }
 }
 
 impl Stack {
@@ -101,6 +137,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        self.place = None;
         let Some(mapping) = self.mapping.take() else { return };
         mapping.trim();
         let mut stacks = self.free.stacks();
@@ -126,7 +163,9 @@ unsafe impl StackCreator for Stacks {
             Some(known) => known,
             None => Mapping::new(usable).map_err(wasmtime::Error::new)?,
         };
-        Ok(Box::new(Stack { mapping: Some(mapping), free: self.0.clone() }))
+        let place = Arc::new(mapping.usable());
+        LAST.set(Arc::downgrade(&place));
+        Ok(Box::new(Stack { mapping: Some(mapping), place: Some(place), free: self.0.clone() }))
     }
 }
 
@@ -188,6 +227,36 @@ mod tests {
         #[allow(unsafe_code)]
         let found = unsafe { (*deep, *top) };
         assert_eq!(found, (0, 9));
+    }
+
+    #[test]
+    fn one_that_the_engine_has_gives_its_memory_back_and_one_that_it_let_go_of_is_left_alone() {
+        let stacks = Stacks::default();
+        assert!(Lent::last().is_none());
+        let stack = stacks.new_stack(SIZE, false).unwrap();
+        let lent = Lent::last().unwrap();
+        assert!(Lent::last().is_none(), "once");
+        let top = (stack.range().end - 1) as *mut u8;
+        // SAFETY: the stack is this test's own, and nothing runs on it.
+        #[allow(unsafe_code)]
+        let found = unsafe {
+            *top = 9;
+            lent.release();
+            let found = *top;
+            *top = 8;
+            found
+        };
+        assert_eq!(found, 0);
+        drop(stack);
+        let again = stacks.new_stack(SIZE, false).unwrap();
+        assert_eq!(again.range().end - 1, top as usize, "the same");
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        let found = unsafe {
+            lent.release();
+            *top
+        };
+        assert_eq!(found, 8, "it is another's by now");
     }
 
     #[test]

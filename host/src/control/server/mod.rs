@@ -1,5 +1,6 @@
 //! The API over HTTP: on a Unix socket that is its owner's alone, and by choice on TCP with a token.
 
+mod front;
 mod routes;
 mod stream;
 
@@ -8,14 +9,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::{Router, ServiceExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use self::front::Front;
 use super::host::Host;
 use super::wire::ErrorInfo;
 
@@ -82,13 +84,15 @@ impl Server {
 
     /// Serves until `stop` says so; requests under way are answered, streams end.
     pub async fn serve(self, host: Arc<Host>, stop: watch::Receiver<bool>) {
+        let app = routes::App { host: host.clone(), stop: stop.clone() };
         let router = routes::router(host, stop.clone());
         let tcp = self.tcp.map(|(listener, token)| {
             let guarded = router.clone().layer(middleware::from_fn_with_state(token, guard));
             tokio::spawn(axum::serve(listener, guarded).with_graceful_shutdown(stopped(stop.clone())).into_future())
         });
         // An error is one of accepting; axum goes on accepting by itself.
-        let _ = axum::serve(self.unix, router).with_graceful_shutdown(stopped(stop)).await;
+        let front = ServiceExt::<Request>::into_make_service(Front { app, rest: router });
+        let _ = axum::serve(self.unix, front).with_graceful_shutdown(stopped(stop)).await;
         if let Some(tcp) = tcp {
             let _ = tcp.await;
         }

@@ -202,7 +202,12 @@ async fn call(
     body: Bytes,
 ) -> Answer<Response> {
     let time = query.timeout_ms.map_or(CALL_DEADLINE, Duration::from_millis);
-    let reply = app.host.call(&name, Payload::from(Vec::from(body)), time).await?;
+    answer_call(&app.host, &name, body, time).await
+}
+
+/// Calls a worker, and answers with what it answered.
+pub async fn answer_call(host: &Host, name: &str, request: Bytes, time: Duration) -> Answer<Response> {
+    let reply = host.call(name, Payload::from(Vec::from(request)), time).await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], reply.into_vec()).into_response())
 }
 

@@ -17,9 +17,7 @@ impl Alarm {
     /// Whether it is time to look at the clock. Sees to it that it will be at `due`. The clock is read
     /// where that is earlier than all that was asked for before.
     pub async fn rings(&mut self, due: Option<Tick>, clock: &Clock) -> bool {
-        if let Some((_, sleep)) = &self.0
-            && sleep.is_elapsed()
-        {
+        if self.has_rung() {
             self.0 = None;
             return true;
         }
@@ -36,20 +34,25 @@ impl Alarm {
         std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context).is_ready())).await
     }
 
+    /// Whether it will ring by then, or has.
+    pub fn rings_by(&self, due: Tick) -> bool {
+        self.0.as_ref().is_some_and(|(armed, _)| *armed <= due)
+    }
+
+    /// Whether it is time to look at the clock. The timer was told whom to wake when it was armed, and that is always
+    /// the same: the worker's one waker. So it is only looked at.
+    pub fn has_rung(&self) -> bool {
+        self.0.as_ref().is_some_and(|(_, sleep)| sleep.is_elapsed())
+    }
+
     /// There is nothing left that it was to ring for.
     pub fn disarm(&mut self) {
         self.0 = None;
     }
 
-    /// Returns when it rings, which is never while it is not armed. The timer was told whom to wake when it was
-    /// armed, and that is always the same: the worker's one waker. So it is only looked at.
+    /// Returns when it rings, which is never while it is not armed.
     pub async fn rung(&mut self) {
-        let armed = &self.0;
-        std::future::poll_fn(|_| match armed {
-            Some((_, sleep)) if sleep.is_elapsed() => Poll::Ready(()),
-            _ => Poll::Pending,
-        })
-        .await;
+        std::future::poll_fn(|_| if self.has_rung() { Poll::Ready(()) } else { Poll::Pending }).await;
         self.0 = None;
     }
 }

@@ -38,11 +38,13 @@ pub struct Current {
     is_for_caller: bool,
 }
 
-/// What a message left on the desk that says what follows.
+/// What a message left on the desk that says what follows. Most leave nothing.
+#[derive(Default)]
 pub struct After {
-    pub tape: SendTape,
+    /// If something was recorded.
+    pub sent: Option<Box<Recording>>,
     /// `control.stop`.
-    pub stop: Option<ExitReason>,
+    pub stop: Option<Box<ExitReason>>,
 }
 
 /// What is to be looked at while nothing is handled; kept beside the desk, so that a look at it needs no
@@ -326,7 +328,14 @@ impl Desk {
 
     /// Takes what says what follows a message.
     pub fn after(&mut self) -> After {
-        After { tape: std::mem::take(&mut self.tape), stop: self.stop.take() }
+        if self.tape.is_off() && self.stop.is_none() {
+            return After::default();
+        }
+        let sent = match std::mem::take(&mut self.tape) {
+            SendTape::Record(recording) => Some(Box::new(recording)),
+            SendTape::Replay(_) | SendTape::Off => None,
+        };
+        After { sent, stop: self.stop.take().map(Box::new) }
     }
 
     /// What is to be looked at while nothing is handled.

@@ -16,7 +16,7 @@ use crate::runtime::residents::Place;
 use crate::runtime::services::{CALL_DEADLINE, Services};
 use crate::runtime::tree::TreeError;
 use crate::runtime::waits::Wait;
-use crate::sandbox::{CallError, Calling, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
+use crate::sandbox::{CallError, Callee, Calling, Fact, LogLevel, LogSink, Outside, Pace, StartChildError, Waiting};
 
 /// One for each instance; all of a worker's share its desk.
 pub struct Door {
@@ -68,11 +68,23 @@ impl Outside for Door {
         Some(Arc::new(WorkerPace { worker: self.me.clone(), clock: self.services.clock.clone() }))
     }
 
-    fn call<'a>(&'a mut self, to: &'a str, request: Payload, timeout: Option<Duration>) -> Calling<'a> {
+    fn sent_last_to(&self, name: &str) -> bool {
+        self.last.as_ref().is_some_and(|last| is_of(last, name))
+    }
+
+    fn call<'a>(&'a mut self, to: Callee<'a>, request: Payload, timeout: Option<Duration>) -> Calling<'a> {
+        let (to, last) = match (to, &self.last) {
+            (Callee::Named(to), _) => (to, None),
+            (Callee::Last, Some(_)) => ("", self.last.take()),
+            (Callee::Last, None) => return Calling::Ended(Err(CallError::NotFound)),
+        };
         let own = {
             let mut desk = self.me.desk();
-            if let Some(SentResult::Call(outcome)) = desk.tape.replay(to, &request, true) {
-                return Calling::Ended(outcome);
+            if !desk.tape.is_off() {
+                let to = last.as_ref().map_or(to, |last| last.name().as_str());
+                if let Some(SentResult::Call(outcome)) = desk.tape.replay(to, &request, true) {
+                    return Calling::Ended(outcome);
+                }
             }
             self.on_tape = !desk.tape.is_off();
             let is_abandoned = desk.caller_waits_at().is_some_and(ReplyTo::is_abandoned);
@@ -88,10 +100,7 @@ impl Outside for Door {
             (None, Some(own)) => own,
             (None, None) => in_time(CALL_DEADLINE),
         };
-        let found = match self.last.take_if(|last| is_of(last, to)) {
-            Some(last) => Ok(last),
-            None => keyed::find(&self.services, to),
-        };
+        let found = last.map_or_else(|| keyed::find(&self.services, to), Ok);
         // What is rare is boxed: most are known, and answer at once.
         let callee = match found {
             Ok(callee) => callee,

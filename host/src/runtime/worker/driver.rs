@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
-use super::desk::{HAS_TIMERS, SendTape};
+use super::desk::{HAS_TIMERS, HIBERNATES, SendTape};
 use super::ending::PendingStop;
 use super::guard::Guard;
 use super::handle::Turn;
@@ -26,7 +26,7 @@ use crate::runtime::poison::Poison;
 use crate::runtime::residents::{AsleepBytes, Place};
 use crate::runtime::services::Services;
 use crate::runtime::spec::{OnRollback, Restart, WorkerSettings};
-use crate::runtime::supervisor::Report;
+use crate::runtime::supervisor::{Report, Reports};
 use crate::sandbox::{Component, Fact, Instance, Kind};
 
 /// What a worker is made of when it enters the tree.
@@ -44,7 +44,7 @@ pub struct Launch {
 
 /// Puts a worker into the registry and starts its task. It does not run until its supervisor says
 /// so. `reports` is where the supervisor listens.
-pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Report>) -> Arc<Shared> {
+pub fn launch(launch: Launch, services: &Arc<Services>, reports: Reports) -> Arc<Shared> {
     let status = Kept::new(launch.component.clone(), launch.revision, services.clock.now());
     let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status));
     if launch.breaker.is_some() || Guard::is_wanted(&launch.settings) {
@@ -90,7 +90,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: mpsc::Sender<Re
 pub(super) struct Driver {
     pub shared: Arc<Shared>,
     pub services: Arc<Services>,
-    reports: mpsc::Sender<Report>,
+    reports: Reports,
     pub settings: Arc<WorkerSettings>,
     pub component: Component,
     pub revision: RevisionNumber,
@@ -189,10 +189,17 @@ impl Driver {
     /// What is rare is boxed: a task is as large as the largest of its ways, and there may be a hundred
     /// thousand that only wait.
     pub async fn run(mut self) -> Option<Box<Driver>> {
+        // It waits for messages and its alarm alone.
+        let mut rests = false;
         loop {
             self.give_way_now_and_then().await;
-            self.put_away();
-            let woken = self.wait().await;
+            let woken = if rests && self.rests_still() {
+                self.rest().await
+            } else {
+                self.put_away();
+                self.wait(&mut rests).await
+            };
+            rests &= matches!(woken, Woken::Next(Next::Message(_)));
             if matches!(woken, Woken::Parked) {
                 self.shared.clear_blank_desk();
                 return Some(Box::new(self));
@@ -269,7 +276,7 @@ impl Driver {
 
     /// The next thing to do. System messages first, then what a rollback handed back, then the
     /// mailbox; a timer that is due goes through the mailbox like any message.
-    async fn wait(&mut self) -> Woken {
+    async fn wait(&mut self, rests: &mut bool) -> Woken {
         self.was_idle = false;
         if self.trial.as_ref().is_some_and(|trial| trial.is_orphan()) {
             return Woken::OwnerGone;
@@ -316,6 +323,10 @@ impl Driver {
         // What is handed over is handled as any other message. One that is kept for a rollback, or looked at
         // before, goes through the mailbox.
         let takes_handed = take == Take::All && self.trial.is_none() && self.poison.is_empty();
+        *rests = takes_handed && matches!(self.live, Some(Live::Worker(_))) && self.in_line.is_none();
+        if *rests {
+            return self.rest().await;
+        }
         let owner = self.trial.as_ref().map(|trial| trial.owner());
         let command = match &mut self.live {
             Some(Live::Command(running)) => Some(running),
@@ -324,7 +335,6 @@ impl Driver {
         let writing = self.writing.as_mut().filter(|_| self.asleep.is_some());
         let woken = tokio::select! {
             biased;
-            call = handed(&self.shared, takes_handed) => Woken::Next(Next::Message(Message::Call(call))),
             next = self.shared.mailbox.next_woken(take) => Woken::Next(next),
             reason = ended(command) => Woken::CommandEnded(reason),
             () = gone(owner) => Woken::OwnerGone,
@@ -332,6 +342,43 @@ impl Driver {
             () = self.alarm.rung() => Woken::Clock,
             () = written(writing) => Woken::Written,
         };
+        self.was_idle = self.shared.runner.is_lent();
+        woken
+    }
+
+    /// Whether all that [`Driver::wait`] found before the last message holds after it: then nothing need be looked
+    /// at again. Where it is in doubt, it does not.
+    fn rests_still(&self) -> bool {
+        let shared = &self.shared;
+        let is_as_before = matches!(self.live, Some(Live::Worker(_))) && self.trial.is_none() && self.replay.is_empty();
+        let is_asked_nothing =
+            shared.mailbox.is_awaited() && !shared.desk_has(HAS_TIMERS | HIBERNATES) && !shared.cpu.is_bounded();
+        let stays = self.settings.hibernate_after.is_none() && !self.services.residents.is_wanted();
+        let will_ring = !self.is_dirty() || self.alarm.rings_by(self.saved_at.after(self.settings.snapshot.interval));
+        is_as_before && is_asked_nothing && stays && self.poison.is_empty() && (will_ring || !self.saves())
+    }
+
+    /// Waits for the next message, which may be handed over past the mailbox, and for the alarm.
+    async fn rest(&mut self) -> Woken {
+        let (shared, alarm) = (&self.shared, &self.alarm);
+        shared.mailbox.note_done();
+        let mut is_woken = false;
+        let woken = std::future::poll_fn(|context| {
+            if let Some(call) = handed(shared) {
+                return Poll::Ready(Woken::Next(Next::Message(Message::Call(call))));
+            }
+            // What came since it was shown to wait has woken it.
+            if std::mem::replace(&mut is_woken, true)
+                && let Some(next) = shared.mailbox.next_or_wait(Take::All, context.waker())
+            {
+                return Poll::Ready(Woken::Next(next));
+            }
+            if alarm.has_rung() { Poll::Ready(Woken::Clock) } else { Poll::Pending }
+        })
+        .await;
+        if matches!(woken, Woken::Clock) {
+            self.alarm.disarm();
+        }
         self.was_idle = self.shared.runner.is_lent();
         woken
     }
@@ -488,6 +535,9 @@ impl Driver {
     pub async fn report(&mut self, report: Report) {
         // An error means that the supervisor has ended, and nobody is left to tell.
         let _ = self.reports.send(report).await;
+        if self.shared.runner.is_lent() {
+            self.reports.are_heard_next();
+        }
     }
 
     pub fn hash(&self) -> ComponentHash {
@@ -524,16 +574,13 @@ async fn give_way() {
 }
 
 /// A call that is handed over by who runs the worker.
-async fn handed(worker: &Arc<Shared>, takes: bool) -> Call {
-    std::future::poll_fn(|_| {
-        if !takes || !worker.mailbox.is_awaited() {
-            return Poll::Pending;
-        }
-        let Some(call) = handoff::take(worker) else { return Poll::Pending };
-        worker.mailbox.note_handed();
-        Poll::Ready(call)
-    })
-    .await
+fn handed(worker: &Arc<Shared>) -> Option<Call> {
+    if !worker.mailbox.is_awaited() {
+        return None;
+    }
+    let call = handoff::take(worker)?;
+    worker.mailbox.note_handed();
+    Some(call)
 }
 
 async fn ended(command: Option<&mut tokio::task::JoinHandle<ExitReason>>) -> ExitReason {

@@ -1,7 +1,10 @@
 //! How the worker's task handles one message, and what follows.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 
 use super::desk::{After, Recording, SendTape};
 use super::driver::{Driver, Live};
@@ -50,7 +53,7 @@ impl Driver {
             }
         }
         if !self.poison.is_empty() && self.meets_poison(&message) {
-            return self.refuse_poison(message).await;
+            return Box::pin(self.refuse_poison(message)).await;
         }
         if let Some(trial) = &mut self.trial {
             trial.keep(&message);
@@ -65,7 +68,8 @@ impl Driver {
         self.after_message(fault, after).await;
     }
 
-    /// The desk is locked once before the guest runs and once after it: then all is taken that is on it.
+    /// The desk is locked once before the guest runs and once after it: then all is taken that is on it. What is rare is
+    /// boxed: every live worker has room for the largest of these ways.
     async fn call(&mut self, call: Call, turn: Turn) -> (Option<ExitReason>, Option<After>) {
         let Call { id, from, request, deadline, reply } = call;
         let Some(Live::Worker(instance)) = &mut self.live else {
@@ -83,10 +87,18 @@ impl Driver {
             // and that cancels nothing.
             desk.open_call(CallHead { id, from, deadline, reply }, turn == Turn::First);
         }
-        let result = tokio::select! {
-            biased;
-            result = instance.handle_call(id, &request) => result.map_err(Some),
-            () = self.shared.kill.notified() => Err(None),
+        let result = {
+            let mut handling = pin!(instance.handle_call(id, &request));
+            // Most are done at once, before anybody could end them.
+            let first = poll_fn(|context| Poll::Ready(handling.as_mut().poll(context))).await;
+            match first {
+                Poll::Ready(result) => result.map_err(Some),
+                Poll::Pending => tokio::select! {
+                    biased;
+                    result = handling => result.map_err(Some),
+                    () = self.shared.kill.notified() => Err(None),
+                },
+            }
         };
         let (current, after) = {
             let mut desk = self.shared.desk();
@@ -113,7 +125,7 @@ impl Driver {
                 // On trial the message is kept: the old revision will answer it.
                 if self.trial.is_none() {
                     answer(Err(CallError::Down(reason.clone())));
-                    self.ended_by(Letter::call(from, request), &reason).await;
+                    Box::pin(self.ended_by(Letter::call(from, request), &reason)).await;
                 }
                 return (Some(reason), Some(after));
             }
@@ -150,7 +162,7 @@ impl Driver {
         self.one_by_one = self.one_by_one.saturating_sub(1);
         let Some(Live::Worker(instance)) = &mut self.live else {
             // A command has no batches.
-            self.dead_letter(Letter::cast(from, batch.swap_remove(0)), Cause::Command).await;
+            Box::pin(self.dead_letter(Letter::cast(from, batch.swap_remove(0)), Cause::Command)).await;
             return None;
         };
         let single = batch.len() == 1;
@@ -186,7 +198,7 @@ impl Driver {
                 if self.trial.is_none() {
                     if single {
                         passes.iter().flatten().for_each(|pass| pass.settle(Sign::Bad));
-                        self.ended_by(Letter::cast(from, batch.swap_remove(0)), &reason).await;
+                        Box::pin(self.ended_by(Letter::cast(from, batch.swap_remove(0)), &reason)).await;
                     } else {
                         // Only the one at fault is to be charged: the next incarnation gets them singly.
                         self.one_by_one = u8::try_from(batch.len()).unwrap_or(u8::MAX);
@@ -224,7 +236,7 @@ impl Driver {
             self.shared.desk().demonitor(*monitor);
         }
         let Some(Live::Worker(instance)) = &mut self.live else {
-            self.dead_letter(Letter::fact(fact), Cause::Command).await;
+            Box::pin(self.dead_letter(Letter::fact(fact), Cause::Command)).await;
             return None;
         };
         let result = tokio::select! {
@@ -241,7 +253,7 @@ impl Driver {
             Err(dead) => {
                 let reason = exit_reason(dead);
                 if self.trial.is_none() {
-                    self.ended_by(Letter::fact(fact), &reason).await;
+                    Box::pin(self.ended_by(Letter::fact(fact), &reason)).await;
                 }
                 Some(reason)
             }
@@ -254,10 +266,10 @@ impl Driver {
         self.shared.counters.handled(1);
         self.unsaved += 1;
         self.idle_since = None;
-        let After { tape, stop } = after;
+        let After { sent, stop } = after;
         if let Some(trial) = &mut self.trial {
-            if let SendTape::Record(sent) = tape {
-                trial.sent(sent);
+            if let Some(sent) = sent {
+                trial.sent(*sent);
             }
             if fault.is_none() {
                 trial.handled();
@@ -270,7 +282,7 @@ impl Driver {
             self.shared.counters.memory.store(instance.memory(), Relaxed);
         }
         if let Some(reason) = stop {
-            return Box::pin(self.stopped_itself(reason)).await;
+            return Box::pin(self.stopped_itself(*reason)).await;
         }
         if self.unsaved >= self.settings.snapshot.messages && self.saves() {
             Box::pin(self.save_if_due(false)).await;

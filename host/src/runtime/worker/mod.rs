@@ -42,7 +42,7 @@ mod trial;
 pub use door::{WorkerLog, carry_out};
 pub use driver::{Launch, launch, restart_type};
 pub use guard::{BreakerView, Pass, Sign};
-pub(super) use runner::Undertaker;
+pub(super) use runner::{Undertaker, runs_one};
 pub use shared::{AskError, Counters, Shared, Standing, Status};
 pub use swap::{take_over, too_slow};
 pub use system::{

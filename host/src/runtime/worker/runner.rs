@@ -54,6 +54,11 @@ thread_local! {
     static CHAIN: Cell<u32> = const { Cell::new(0) };
 }
 
+/// Whether this thread runs a worker: on its stack there may be no room for more than another one.
+pub(in crate::runtime) fn runs_one() -> bool {
+    CHAIN.get() > 0
+}
+
 /// The task of one worker.
 #[derive(Default)]
 pub(super) struct Runner {
