@@ -11,6 +11,7 @@ use super::templates::NotMade;
 use super::tree::{Started, TreeError, started};
 use super::worker::{self, Shared, Standing};
 use crate::base::{Name, Tick, bounds};
+use crate::record::Event;
 use crate::sandbox::CallError;
 
 /// Before a key that could not be taken up is tried again.
@@ -36,6 +37,8 @@ pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) 
     };
     let (done, reply) = oneshot::channel();
     let supervisor = made.supervisor.clone();
+    // Before what follows from it, which may be on this thread.
+    services.recorder.emit(Event::ChildAdded { name: name.clone() });
     if let Some(room) = supervisor.room() {
         supervisor.ask_at_once(room, made.ask(done));
     } else {
@@ -85,6 +88,7 @@ pub fn find(services: &Arc<Services>, name: &str) -> Result<Arc<Shared>, CallErr
         services.not_started_on_demand(name, why);
         return Err(CallError::Overloaded);
     }
+    services.recorder.emit(Event::ChildAdded { name });
     Ok(worker)
 }
 

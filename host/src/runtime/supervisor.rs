@@ -496,8 +496,9 @@ impl Driver {
         }
         let now = self.services.clock.now();
         let (answer, actions) = self.decide(now, Input::Add(Box::new(spec)));
-        if answer == Answer::Ok {
-            // Before what follows from it.
+        if answer == Answer::Ok && declared {
+            // Before what follows from it. Of the child of a key it was told when that was made, which has messages
+            // since then.
             self.emit(Event::ChildAdded { name: name.clone() });
         }
         self.carry_out(now, actions).await;
