@@ -200,7 +200,8 @@ impl Services {
     /// Sends a request from outside the tree and waits for its answer.
     pub async fn call(&self, to: &Arc<Shared>, request: Payload, time: Duration) -> Outcome {
         let deadline = self.clock.now().after(time.min(CALL_DEADLINE_MAX));
-        let outcome = match self.hand_or_put(to, None, request, deadline)? {
+        let sent = self.hand_or_put(to, None, request, deadline);
+        let outcome = match sent.map_err(|error| down_if_it_failed(to, error))? {
             Calling::Ended(outcome) => outcome,
             Calling::Waits(answer) => self.wait(answer, deadline).await,
         };
@@ -329,6 +330,15 @@ async fn see_off(services: Weak<Services>) {
     }
 }
 
+/// What a client is told that found a worker by its name a moment ago: a key whose child could not be started was
+/// let go of meanwhile.
+fn down_if_it_failed(to: &Shared, error: CallError) -> CallError {
+    match (error, to.status().last_exit) {
+        (CallError::NotFound, Some(reason)) if !reason.is_orderly() => CallError::Down(reason),
+        (error, _) => error,
+    }
+}
+
 /// Why a message was not accepted.
 fn why(to: &Shared, refused: &Refused) -> CallError {
     match refused {
@@ -336,11 +346,7 @@ fn why(to: &Shared, refused: &Refused) -> CallError {
             to.counters.failures().refused.fetch_add(1, Ordering::Relaxed);
             CallError::Overloaded
         }
-        // Found by its name a moment ago: a key whose child could not be started was let go of meanwhile.
-        Refused::Closed => match to.status().last_exit {
-            Some(reason) if !reason.is_orderly() => CallError::Down(reason),
-            _ => CallError::NotFound,
-        },
+        Refused::Closed => CallError::NotFound,
     }
 }
 

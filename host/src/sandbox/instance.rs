@@ -227,18 +227,12 @@ impl Instance {
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(copies_max(limits.payload));
 
-        let mut stack = None;
+        let mut stack = Lent::default();
         let made = {
             let mut making = pin!(inner.pre.instantiate_async(&mut store));
-            let making = poll_fn(|context| {
-                let polled = making.as_mut().poll(context);
-                // The engine takes it when it is polled for the first time.
-                stack = stack.take().or_else(Lent::last);
-                polled
-            });
+            let making = poll_fn(|context| stack.note(|| making.as_mut().poll(context)));
             within(limits.start, pin!(making)).await
         };
-        let stack = stack.unwrap_or_default();
         let instance = match made {
             Err(Passed) => return Err(InstanceError::Failed(Failure::Limit(Limit::Start(ms(limits.start))))),
             Ok(Err(error)) if is_no_room(&error) => return Err(InstanceError::NoRoom(one_line(&error))),
@@ -427,11 +421,14 @@ impl Instance {
         self.alive = false;
         let in_force = InForce { fuel: u64::MAX, copies: copies_max(self.limits.payload) as u64, denied: None };
         let charged = AtomicU64::new(0);
-        let running = command.wasi_cli_run().call_run(&mut self.store);
-        let result = match self.pace.as_deref() {
-            // A bound may come while it runs.
-            Some(pace) => paced(pace, &charged, running).await,
-            None => running.await,
+        let result = {
+            let mut running = pin!(command.wasi_cli_run().call_run(&mut self.store));
+            let running = poll_fn(|context| self.stack.note(|| running.as_mut().poll(context)));
+            match self.pace.as_deref() {
+                // A bound may come while it runs.
+                Some(pace) => paced(pace, &charged, running).await,
+                None => running.await,
+            }
         };
         self.account(Run::AtItsPace, u64::MAX, charged.into_inner());
         let denied = self.store.data_mut().meter.denied.take();
@@ -484,9 +481,15 @@ impl Instance {
         // Dead until the call has ended well: a future that is dropped half way leaves it so.
         self.alive = false;
         let charged = AtomicU64::new(0);
-        let ended = match self.pace.as_deref().filter(|pace| run == Run::AtItsPace && pace.is_bounded()) {
-            Some(pace) => within(time, pin!(paced(pace, &charged, call(worker, &mut self.store)))).await,
-            None => within(time, pin!(call(worker, &mut self.store))).await,
+        let ended = {
+            // One that needed no code to be made has no stack before.
+            let mut calling = pin!(call(worker, &mut self.store));
+            let calling = poll_fn(|context| self.stack.note(|| calling.as_mut().poll(context)));
+            match self.pace.as_deref().filter(|pace| run == Run::AtItsPace && pace.is_bounded()) {
+                // Boxed: every live worker has room for the larger of the two.
+                Some(pace) => within(time, Box::pin(paced(pace, &charged, calling)).as_mut()).await,
+                None => within(time, pin!(calling)).await,
+            }
         };
         self.account(run, fuel, charged.into_inner());
         match ended {
@@ -514,8 +517,9 @@ impl Instance {
         if before.is_some_and(|before| now.wrapping_sub(before) < SELDOM_EPOCHS) {
             return;
         }
-        // SAFETY: a call that has ended well has left the stack, no other can begin while this has the instance, and
-        // the engine writes what it reads of a stack that it uses again.
+        // SAFETY: it is this store's stack, noted while this store alone was polled. A call that has ended well has left
+        // it, no other can begin while this has the instance, and the engine writes what it reads of a stack that it uses
+        // again.
         #[allow(unsafe_code)]
         unsafe {
             self.stack.release();

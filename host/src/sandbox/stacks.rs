@@ -108,11 +108,30 @@ thread_local! {
 #[derive(Default)]
 pub(super) struct Lent(Weak<Range<usize>>);
 
+/// What the engine was given before on this thread, put back when this is dropped.
+struct Outer(Weak<Range<usize>>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        LAST.set(std::mem::take(&mut self.0));
+    }
+}
+
 impl Lent {
-    /// The one that the engine was given on this thread since it was asked the last time, if any.
-    pub fn last() -> Option<Lent> {
+    /// Runs what polls the engine for one store, whose stack this is to be, and notes the stack that the engine takes
+    /// for it. Every poll of a store goes through here: those that run within it, for other stores, keep theirs to
+    /// themselves. One whose stack is known has the engine take no other.
+    pub fn note<T>(&mut self, poll: impl FnOnce() -> T) -> T {
+        if self.0.strong_count() > 0 {
+            return poll();
+        }
+        let _outer = Outer(LAST.with_borrow_mut(std::mem::take));
+        let polled = poll();
         let last = LAST.with_borrow_mut(std::mem::take);
-        (last.strong_count() > 0).then_some(Lent(last))
+        if last.strong_count() > 0 {
+            self.0 = last;
+        }
+        polled
     }
 
     /// Gives its memory back to the system; what is used of it again is zero then.
@@ -232,10 +251,8 @@ mod tests {
     #[test]
     fn one_that_the_engine_has_gives_its_memory_back_and_one_that_it_let_go_of_is_left_alone() {
         let stacks = Stacks::default();
-        assert!(Lent::last().is_none());
-        let stack = stacks.new_stack(SIZE, false).unwrap();
-        let lent = Lent::last().unwrap();
-        assert!(Lent::last().is_none(), "once");
+        let mut lent = Lent::default();
+        let stack = lent.note(|| stacks.new_stack(SIZE, false).unwrap());
         let top = (stack.range().end - 1) as *mut u8;
         // SAFETY: the stack is this test's own, and nothing runs on it.
         #[allow(unsafe_code)]
@@ -257,6 +274,40 @@ mod tests {
             *top
         };
         assert_eq!(found, 8, "it is another's by now");
+    }
+
+    #[test]
+    fn nobody_takes_the_stack_of_another_for_its_own() {
+        let stacks = Stacks::default();
+        let new = || stacks.new_stack(SIZE, false).unwrap();
+        let place = |lent: &Lent| lent.0.upgrade().map(|place| (*place).clone());
+        // Left over by who took no note of it.
+        let _other = new();
+        let [mut outer, mut inner, mut none] = [Lent::default(), Lent::default(), Lent::default()];
+        none.note(|| ());
+        assert_eq!(place(&none), None);
+        // One runs another, which gets its stack within.
+        let (first, second) = outer.note(|| {
+            let within = inner.note(new);
+            none.note(|| ());
+            (new(), within)
+        });
+        assert_eq!((place(&outer), place(&inner)), (Some(first.range()), Some(second.range())));
+        assert_eq!(place(&none), None);
+        // One that had its stack before runs another.
+        let mut third = Lent::default();
+        let within = outer.note(|| third.note(new));
+        assert_eq!((place(&outer), place(&third)), (Some(first.range()), Some(within.range())));
+        // One that gets none runs one that panics.
+        let mut fourth = Lent::default();
+        let panics = || {
+            none.note(|| {
+                let _new = new();
+                panic!("this is what the test is for")
+            })
+        };
+        fourth.note(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> () { panics() })).unwrap_err());
+        assert_eq!(place(&fourth), None);
     }
 
     #[test]

@@ -1,10 +1,7 @@
 //! How the worker's task handles one message, and what follows.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 
 use super::desk::{After, Recording, SendTape};
 use super::driver::{Driver, Live};
@@ -87,18 +84,10 @@ impl Driver {
             // and that cancels nothing.
             desk.open_call(CallHead { id, from, deadline, reply }, turn == Turn::First);
         }
-        let result = {
-            let mut handling = pin!(instance.handle_call(id, &request));
-            // Most are done at once, before anybody could end them.
-            let first = poll_fn(|context| Poll::Ready(handling.as_mut().poll(context))).await;
-            match first {
-                Poll::Ready(result) => result.map_err(Some),
-                Poll::Pending => tokio::select! {
-                    biased;
-                    result = handling => result.map_err(Some),
-                    () = self.shared.kill.notified() => Err(None),
-                },
-            }
+        let result = tokio::select! {
+            biased;
+            result = instance.handle_call(id, &request) => result.map_err(Some),
+            () = self.shared.kill.notified() => Err(None),
         };
         let (current, after) = {
             let mut desk = self.shared.desk();

@@ -15,8 +15,9 @@
 //! worker sleeps.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -57,6 +58,24 @@ thread_local! {
 /// Whether this thread runs a worker: on its stack there may be no room for more than another one.
 pub(in crate::runtime) fn runs_one() -> bool {
     CHAIN.get() > 0
+}
+
+/// Runs a guest that has a task of its own: what it calls is run on its stack, as within a worker.
+pub(super) async fn as_a_worker<T>(guest: impl Future<Output = T>) -> T {
+    /// Counted for as long as this is held.
+    struct Within;
+    impl Drop for Within {
+        fn drop(&mut self) {
+            CHAIN.set(CHAIN.get() - 1);
+        }
+    }
+    let mut guest = pin!(guest);
+    poll_fn(|context| {
+        CHAIN.set(CHAIN.get() + 1);
+        let _within = Within;
+        guest.as_mut().poll(context)
+    })
+    .await
 }
 
 /// The task of one worker.

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use super::desk::Holdings;
 use super::door::carry_out;
 use super::driver::{Driver, Live};
+use super::runner::as_a_worker;
 use super::shared::Standing;
 use super::{door, log};
 use crate::base::{ExitReason, Failure, Incarnation, Snapshot, Tick};
@@ -168,7 +169,7 @@ impl Driver {
         })?;
         self.services.residents.made();
         if self.component.kind() == Kind::Command {
-            return Ok(Live::Command(tokio::spawn(async move { instance.run().await })));
+            return Ok(Live::Command(tokio::spawn(async move { as_a_worker(instance.run()).await })));
         }
         let context = self.context();
         let (called, export) = match &from {
