@@ -234,15 +234,15 @@ mod tests {
     use super::*;
 
     /// One that counts what it is sent. With `echo` it sends itself each once more.
-    fn counting(echo: bool) -> (Arc<LentTask>, mpsc::UnboundedSender<bool>, Arc<AtomicUsize>) {
-        let (send, mut receive) = mpsc::unbounded_channel();
+    fn counting(echo: bool) -> (Arc<LentTask>, mpsc::Sender<bool>, Arc<AtomicUsize>) {
+        let (send, mut receive) = mpsc::channel(8);
         let (counted, again) = (Arc::new(AtomicUsize::new(0)), send.downgrade());
         let count = counted.clone();
         let task = LentTask::spawn(async move {
             while let Some(is_first) = receive.recv().await {
                 count.fetch_add(1, AcqRel);
                 if let Some(again) = again.upgrade().filter(|_| echo && is_first) {
-                    again.send(false).unwrap();
+                    again.try_send(false).unwrap();
                 }
             }
         });
@@ -252,14 +252,14 @@ mod tests {
     #[tokio::test]
     async fn who_gives_it_something_to_do_runs_it() {
         let (task, send, counted) = counting(true);
-        task.give(|| send.send(true)).unwrap();
+        task.give(|| send.try_send(true)).unwrap();
         assert_eq!(counted.load(Acquire), 2, "and what it gives itself");
         // The runtime's turn, which has nothing left to do.
         yield_now().await;
-        task.give(|| send.send(true)).unwrap();
+        task.give(|| send.try_send(true)).unwrap();
         assert_eq!(counted.load(Acquire), 4);
         // What is sent otherwise is for the runtime.
-        send.send(true).unwrap();
+        send.try_send(true).unwrap();
         assert_eq!(counted.load(Acquire), 4);
         yield_now().await;
         assert_eq!(counted.load(Acquire), 6);
@@ -269,16 +269,16 @@ mod tests {
     async fn it_is_not_run_within_another_but_may_be_run_after_it() {
         let (inner, send, counted) = counting(false);
         let (later, sent) = (Arc::downgrade(&inner), Arc::new(AtomicUsize::new(0)));
-        let (give, mut given) = mpsc::unbounded_channel::<()>();
+        let (give, mut given) = mpsc::channel::<()>(8);
         let seen = (sent.clone(), counted.clone());
         let outer = LentTask::spawn(async move {
             while given.recv().await.is_some() {
-                inner.give(|| send.send(true)).unwrap();
+                inner.give(|| send.try_send(true)).unwrap();
                 seen.0.store(1 + seen.1.load(Acquire), Release);
             }
         });
         yield_now().await;
-        outer.give(|| give.send(())).unwrap();
+        outer.give(|| give.try_send(())).unwrap();
         assert_eq!((sent.load(Acquire), counted.load(Acquire)), (1, 0), "not within the other");
         LentTask::run_later(&later);
         run_what_waits();
@@ -329,13 +329,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_it_ends_it_and_not_who_runs_it() {
-        let (send, mut receive) = mpsc::unbounded_channel::<()>();
+        let (send, mut receive) = mpsc::channel::<()>(8);
         let task = LentTask::spawn(async move {
             receive.recv().await;
             panic!("this is what the test is for");
         });
         yield_now().await;
-        task.give(|| send.send(())).unwrap();
+        task.give(|| send.try_send(())).unwrap();
         assert!(send.is_closed());
         task.give(|| ());
     }

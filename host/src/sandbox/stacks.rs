@@ -300,7 +300,7 @@ mod tests {
         assert_eq!((place(&outer), place(&third)), (Some(first.range()), Some(within.range())));
         // One that gets none runs one that panics.
         let mut fourth = Lent::default();
-        let panics = || {
+        let mut panics = || {
             none.note(|| {
                 let _new = new();
                 panic!("this is what the test is for")
