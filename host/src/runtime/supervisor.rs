@@ -1,260 +1,23 @@
 //! The supervisor's task: waits, hands what happened to the pure policy, carries out what it says.
 
+mod handle;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::handle::{Ask, ChildHandle, ChildView, Gone, Page, Reply, Report, Reports, SupervisorHandle, View};
+use self::handle::{ORDERS_MAX, Order};
 use super::dead_letters::Cause;
 use super::lent::LentTask;
 use super::services::Services;
 use super::spec::{Shutdown, SupervisorSettings};
-use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Counts, Ended, Input, Moment, Supervision};
-use super::worker::{Shared, Standing, System};
+use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision};
+use super::worker::{Standing, System};
 use crate::base::{ExitReason, Incarnation, Name, Tick, bounds};
 use crate::record::{Change, Event};
-
-/// What a child tells its supervisor.
-#[derive(Debug)]
-pub enum Report {
-    Started {
-        child: Name,
-    },
-    /// It answered its start with "ignore": no error, and it does not run.
-    Ignored {
-        child: Name,
-    },
-    StartFailed {
-        child: Name,
-        reason: ExitReason,
-    },
-    /// It ended by itself.
-    Exited {
-        child: Name,
-        reason: ExitReason,
-    },
-    /// It ended because it was told to.
-    Stopped {
-        child: Name,
-    },
-}
-
-/// What others ask of a supervisor.
-pub enum Ask {
-    Add {
-        spec: Box<ChildSpec>,
-        handle: ChildHandle,
-        done: oneshot::Sender<Reply>,
-    },
-    Change {
-        spec: Box<ChildSpec>,
-    },
-    Configure {
-        settings: Box<SupervisorSettings>,
-    },
-    /// Answered when the child is out of the tree.
-    Remove {
-        name: Name,
-        done: oneshot::Sender<Reply>,
-    },
-    /// Answered when the child runs, or failed to.
-    StartChild {
-        name: Name,
-        done: oneshot::Sender<Reply>,
-    },
-    /// Answered when the child has stopped.
-    StopChild {
-        name: Name,
-        done: oneshot::Sender<Reply>,
-    },
-    /// Answered when the child runs again, or failed to.
-    RestartChild {
-        name: Name,
-        done: oneshot::Sender<Reply>,
-    },
-    /// Answered when the child has stopped.
-    IsolateChild {
-        name: Name,
-        done: oneshot::Sender<Reply>,
-    },
-    DeleteChild {
-        name: Name,
-        done: oneshot::Sender<Reply>,
-    },
-    Look {
-        page: Page,
-        done: oneshot::Sender<View>,
-    },
-    /// The supervisor leaves the tree, with all below it; it must have stopped.
-    Quit,
-}
-
-/// How a request to a supervisor ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    Done,
-    /// It answered its start with "ignore": it is known, and does not run.
-    Ignored,
-    Failed(ExitReason),
-    /// Nothing was done, because of how the child or the supervisor stands.
-    Refused(Answer),
-}
-
-/// Children to look at: those after a name in the order of the tree, so many at the most.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    pub after: Option<Name>,
-    pub limit: usize,
-}
-
-/// How a supervisor reaches a child.
-#[derive(Clone)]
-pub enum ChildHandle {
-    Worker(Arc<Shared>),
-    Supervisor(Box<SupervisorHandle>),
-}
-
-/// A supervisor as others see it.
-#[derive(Clone, Debug)]
-pub struct View {
-    pub settings: SupervisorSettings,
-    pub running: bool,
-    /// Restarts within the period, oldest first: how long ago, and of whom.
-    pub restarts: Vec<(Duration, Name)>,
-    pub counts: Counts,
-    /// Whose failure stops and starts others just now.
-    pub round: Option<Name>,
-    /// In start order.
-    pub children: Vec<ChildView>,
-    /// There are more after these.
-    pub more: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct ChildView {
-    pub spec: ChildSpec,
-    pub state: ChildState,
-    /// Restarts of this child alone within the period.
-    pub restarts: u32,
-}
-
-#[derive(Clone)]
-pub struct SupervisorHandle {
-    asks: mpsc::Sender<Ask>,
-    orders: mpsc::Sender<Order>,
-    reports: Reports,
-}
-
-/// Where the children of one supervisor report. One word, which each of them keeps.
-#[derive(Clone)]
-pub struct Reports(Arc<Line>);
-
-struct Line {
-    reports: mpsc::Sender<Report>,
-    supervisor: Weak<LentTask>,
-}
-
-impl Reports {
-    /// Those of the root, which the host hears.
-    pub fn to_host(reports: mpsc::Sender<Report>) -> Reports {
-        Reports(Arc::new(Line { reports, supervisor: Weak::new() }))
-    }
-
-    /// An error means that nobody is left who listens.
-    pub async fn send(&self, report: Report) -> Result<(), Gone> {
-        self.0.reports.send(report).await.map_err(|_| Gone)
-    }
-
-    /// Whoever lent a thread to what reported runs the supervisor next.
-    pub fn are_heard_next(&self) {
-        LentTask::run_later(&self.0.supervisor);
-    }
-}
-
-/// What only the parent says. It waits for the answer before it says the next, but for a stop that
-/// overtakes a start, and a kill that overtakes a stop: the queue never fills, and a parent and a child
-/// never wait for room in each other's.
-enum Order {
-    Start,
-    Stop {
-        /// It will be started again, with all below it.
-        comes_back: bool,
-    },
-    /// It stopped to be started again, and will not be: what waits below it is told.
-    Rest,
-    /// The time to stop is over.
-    Kill,
-}
-
-const ORDERS_MAX: usize = 8;
-
-impl SupervisorHandle {
-    /// An error means that the supervisor has left the tree.
-    pub async fn ask(&self, ask: Ask) -> Result<(), Gone> {
-        let room = match self.room() {
-            Some(room) => room,
-            None => self.asks.reserve().await.map_err(|_| Gone)?,
-        };
-        self.ask_at_once(room, ask);
-        Ok(())
-    }
-
-    /// Asks where there is room. The supervisor is run on this thread if it waits, and may have answered when this
-    /// returns.
-    pub fn ask_at_once(&self, room: mpsc::Permit<'_, Ask>, ask: Ask) {
-        match self.reports.0.supervisor.upgrade() {
-            Some(task) => task.give(|| room.send(ask)),
-            None => room.send(ask),
-        }
-    }
-
-    /// Asks, and waits for the answer.
-    pub async fn ask_for<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Gone> {
-        let (done, answer) = oneshot::channel();
-        self.ask(ask(done)).await?;
-        answer.await.map_err(|_| Gone)
-    }
-
-    /// A place in the queue, if there is one at once.
-    pub fn room(&self) -> Option<mpsc::Permit<'_, Ask>> {
-        self.asks.try_reserve().ok()
-    }
-
-    /// Asks without waiting, not even for room.
-    pub fn try_ask(&self, ask: Ask) -> Result<(), Gone> {
-        self.asks.try_send(ask).map_err(|_| Gone)
-    }
-
-    /// Where this supervisor's children report.
-    pub fn reports(&self) -> Reports {
-        self.reports.clone()
-    }
-
-    /// For the parent, or the host at the root.
-    pub fn start(&self) {
-        // A supervisor that is gone was removed: its parent is about to hear of it.
-        let _ = self.orders.try_send(Order::Start);
-    }
-
-    /// `comes_back`: it will be started again, and what waits for those below goes on waiting.
-    pub fn stop(&self, comes_back: bool) {
-        let _ = self.orders.try_send(Order::Stop { comes_back });
-    }
-
-    fn rest(&self) {
-        let _ = self.orders.try_send(Order::Rest);
-    }
-
-    fn kill(&self) {
-        let _ = self.orders.try_send(Order::Kill);
-    }
-}
-
-/// The supervisor has left the tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the supervisor has left the tree")]
-pub struct Gone;
 
 /// Starts a supervisor's task; it starts no child until it is asked to. `parent`: where it reports;
 /// for the root, the host.
@@ -276,8 +39,7 @@ pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>
         has_time: false,
     };
     let task = LentTask::spawn(driver.run(asked, ordered, reported));
-    let line = Line { reports, supervisor: Arc::downgrade(&task) };
-    SupervisorHandle { asks, orders, reports: Reports(Arc::new(line)) }
+    SupervisorHandle::new(asks, orders, reports, &task)
 }
 
 struct Driver {
