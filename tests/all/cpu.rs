@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use paguro::base::{Clock, Name, Payload, Random, RevisionNumber};
+use paguro::base::{Account, Clock, Name, Payload, Random, RevisionNumber};
 use paguro::record::{Database, Recorder};
 use paguro::runtime::spec::{SubtreeBudget, SupervisorSettings, WorkerSettings};
 use paguro::runtime::{Launch, Services, Shared, Tree};
@@ -144,6 +144,7 @@ async fn workers_below_one_supervisor_share_its_budget() {
         database,
         Sandbox::new(None).unwrap(),
         paguro::runtime::Residents::new(64),
+        Account::new(u64::MAX),
     );
     let (tree, workers) = team(&services, Some(SHARE)).await;
     let (used, took) = all_busy(&services, &workers, Duration::from_secs(3)).await;

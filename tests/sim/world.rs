@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use paguro::base::{Clock, ComponentHash, Name, Payload, Random, RevisionNumber};
+use paguro::base::{Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber};
 use paguro::record::{Database, Recorder};
 use paguro::runtime::supervision::ChildState;
 use paguro::runtime::{
@@ -120,6 +120,7 @@ impl World {
             Database::nowhere().expect("a database"),
             shelf.sandbox.clone(),
             Residents::new(INSTANCES_MAX),
+            Account::new(u64::MAX),
         );
         World {
             clock,

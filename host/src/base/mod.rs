@@ -1,6 +1,7 @@
 //! Ids, clock, randomness, durations and sizes, named bounds, exit reasons. No tokio, no wasmtime: everything
 //! here can be used by a pure function.
 
+mod account;
 pub mod bounds;
 pub mod clock;
 pub mod exit;
@@ -12,6 +13,7 @@ pub mod units;
 
 use std::sync::Arc;
 
+pub use account::{Account, Held, Holding};
 pub use clock::{Clock, Tick, Timestamp};
 pub use exit::{ExitReason, Failure, Limit};
 pub use ids::{CallId, ComponentHash, Incarnation, MonitorId, Name, NameError, RevisionNumber, TimerId};

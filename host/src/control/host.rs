@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::dead_letters::NotResent;
 use super::keeper::{Deleted, Keeper, Problems};
-use crate::base::{Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds};
+use crate::base::{Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds};
 use crate::change::{ChangeError, Changes, Outcome, Rehearsal, Switched, UpgradeRequest};
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, NewLedgerEntry, Options, Recorder, StateDir,
@@ -17,8 +17,8 @@ use crate::record::{
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
-    Cause, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError, asleep_bytes_max_here,
-    live_instances_max_here,
+    Cause, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError, account_bytes_max_here,
+    asleep_bytes_max_here, live_instances_max_here,
 };
 use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
 
@@ -43,6 +43,9 @@ pub struct HostOptions {
     /// Bytes of states of workers that hibernate which are held in memory; by default a quarter of what the
     /// machine has available. Beyond, those that are durable are in the database alone.
     pub asleep_bytes_max: Option<u64>,
+    /// Bytes of memory that guests, clients and files may make the host keep together ([`Account`]); by default half
+    /// of the memory of the cgroup or of the machine.
+    pub account_bytes_max: Option<u64>,
 }
 
 impl HostOptions {
@@ -56,6 +59,7 @@ impl HostOptions {
             first_loads: bounds::FIRST_LOADS_TIME,
             live_instances_max: None,
             asleep_bytes_max: None,
+            account_bytes_max: None,
         }
     }
 }
@@ -160,7 +164,9 @@ impl Host {
             options.live_instances_max.unwrap_or_else(live_instances_max_here),
             options.asleep_bytes_max.unwrap_or_else(asleep_bytes_max_here),
         );
-        let services = Services::new(clock.clone(), Random::system(), recorder.clone(), database, sandbox, residents);
+        let account = Account::new(options.account_bytes_max.unwrap_or_else(account_bytes_max_here));
+        let random = Random::system();
+        let services = Services::new(clock.clone(), random, recorder.clone(), database, sandbox, residents, account);
         let changes = Changes::new(&services, ComponentFiles::new(state.components()));
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });
         services.database.commit(vec![host_entry(&services, Action::HostStarted)]).await?;

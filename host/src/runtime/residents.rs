@@ -406,6 +406,33 @@ pub fn asleep_bytes_max_here() -> u64 {
     available().unwrap_or(u64::MAX) / 4
 }
 
+/// Bytes that guests, clients and files may make the host keep together: half of the machine's memory, or of what the
+/// host's cgroup has where that is less.
+pub fn account_bytes_max_here() -> u64 {
+    memory_here().map_or(u64::MAX, |bytes| bytes / 2)
+}
+
+/// Bytes of memory that this process can have: the machine's, or its cgroup's where that is less.
+pub fn memory_here() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let machine = number(line.trim_end_matches("kB"))? * 1024;
+    Some(cgroup_memory().map_or(machine, |cgroup| cgroup.min(machine)))
+}
+
+/// The least `memory.max` from this process' cgroup up to the root (cgroup v2).
+fn cgroup_memory() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let own = root.join(own);
+    let limits = own.ancestors().take_while(|dir| dir.starts_with(root)).filter_map(|dir| {
+        let max = std::fs::read_to_string(dir.join("memory.max")).ok()?;
+        number(&max)
+    });
+    limits.min()
+}
+
 fn available() -> Option<u64> {
     let memory = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

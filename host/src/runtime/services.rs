@@ -19,7 +19,7 @@ use super::storm::{self, Storm, Weather};
 use super::supervisor::SupervisorHandle;
 use super::templates::Templates;
 use super::worker::{Shared, Undertaker};
-use crate::base::{CallId, Clock, Name, Payload, Random, Tick, TimerId};
+use crate::base::{Account, CallId, Clock, Name, Payload, Random, Tick, TimerId};
 use crate::record::{Database, Event, Recorder};
 use crate::sandbox::{CallError, Fact, Sandbox};
 
@@ -60,6 +60,8 @@ pub struct Services {
     cpu: CpuBudgets,
     /// Places for live instances.
     pub residents: Arc<Residents>,
+    /// Memory of the host that guests, clients and files make it keep.
+    pub account: Arc<Account>,
     /// The second in which it was said last that a key could not be taken up.
     said_not_started: AtomicU64,
     /// When this run began, by the calendar, in milliseconds.
@@ -77,6 +79,7 @@ impl Services {
         database: Database,
         sandbox: Sandbox,
         residents: Arc<Residents>,
+        account: Arc<Account>,
     ) -> Arc<Services> {
         let dead_letters = DeadLetters::new(database.clone(), recorder.clone());
         let began = clock.timestamp().0;
@@ -97,6 +100,7 @@ impl Services {
             dead_letters,
             cpu: CpuBudgets::default(),
             residents,
+            account,
             said_not_started: AtomicU64::new(u64::MAX),
             began,
             next_calls: AtomicU64::new(began << IDS_PER_MS_BITS),
@@ -361,7 +365,8 @@ mod tests {
         let clock = Clock::system();
         let database = Database::open(&dir.path().join("paguro.db"), clock.clone()).unwrap();
         let (recorder, sandbox) = (Recorder::new(clock.clone()), Sandbox::new(None).unwrap());
-        let services = Services::new(clock, Random::seeded(1), recorder, database, sandbox, Residents::new(8));
+        let (residents, account) = (Residents::new(8), Account::new(u64::MAX));
+        let services = Services::new(clock, Random::seeded(1), recorder, database, sandbox, residents, account);
         let delays: Vec<_> = (0..RESTARTS_PER_SECOND_MAX + 5).map(|_| services.restart_delay(Tier::Normal)).collect();
         assert!(delays.is_sorted());
         let told = |kind| services.recorder.events().after(0).iter().filter(|event| event.item.kind() == kind).count();
