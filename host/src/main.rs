@@ -8,6 +8,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = paguro::sandbox::run_if_asked(std::env::args_os()) {
+        return code;
+    }
     let told = paguro::cli::parse(std::env::args_os()).and_then(paguro::cli::run);
     match told {
         Ok(()) => ExitCode::SUCCESS,

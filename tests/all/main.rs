@@ -3,6 +3,7 @@
 mod breakers;
 mod cancellation;
 mod cli;
+mod compiling;
 mod cpu;
 mod dead_letters;
 mod directory;

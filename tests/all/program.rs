@@ -74,7 +74,8 @@ impl Program {
         self.up_as(command);
     }
 
-    fn up_as(&mut self, mut command: Command) {
+    /// Starts the host as this command says, and waits until it answers.
+    pub fn up_as(&mut self, mut command: Command) {
         let log = std::fs::File::create(self.beside("up.log")).expect("a file is made");
         command.stdout(Stdio::null()).stderr(log);
         self.host = Some(command.spawn().expect("the program starts"));

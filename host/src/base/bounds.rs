@@ -88,9 +88,44 @@ pub const SENT_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of a snapshot's media type. Longer: the snapshot is refused as too large.
 pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
-/// How long one component may be compiled. Longer: it is refused. A Python worker takes about
-/// 20 s on one slow core.
+/// How long one component may be compiled in all: time of all cores together. Longer: it is refused, and banned until an
+/// operator says so. A worker in JavaScript takes about 24 s, one in Python 20 s.
 pub const COMPILE_TIME: Duration = Duration::from_secs(180);
+
+/// How long a small component may be compiled in the quick lane. Longer: it starts anew in the slow lane, so that no number
+/// of slow components holds up quick ones. A worker in Rust or C takes well below 0.1 s.
+pub const QUICK_COMPILE_TIME: Duration = Duration::from_secs(3);
+
+/// How many times as long a component may be compiled by the wall: other work may take the cores.
+pub const COMPILE_WAIT_FACTOR: u32 = 5;
+
+/// How long a component may be compiled in the slow lane when it comes there. Longer: it starts anew behind those that
+/// came there meanwhile, and then has [`COMPILE_TIME`].
+pub const SLOW_COMPILE_TIME: Duration = Duration::from_secs(60);
+
+/// Bytes of memory that all compilers together may use, where nothing is said: half
+/// of the machine's memory where that is less. A setting: `paguro up --compile-memory`.
+pub const COMPILERS_BYTES_MAX: u64 = 2 << 30;
+
+/// Bytes of memory that all compilers together have at least. Less, and a small component would not compile.
+pub const COMPILERS_BYTES_MIN: u64 = 256 << 20;
+
+/// Bytes that a compiler's process has besides those for its work: its stacks and its allocator's reserve. Its resident
+/// memory is watched; this is for the system's own bound on its data, which is the second line.
+pub const COMPILER_OWN_BYTES: u64 = 256 << 20;
+
+/// Threads on which one component is compiled. Each takes memory of its own.
+pub const COMPILER_THREADS_MAX: usize = 8;
+
+/// Bytes of compiled code of one component. More: refused. The largest known, a Python worker, has about 60 MB.
+pub const CODE_BYTES_MAX: u64 = 512 << 20;
+
+/// Bytes of a compiled component's lists of functions, globals and types, packed. More: refused. Unpacked in the host they
+/// take some twenty times as much.
+pub const COMPONENT_METADATA_BYTES_MAX: u64 = 16 << 20;
+
+/// Components that are remembered because their compilers died. Beyond, one more is tried again at each start.
+pub const BANS_MAX: usize = 10_000;
 
 /// Bytes from which on a component counts as large when it is loaded: these are compiled one after
 /// another, so that they do not hold up small ones nor fill the memory. A worker in Rust or C has
@@ -98,9 +133,9 @@ pub const COMPILE_TIME: Duration = Duration::from_secs(180);
 pub const LARGE_COMPONENT_BYTES: u64 = 4 << 20;
 
 /// Small components that are loaded at once: as many as there are cores, but no fewer and no more
-/// than these. The rest wait for their turn.
+/// than these, for they share a quarter of the compilers' memory. The rest wait for their turn.
 pub const SMALL_LOADS_MIN: usize = 2;
-pub const SMALL_LOADS_MAX: usize = 16;
+pub const SMALL_LOADS_MAX: usize = 4;
 
 /// How long a host that starts waits for components that are being loaded. Workers whose turn has
 /// not come by then are added to the running tree later, and an event says so.
@@ -251,6 +286,7 @@ const _: () = assert!(
     "what waits for the disk takes no more than a mailbox"
 );
 const _: () = assert!(SMALL_LOADS_MIN <= SMALL_LOADS_MAX);
+const _: () = assert!(COMPILERS_BYTES_MIN <= COMPILERS_BYTES_MAX);
 const _: () = assert!(LARGE_COMPONENT_BYTES <= COMPONENT_BYTES_MAX);
 const _: () =
     assert!(SUBSCRIBER_EVENTS_MAX <= FLIGHT_EVENTS_MAX, "a lagging subscriber can catch up from the recorder");

@@ -1,6 +1,7 @@
 //! A worker's first revision, and how one that is known comes back.
 
 use super::error::ChangeError;
+use super::load::Source;
 use super::under_way::Changes;
 use super::upgrade::fits;
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
@@ -11,8 +12,11 @@ use crate::sandbox::Component;
 
 /// Checks and compiles a component for a worker that the host has never had, and keeps a copy of its
 /// file. Takes seconds for a large one. Decides nothing: [`deploy`] does.
-pub async fn prepare(changes: &Changes, bytes: Vec<u8>, settings: &WorkerSettings) -> Result<Component, ChangeError> {
-    let (component, bytes) = changes.load(bytes).await?;
+pub async fn prepare<E>(changes: &Changes, source: Source<E>, settings: &WorkerSettings) -> Result<Component, E>
+where
+    E: From<ChangeError> + Send + 'static,
+{
+    let (component, bytes) = changes.load(source, By::Directory).await?;
     fits(&component, settings).await?;
     let hash = component.hash();
     let files = changes.files.clone();
@@ -29,10 +33,7 @@ pub async fn prepare_known(
     component: ComponentHash,
     settings: &WorkerSettings,
 ) -> Result<Component, ChangeError> {
-    let reading = changes.clone();
-    let read = tokio::task::spawn_blocking(move || reading.bytes_of(component)).await;
-    let bytes = read.map_err(|error| ChangeError::ComponentFile { component, why: error.to_string() })??;
-    let (component, _) = changes.load(bytes).await?;
+    let (component, _) = changes.load(changes.kept(component)?, By::Directory).await?;
     fits(&component, settings).await?;
     Ok(component)
 }

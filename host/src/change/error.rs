@@ -17,6 +17,9 @@ pub enum ChangeError {
     #[error("the upgrade of {worker:?} was called off while it was {phase}")]
     CalledOff { worker: Name, phase: &'static str, reason: String, revision: RevisionNumber, blame: Blame },
     /// Nothing is known of the component yet: it may be tried again.
+    #[error("the component could not be compiled: {0}")]
+    NoCompiler(String),
+    /// Likewise.
     #[error("the system has no room for one more instance: {0}")]
     NoRoom(String),
     #[error("the host is stopping")]

@@ -130,10 +130,12 @@ impl ComponentTemplate {
             None => older.insert(component, None),
         };
         let (changes, loading) = (self.changes.clone(), self.older.clone());
-        tokio::task::spawn_blocking(move || {
-            let loaded = changes.bytes_of(component).map_err(|error| error.to_string());
-            let loaded =
-                loaded.and_then(|bytes| changes.services.sandbox.load(&bytes).map_err(|error| error.to_string()));
+        tokio::spawn(async move {
+            let loaded = match changes.kept(component) {
+                Ok(source) => changes.load(source, By::Host).await.map(|(loaded, _)| loaded),
+                Err(error) => Err(error),
+            };
+            let loaded = loaded.map_err(|error| error.to_string());
             let mut older = loading.lock().unwrap_or_else(PoisonError::into_inner);
             match loaded {
                 Ok(loaded) => drop(older.insert(component, Some(loaded))),

@@ -60,13 +60,13 @@ pub struct Switched {
 }
 
 impl Changes {
-    pub fn new(services: &Arc<Services>, files: ComponentFiles) -> Changes {
+    pub fn new(services: &Arc<Services>, files: ComponentFiles, compiling: Lanes) -> Changes {
         Changes {
             services: services.clone(),
             files,
             under_way: Arc::default(),
             count: watch::Sender::new(0),
-            compiling: Lanes::default(),
+            compiling,
             stopping: watch::Sender::new(false),
         }
     }
@@ -128,6 +128,16 @@ impl Changes {
         let mut count = self.count.subscribe();
         // An error would mean that `self.count` is gone, which `self` keeps.
         let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    /// Waits until no component is compiled any more, for `time` at the most: after [`Changes::stop`] that is soon.
+    pub async fn compilers_ended(&self, time: Duration) {
+        self.compiling.all_ended(time).await;
+    }
+
+    /// Something else has changed that whoever watches may want to act upon.
+    pub fn nudge(&self) {
+        self.count.send_modify(|_| {});
     }
 
     /// Resolves whenever the number of changes under way falls.

@@ -4,18 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ChangeError;
 use super::history::rollback_target;
+use super::load::Source;
 use super::probation::Order;
 use super::rehearsal::{Nobody, Rehearsal, rehearse};
 use super::trial::{Outcome, Trial};
 use super::under_way::{Changes, Claim, Switched};
 use crate::base::{ComponentHash, ExitReason, Name, RevisionNumber, Snapshot, bounds};
 use crate::record::{
-    Action, By, Change, Event, NewLedgerEntry, RejectedRecord, RevisionRecord, SnapshotRecord, Verdict, Why,
-    WorkerRecord,
+    Action, By, Change, ComponentFileError, Event, NewLedgerEntry, RejectedRecord, RevisionRecord, SnapshotRecord,
+    Verdict, Why, WorkerRecord,
 };
 use crate::runtime::spec::WorkerSettings;
 use crate::runtime::worker::{self, Adopted, Blame, NoState, Replace, Standing, System, TRIAL_EVENTS_MAX, TrialTerms};
@@ -127,6 +129,14 @@ impl Changes {
         self.files.get(&component).map_err(|error| ChangeError::ComponentFile { component, why: error.to_string() })
     }
 
+    /// The host's own copy of a component, to be read when its turn to be compiled has come.
+    pub(super) fn kept(&self, component: ComponentHash) -> Result<Source<ChangeError>, ChangeError> {
+        let cannot = |error: ComponentFileError| ChangeError::ComponentFile { component, why: error.to_string() };
+        let size = self.files.size(&component).map_err(cannot)?;
+        let changes = self.clone();
+        Ok(Source::new(component, size, move || changes.bytes_of(component).map(Bytes::from)))
+    }
+
     async fn verify(&self, request: UpgradeRequest) -> Result<Verified, ChangeError> {
         let UpgradeRequest { worker, bytes, by, why, probation } = request;
         let name = worker.name().clone();
@@ -136,10 +146,7 @@ impl Changes {
         if hash == status.component {
             return Err(ChangeError::SameComponent { worker: name, component: hash });
         }
-        let (component, bytes) = tokio::select! {
-            loaded = self.load(bytes) => loaded?,
-            () = self.stopped() => return Err(ChangeError::Stopping),
-        };
+        let (component, bytes) = self.load(Source::bytes(bytes), by).await?;
         let settings = worker.settings();
         fits(&component, &settings).await?;
         let missing = status.exports.missing_in(component.exports());
@@ -161,23 +168,6 @@ impl Changes {
         kept.map_err(|why| ChangeError::ComponentFile { component: hash, why })?;
         let probation = probation.unwrap_or(settings.upgrade.probation).min(bounds::PROBATION_MAX);
         Ok(Verified { claim, worker, settings, component, from: status.component, by, why, probation })
-    }
-
-    /// Compiles where it may block, when it is its turn, for [`bounds::COMPILE_TIME`] at the most.
-    pub async fn load(&self, bytes: Vec<u8>) -> Result<(Component, Vec<u8>), ChangeError> {
-        let sandbox = self.services.sandbox.clone();
-        let turn = self.compiling.turn(bytes.len() as u64).await;
-        let loading = tokio::task::spawn_blocking(move || {
-            // A compiler cannot be stopped: it keeps its turn even where nobody waits for it any more.
-            let _turn = turn;
-            sandbox.load(&bytes).map(|component| (component, bytes))
-        });
-        let Ok(loaded) = tokio::time::timeout(bounds::COMPILE_TIME, loading).await else {
-            let time = crate::base::units::show_duration(bounds::COMPILE_TIME);
-            return Err(ComponentError::Invalid(format!("it was not compiled within {time}")).into());
-        };
-        // The task can only fail by a panic inside the compiler: a fault of this component's.
-        Ok(loaded.unwrap_or_else(|error| Err(ComponentError::Invalid(format!("the compiler gave up: {error}"))))?)
     }
 
     async fn rehearsed(&self, verified: Verified) -> Result<Rehearsed, ChangeError> {

@@ -36,6 +36,13 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     for (path, why) in host.problems() {
         found.push(warn("directory", format!("{path}: {why}"), "mend or remove the file; what ran before goes on"));
     }
+    for (component, why) in host.services.sandbox.banned() {
+        found.push(warn(
+            &format!("component {}", component.short()),
+            format!("is not compiled any more: {why}"),
+            "`paguro check FILE` compiles it once more; a file that changes is tried by itself",
+        ));
+    }
     found.push(directory(&host.directory));
     for worker in host.workers() {
         let status = worker.status();

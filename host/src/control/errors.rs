@@ -7,7 +7,7 @@ use crate::base::units::show_size;
 use crate::change::ChangeError;
 use crate::record::DatabaseError;
 use crate::runtime::TreeError;
-use crate::sandbox::CallError;
+use crate::sandbox::{CallError, ComponentError};
 
 impl From<&RequestError> for ErrorInfo {
     fn from(error: &RequestError) -> ErrorInfo {
@@ -148,6 +148,15 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             cause,
             &format!("`paguro commit {worker}` or `paguro rollback {worker}` ends a probation"),
         ),
+        ChangeError::Component(ComponentError::NotCompiled(_)) => info(
+            "not-compiled",
+            message,
+            cause,
+            "make it smaller, or start the host with more `--compile-memory`; `paguro doctor` lists what is not compiled",
+        ),
+        ChangeError::Component(ComponentError::Banned(_)) => {
+            info("not-compiled", message, cause, "`paguro check FILE` compiles it once more")
+        }
         ChangeError::Component(_) => info("not-a-worker", message, cause, "`paguro check FILE` says what a file is"),
         ChangeError::CalledOff { worker, .. } => info(
             "called-off",
@@ -155,6 +164,9 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             cause,
             &format!("`paguro logs {worker}` and `paguro history {worker}` tell more"),
         ),
+        ChangeError::NoCompiler(why) => {
+            info("no-compiler", message, why.clone(), "`paguro doctor` looks at the host; then try again")
+        }
         ChangeError::NoRoom(_) => {
             info("no-room", message, cause, "`paguro doctor` shows how many instances are live, and may be")
         }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::dead_letters::NotResent;
 use super::keeper::{Deleted, Keeper, Problems};
 use crate::base::{Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds};
-use crate::change::{ChangeError, Changes, Outcome, Rehearsal, Switched, UpgradeRequest};
+use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Switched, UpgradeRequest};
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, NewLedgerEntry, Options, Recorder, StateDir,
     StateDirError, Why,
@@ -18,9 +18,9 @@ use crate::record::{
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
     Cause, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError, account_bytes_max_here,
-    asleep_bytes_max_here, live_instances_max_here,
+    asleep_bytes_max_here, compilers_bytes_max_here, live_instances_max_here,
 };
-use crate::sandbox::{CallError, ComponentError, Sandbox, SandboxError};
+use crate::sandbox::{CallError, CompilerChoice, ComponentError, Sandbox, SandboxError};
 
 /// How to start a host.
 #[derive(Clone)]
@@ -46,6 +46,14 @@ pub struct HostOptions {
     /// Bytes of memory that guests, clients and files may make the host keep together ([`Account`]); by default half
     /// of the memory of the cgroup or of the machine.
     pub account_bytes_max: Option<u64>,
+    /// The program that compiles components, in processes that are held to time and memory. An embedding program that
+    /// calls [`crate::sandbox::run_if_asked`] first thing in its `main` names `/proc/self/exe`; any `paguro` of the same
+    /// version does too. By default components are compiled in this process, which is **not safe for hostile files**: a
+    /// file of a megabyte can take gigabytes of memory and minutes.
+    pub compiler: CompilerChoice,
+    /// Bytes of memory that all compilers together may use; by default 2 GiB, or half of the memory of the cgroup or of
+    /// the machine where that is less. Without [`HostOptions::compiler`] nothing holds them to it.
+    pub compilers_bytes_max: Option<u64>,
 }
 
 impl HostOptions {
@@ -60,6 +68,8 @@ impl HostOptions {
             live_instances_max: None,
             asleep_bytes_max: None,
             account_bytes_max: None,
+            compiler: CompilerChoice::InProcess,
+            compilers_bytes_max: None,
         }
     }
 }
@@ -159,7 +169,7 @@ impl Host {
         let clock = recorder.clock().clone();
         let pages = options.database_bytes_max.map(|bytes| u32::try_from(bytes / 4096).unwrap_or(u32::MAX));
         let database = Database::open_with(&state.database_path(), clock.clone(), Options { page_count_max: pages })?;
-        let sandbox = Sandbox::new(Some(&state.cache()))?;
+        let sandbox = Sandbox::with_compiler(Some(&state.cache()), options.compiler)?;
         let residents = Residents::bounded(
             options.live_instances_max.unwrap_or_else(live_instances_max_here),
             options.asleep_bytes_max.unwrap_or_else(asleep_bytes_max_here),
@@ -167,13 +177,15 @@ impl Host {
         let account = Account::new(options.account_bytes_max.unwrap_or_else(account_bytes_max_here));
         let random = Random::system();
         let services = Services::new(clock.clone(), random, recorder.clone(), database, sandbox, residents, account);
-        let changes = Changes::new(&services, ComponentFiles::new(state.components()));
+        let lanes = Lanes::new(options.compilers_bytes_max.unwrap_or_else(compilers_bytes_max_here));
+        let changes = Changes::new(&services, ComponentFiles::new(state.components()), lanes);
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });
         services.database.commit(vec![host_entry(&services, Action::HostStarted)]).await?;
         crate::change::take_up(&changes).await?;
         // Files of components that nothing names any more.
         if let Ok(kept) = services.database.components_in_use() {
             let _ = ComponentFiles::new(state.components()).retain(&kept);
+            services.sandbox.keep_compiled(&kept);
         }
         let tree = Arc::new(Tree::new(&services, Default::default()));
         let (stopping, stop) = watch::channel(false);
@@ -230,6 +242,7 @@ impl Host {
         self.tree.ask_to_stop().await;
         self.tree.stopped().await;
         self.changes.all_ended().await;
+        self.changes.compilers_ended(COMPILERS_TIME).await;
         // What still waits is answered, or becomes a dead letter.
         for worker in self.workers() {
             self.tree.quit(&worker, Cause::HostStopped).await;
@@ -482,13 +495,21 @@ impl Host {
         let worker = against.map(|name| self.worker(name)).transpose()?;
         let clock = &self.services.clock;
         let begun = clock.now();
-        let (component, bytes) = self.changes.load(bytes).await.map_err(not_a_worker)?;
+        let (component, bytes) = self.changes.load(Source::bytes(bytes), By::Operator).await.map_err(not_a_worker)?;
+        // A file whose compiler died before may be waiting for this.
+        self.changes.nudge();
         let compile = clock.now().since(begun);
         let settings = worker.as_ref().map(|worker| worker.settings()).unwrap_or_default();
         crate::change::fits(&component, &settings).await.map_err(not_a_worker)?;
         let against = match worker {
             Some(worker) => {
-                let request = UpgradeRequest { worker, bytes, by: By::Operator, why: Why::Upgrade, probation: None };
+                let request = UpgradeRequest {
+                    worker,
+                    bytes: bytes.into(),
+                    by: By::Operator,
+                    why: Why::Upgrade,
+                    probation: None,
+                };
                 Some(self.changes.dry_run(request).await.map(|(_, rehearsal)| rehearsal))
             }
             None => None,
@@ -544,6 +565,9 @@ fn not_a_worker(error: ChangeError) -> RequestError {
 
 /// How long the directory's keeper may finish what it is doing when the host stops.
 const KEEPER_TIME: Duration = Duration::from_secs(1);
+
+/// How long a stop waits for compilers that were told to end: they look every 10 ms.
+const COMPILERS_TIME: Duration = Duration::from_secs(1);
 
 /// How long a start of a supervisor, with all below it, is waited for; three times that at the most.
 const RESTART_TIME: Duration = Duration::from_secs(60);

@@ -35,6 +35,7 @@ use crate::change::{self, ChangeError, Changes};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry};
 use crate::runtime::spec::{SettingsChange, Strategy, SupervisorSettings, WorkerSettings};
 use crate::runtime::{Services, Standing, Tree, TreeError};
+use crate::sandbox::ComponentError;
 
 /// Looks at the most before the host starts with what is whole by then.
 const FIRST_LOOKS_MAX: usize = 20;
@@ -61,7 +62,7 @@ pub(super) struct Keeper {
     /// Supervisors whose children of the last run are to come back once the tree runs.
     to_resume: Vec<Name>,
     /// Files that could not be deployed, until they change.
-    refused: BTreeMap<Name, (ComponentHash, WorkerSettings, String)>,
+    refused: BTreeMap<Name, Refusal>,
     deleted: Deleted,
     /// Tries of one file, and when the next one may be.
     tries: BTreeMap<Name, Tries>,
@@ -212,7 +213,9 @@ impl Keeper {
         self.refuse_what_cannot_be();
         let said = &self.said;
         let is_there = |name: &Name| said.workers.contains_key(name) || said.is_held(name);
-        self.refused.retain(|name, _| is_there(name));
+        let banned: BTreeSet<ComponentHash> =
+            self.services.sandbox.banned().into_iter().map(|(hash, _)| hash).collect();
+        self.refused.retain(|name, refusal| is_there(name) && (!refusal.by_ban || banned.contains(&refusal.hash)));
         self.bad_grants.retain(|name, _| is_there(name));
         let gone: Vec<Name> = locked(&self.deleted).iter().filter(|name| !is_there(name)).cloned().collect();
         self.files_of_deleted_are_gone(gone).await;
@@ -282,7 +285,7 @@ impl Keeper {
     fn publish(&self) {
         let looked =
             self.reported.iter().map(|problem| (one_line(&problem.path.to_string_lossy()), problem.message.clone()));
-        let refused = self.refused.iter().map(|(name, (.., why))| (format!("{name}.wasm"), why.clone()));
+        let refused = self.refused.iter().map(|(name, refusal)| (format!("{name}.wasm"), refusal.why.clone()));
         let grants = self.bad_grants.iter().map(|(name, why)| (format!("{name}.toml"), why.clone()));
         let loading = self.loads.names().map(|name| {
             (format!("{name}.wasm"), "it is being read, checked and compiled; try again in a moment".to_string())
@@ -339,7 +342,7 @@ impl Keeper {
     fn load(&mut self, name: Name, wanted: Wanted) {
         self.loads.abandon(&name);
         let refused = self.refused.get(&name);
-        if refused.is_some_and(|(file, settings, _)| *file == wanted.hash && *settings == wanted.settings)
+        if refused.is_some_and(|refusal| refusal.is_of(&wanted))
             || self.refuses_grants(&name, &wanted.settings)
             || self.is_too_soon(&name, wanted.hash)
         {
@@ -367,7 +370,7 @@ impl Keeper {
     fn load_template(&mut self, name: Name, wanted: Wanted) {
         self.loads.abandon(&name);
         let refused = self.refused.get(&name);
-        if refused.is_some_and(|(file, settings, _)| *file == wanted.hash && *settings == wanted.settings)
+        if refused.is_some_and(|refusal| refusal.is_of(&wanted))
             || self.refuses_grants(&name, &wanted.settings)
             || self.is_too_soon(&name, wanted.hash)
         {
@@ -433,8 +436,10 @@ impl Keeper {
             Err(error) => {
                 self.problem(&wanted.path, &error);
                 // What a full disk or the like is to blame for is tried again, after a while.
-                if matches!(error, ChangeError::Component(_)) {
-                    self.refused.insert(name, (wanted.hash, wanted.settings, change_message(&error)));
+                if let ChangeError::Component(refused) = &error {
+                    let by_ban = matches!(refused, ComponentError::Banned(_) | ComponentError::NotCompiled(_));
+                    let (hash, why) = (wanted.hash, change_message(&error));
+                    self.refused.insert(name, Refusal { hash, settings: wanted.settings, why, by_ban });
                 } else {
                     self.count_try(&name, wanted.hash);
                 }
@@ -613,6 +618,21 @@ fn change_message(error: &ChangeError) -> String {
     match error {
         ChangeError::Component(error) => error.to_string(),
         other => other.to_string(),
+    }
+}
+
+/// A file that could not be deployed.
+struct Refusal {
+    hash: ComponentHash,
+    settings: WorkerSettings,
+    why: String,
+    /// It is not compiled until an operator lifts the ban.
+    by_ban: bool,
+}
+
+impl Refusal {
+    fn is_of(&self, wanted: &Wanted) -> bool {
+        self.hash == wanted.hash && self.settings == wanted.settings
     }
 }
 

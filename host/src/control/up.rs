@@ -13,7 +13,7 @@ use super::host::{Host, HostError, HostOptions};
 use super::server::{ServeError, Server};
 use super::wire::{EventInfo, LogInfo};
 use crate::record::{DatabaseError, Recorder, StateDirError};
-use crate::sandbox::SandboxError;
+use crate::sandbox::{CompilerChoice, SandboxError};
 
 /// Something to show to whoever runs `paguro up`.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct UpOptions {
     /// A TCP address besides the Unix socket; needs a token.
     pub listen: Option<SocketAddr>,
     pub token: Option<String>,
+    /// Bytes of memory for all compilers together; see [`HostOptions::compilers_bytes_max`].
+    pub compilers_bytes_max: Option<u64>,
     /// Called for each event and log line, one after another.
     pub log: Box<dyn Fn(UpLine) + Send + Sync>,
 }
@@ -94,7 +96,13 @@ impl UpError {
 pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let host_options = HostOptions { state: options.state, ..HostOptions::new(&options.dir) };
+    let host_options = HostOptions {
+        state: options.state,
+        // This very program, whatever lies at its path by now.
+        compiler: CompilerChoice::Program("/proc/self/exe".into()),
+        compilers_bytes_max: options.compilers_bytes_max,
+        ..HostOptions::new(&options.dir)
+    };
     let recorder = host_options.recorder.clone();
     let showing = tokio::spawn(show(recorder, options.log));
     let started = tokio::select! {

@@ -84,6 +84,18 @@ impl ComponentFiles {
         }
     }
 
+    /// Bytes of its file. Does not read it: it may be corrupted.
+    pub fn size(&self, hash: &ComponentHash) -> Result<u64, ComponentFileError> {
+        let path = self.path(hash);
+        match std::fs::metadata(&path) {
+            Ok(found) => Ok(found.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ComponentFileError::Missing { hash: *hash, path })
+            }
+            Err(error) => Err(io_error("look at", &path)(error)),
+        }
+    }
+
     /// Whether there is a file for it. Does not read it: it may be corrupted.
     pub fn has(&self, hash: &ComponentHash) -> bool {
         self.path(hash).is_file()

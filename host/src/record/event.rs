@@ -65,6 +65,16 @@ pub enum Event {
         worker: Name,
         bytes: u64,
     },
+    /// A component used up the time or the memory of its lane: it is compiled anew in the next one.
+    CompilationSlow {
+        component: ComponentHash,
+        why: String,
+    },
+    /// A component's compiler died or used more than it may: it is not compiled again until an operator says so.
+    ComponentBanned {
+        component: ComponentHash,
+        why: String,
+    },
     /// The host starts without it: its component is still being loaded. It is added when it is ready.
     WorkerLate {
         worker: Name,
@@ -280,6 +290,8 @@ impl Event {
             Event::NotStartedOnDemand { .. } => "not-started-on-demand",
             Event::TemplateSet { .. } => "template-set",
             Event::WorkerLoading { .. } => "worker-loading",
+            Event::CompilationSlow { .. } => "compilation-slow",
+            Event::ComponentBanned { .. } => "component-banned",
             Event::WorkerLate { .. } => "worker-late",
             Event::WorkerStarted { .. } => "worker-started",
             Event::WorkerStartFailed { .. } => "worker-start-failed",
@@ -361,6 +373,8 @@ impl Event {
             | Event::ChildAdded { name }
             | Event::ChildRemoved { name } => Some(name),
             Event::HostStarted { .. }
+            | Event::CompilationSlow { .. }
+            | Event::ComponentBanned { .. }
             | Event::HostStopping
             | Event::RestartStorm { .. }
             | Event::RestartStormOver
@@ -374,6 +388,8 @@ impl Event {
             Event::WorkerExited { reason, .. } if reason.is_orderly() => Level::Info,
             Event::WorkerExited { .. }
             | Event::WorkerLate { .. }
+            | Event::CompilationSlow { .. }
+            | Event::ComponentBanned { .. }
             | Event::WorkerStartFailed { .. }
             | Event::MessageFailed { .. }
             | Event::BoundReached { .. }
@@ -419,6 +435,13 @@ impl fmt::Display for Event {
                 write!(f, "its children are made of {} from now on", component.short())
             }
             Event::WorkerLoading { bytes, .. } => write!(f, "loading a component of {}", show_size(*bytes)),
+            Event::CompilationSlow { component, why } => {
+                write!(f, "component {} takes long to compile and waits for another turn: {why}", component.short())
+            }
+            Event::ComponentBanned { component, why } => {
+                let short = component.short();
+                write!(f, "component {short} is not compiled again until `paguro check FILE`: {why}")
+            }
             Event::WorkerLate { waited, .. } => {
                 let waited = show_duration(*waited);
                 write!(f, "not loaded after {waited}: the host starts without it, it is added when it is ready")

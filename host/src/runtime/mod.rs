@@ -34,8 +34,8 @@ pub use keyed::{find, find_in_time};
 pub use message::Outcome;
 pub use registry::Registry;
 pub use residents::{
-    AsleepBytes, Place, Residents, account_bytes_max_here, asleep_bytes_max_here, live_instances_max,
-    live_instances_max_here,
+    AsleepBytes, Place, Residents, account_bytes_max_here, asleep_bytes_max_here, compilers_bytes_max_here,
+    live_instances_max, live_instances_max_here,
 };
 pub use services::{CALL_DEADLINE, CALL_DEADLINE_MAX, Services};
 pub use supervisor::{ChildView, Page, View};

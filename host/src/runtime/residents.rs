@@ -412,6 +412,12 @@ pub fn account_bytes_max_here() -> u64 {
     memory_here().map_or(u64::MAX, |bytes| bytes / 2)
 }
 
+/// Bytes that all compilers together may use: half of the memory of the machine or the cgroup, and no more than
+/// [`bounds::COMPILERS_BYTES_MAX`].
+pub fn compilers_bytes_max_here() -> u64 {
+    memory_here().map_or(u64::MAX, |bytes| bytes / 2).min(bounds::COMPILERS_BYTES_MAX)
+}
+
 /// Bytes of memory that this process can have: the machine's, or its cgroup's where that is less.
 pub fn memory_here() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;

@@ -2,10 +2,11 @@
 //!
 //! Compiled code is machine code that is trusted when it is loaded. So the directory is private
 //! (mode 0700, made by `record::state_dir`), lies under the engine's compatibility hash, and each
-//! file carries the hash of its content: a torn write is seen and compiled anew. What this does
-//! not defend against is a process of the same user that writes there on purpose: such a process
-//! could as well write into the host itself.
+//! file carries a digest over the component's hash, what an instance costs, and the code: a torn write, or the file of
+//! another component, is seen and compiled anew. What this does not defend against is a process of the same user that
+//! writes there on purpose: such a process could as well write into the host itself.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -16,15 +17,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::compiler::{self, Artifact, Bans};
 use crate::base::ComponentHash;
 
+/// The end of a file: what an instance costs, then the digest.
+const COST_BYTES: usize = 8;
 const DIGEST_BYTES: usize = 32;
+
+const COMPILED: &str = "cwasm";
 
 /// Numbers what is written: two hosts of one process do not write into one file.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
 pub(super) struct Cache {
     dir: PathBuf,
+    pub bans: Bans,
 }
 
 impl Cache {
@@ -36,45 +43,87 @@ impl Cache {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         private(path)?;
         private(&dir)?;
-        Ok(Cache { dir })
+        let bans = Bans::open(&dir)?;
+        Ok(Cache { dir, bans })
     }
 
     fn file(&self, hash: ComponentHash) -> PathBuf {
-        self.dir.join(format!("{hash}.cwasm"))
+        self.dir.join(format!("{hash}.{COMPILED}"))
     }
 
-    /// The compiled component, or `None` where there is none that can be used.
-    pub fn get(&self, engine: &Engine, hash: ComponentHash) -> Option<Component> {
+    /// Whether there is something for this component. [`Cache::get`] says whether it can be used.
+    pub fn has(&self, hash: ComponentHash) -> bool {
+        self.file(hash).exists()
+    }
+
+    /// The compiled component and what an instance of it costs, or `None` where there is none that can be used.
+    pub fn get(&self, engine: &Engine, hash: ComponentHash) -> Option<(Component, u64)> {
         let file = self.file(hash);
         let bytes = fs::read(&file).ok()?;
-        let (code, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST_BYTES)?)?;
-        if blake3::hash(code).as_bytes() != digest {
+        let Some((code, cost)) = whole(&bytes, hash) else {
             let _ = fs::remove_file(&file);
             return None;
-        }
-        // SAFETY: `deserialize` demands code that `serialize` made with a compatible engine. The
-        // file's digest shows that it is, byte for byte, what `put` wrote; it stands in a directory
-        // named by the engine's compatibility hash, which `open` found to be ours alone; and
-        // wasmtime itself refuses code of another version or other settings.
+        };
+        // SAFETY: the file's digest shows that it is, byte for byte, what `put` wrote for this component, which the
+        // compiler made; it stands in a directory named by the engine's compatibility hash, which `open` found to be
+        // ours alone; and wasmtime itself refuses code of another version or other settings.
         #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(engine, code) };
-        component.ok()
+        let component = unsafe { compiler::load(engine, code) };
+        component.ok().map(|component| (component, cost))
     }
 
-    /// Keeps compiled code. A failure costs a compilation next time and nothing else.
-    pub fn put(&self, hash: ComponentHash, code: &Component) {
-        let written = code.serialize().map_err(io::Error::other).and_then(|mut bytes| {
-            let digest = blake3::hash(&bytes);
-            bytes.extend_from_slice(digest.as_bytes());
-            let write = WRITES.fetch_add(1, Ordering::Relaxed);
-            let part = self.dir.join(format!("{hash}.{}-{write}.part", std::process::id()));
-            fs::write(&part, &bytes)?;
+    /// Keeps what the compiler made. A failure costs a compilation next time and nothing else.
+    pub fn put(&self, hash: ComponentHash, artifact: &Artifact) {
+        let cost = artifact.instance_bytes.to_le_bytes();
+        let digest = digest(hash, cost, &artifact.code);
+        let write = WRITES.fetch_add(1, Ordering::Relaxed);
+        let part = self.dir.join(format!("{hash}.{}-{write}.part", std::process::id()));
+        let written = fs::File::create(&part).and_then(|mut file| {
+            use io::Write;
+            file.write_all(&artifact.code)?;
+            file.write_all(&cost)?;
+            file.write_all(digest.as_bytes())?;
             fs::rename(&part, self.file(hash))
         });
         if let Err(error) = written {
+            let _ = fs::remove_file(&part);
             tracing::warn!(%error, component = %hash.short(), "compiled code cannot be cached");
         }
     }
+
+    /// Removes the code of components that nothing names any more, and what a host that died left half written. A ban
+    /// stays: its component may come again.
+    pub fn retain(&self, kept: &BTreeSet<ComponentHash>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let hash = path.file_stem().and_then(|stem| stem.to_str()).and_then(ComponentHash::from_hex);
+            let is_kept = hash.is_some_and(|hash| kept.contains(&hash));
+            let extension = path.extension().unwrap_or_default();
+            if (extension == COMPILED && !is_kept) || extension == "part" {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the code of one component.
+    pub fn remove(&self, hash: ComponentHash) {
+        let _ = fs::remove_file(self.file(hash));
+    }
+}
+
+/// Code and cost, if the file is what was written for this component.
+fn whole(bytes: &[u8], hash: ComponentHash) -> Option<(&[u8], u64)> {
+    let (rest, said) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST_BYTES)?)?;
+    let (code, cost) = rest.split_at_checked(rest.len().checked_sub(COST_BYTES)?)?;
+    let cost: [u8; COST_BYTES] = cost.try_into().ok()?;
+    (digest(hash, cost, code).as_bytes() == said).then(|| (code, u64::from_le_bytes(cost)))
+}
+
+fn digest(hash: ComponentHash, cost: [u8; COST_BYTES], code: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&hash.0).update(&cost).update(code);
+    hasher.finalize()
 }
 
 /// Refuses a directory that somebody else could write to.
@@ -88,4 +137,26 @@ fn private(dir: &Path) -> io::Result<()> {
         io::ErrorKind::PermissionDenied,
         format!("{} must be a directory of this user with mode 0700", dir.display()),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_taken_for_its_own_component_alone_and_whole() {
+        let (one, two) = (ComponentHash([1; 32]), ComponentHash([2; 32]));
+        let cost = 7_u64.to_le_bytes();
+        let mut file = b"code".to_vec();
+        file.extend(cost);
+        file.extend(digest(one, cost, b"code").as_bytes());
+        assert_eq!(whole(&file, one), Some((&b"code"[..], 7)));
+        assert_eq!(whole(&file, two), None, "the code of another component");
+        for at in 0..file.len() {
+            let mut other = file.clone();
+            other[at] ^= 1;
+            assert_eq!(whole(&other, one), None, "byte {at}");
+            assert_eq!(whole(&file[..at], one), None, "cut at {at}");
+        }
+    }
 }

@@ -59,6 +59,8 @@ pub(super) struct Inner {
     pub metadata: Metadata,
     pub pre: InstancePre<State>,
     pub entry: Entry,
+    /// Bytes of the engine's own memory that an instance takes.
+    pub instance_bytes: u64,
     /// What the first snapshot was said to be: most are the same, and share the text.
     media_type: OnceLock<Arc<str>>,
 }
@@ -84,6 +86,7 @@ impl Inner {
         hash: ComponentHash,
         size: u64,
         metadata: Metadata,
+        instance_bytes: u64,
     ) -> Result<Inner, ComponentError> {
         let has = |interface: &str| code.get_export_index(None, interface).is_some();
         let handler = has(HANDLER);
@@ -106,7 +109,7 @@ impl Inner {
         } else {
             Entry::Command(CommandIndices::new(&pre).map_err(|_| ComponentError::NotWorker)?)
         };
-        Ok(Inner { hash, size, metadata, pre, entry, media_type: OnceLock::new() })
+        Ok(Inner { hash, size, metadata, pre, entry, instance_bytes, media_type: OnceLock::new() })
     }
 
     /// The same text, shared where it is what the first snapshot was said to be.
@@ -130,6 +133,12 @@ impl Component {
     /// Size of the file in bytes.
     pub fn size(&self) -> u64 {
         self.0.size
+    }
+
+    /// Bytes of the engine's own memory that one instance takes besides its linear memory, over all core instances that
+    /// are nested in it. Charged to `limits.memory`.
+    pub fn instance_overhead_bytes(&self) -> u64 {
+        self.0.instance_bytes
     }
 
     pub fn metadata(&self) -> &Metadata {

@@ -1,7 +1,7 @@
 //! The engine, the linker, and how a component's bytes become a [`Component`].
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -10,6 +10,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy};
 
 use super::bindings::BatchWorker;
 use super::cache::Cache;
+use super::compiler::{self, Compiler, Ended, Terms};
 use super::component::{Component, Inner};
 use super::imports;
 use super::instance::State;
@@ -48,6 +49,36 @@ pub enum ComponentError {
     Imports(String),
     #[error("{size} bytes large, where {limit} are allowed")]
     Large { size: u64, limit: u64 },
+    #[error("it cannot be compiled within bounds: {0}")]
+    NotCompiled(String),
+    #[error("it is not compiled again, because its compiler died before: {0}; `paguro check FILE` tries once more")]
+    Banned(String),
+}
+
+/// Why a component could not be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// It is no component that can run here: it never will be.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// Its compiler used up what the terms say, or died.
+    #[error("{0}")]
+    Exceeded(String),
+    #[error("nobody waits for it any more")]
+    Abandoned,
+    /// The compiler could not be run: a fault of the host.
+    #[error("{0}")]
+    NoCompiler(String),
+}
+
+/// Which program compiles, where components are not compiled in this process.
+#[derive(Clone, Debug, Default)]
+pub enum CompilerChoice {
+    /// In this process. A hostile component then takes what memory and time it likes.
+    #[default]
+    InProcess,
+    /// A program that calls [`run_if_asked`](super::run_if_asked) first thing. `paguro` itself is one.
+    Program(PathBuf),
 }
 
 /// Compiles components and makes instances of them. One for a host; cheap to clone.
@@ -60,9 +91,7 @@ struct Shared {
     engine: Engine,
     linker: Linker<State>,
     cache: Option<Cache>,
-    /// Compiles small components. A pool takes up new work only when it has finished what it
-    /// began: in one pool with a large component, a small one would wait for all its functions.
-    small: rayon::ThreadPool,
+    compiler: Compiler,
     /// Components in use, so that one that many workers run is compiled and held once.
     known: Mutex<HashMap<ComponentHash, Arc<Known>>>,
 }
@@ -80,9 +109,13 @@ impl Known {
 }
 
 impl Sandbox {
-    /// `cache`: a private directory for compiled code; `None` compiles anew in each process.
+    /// Compiles in this process. `cache`: a private directory for compiled code; `None` compiles anew in each process.
     pub fn new(cache: Option<&Path>) -> Result<Sandbox, SandboxError> {
-        let sandbox = Sandbox::deterministic(cache)?;
+        Sandbox::with_compiler(cache, CompilerChoice::InProcess)
+    }
+
+    pub fn with_compiler(cache: Option<&Path>, compiler: CompilerChoice) -> Result<Sandbox, SandboxError> {
+        let sandbox = Sandbox::untimed(cache, compiler)?;
         tick(&sandbox.shared.engine);
         Ok(sandbox)
     }
@@ -91,6 +124,10 @@ impl Sandbox {
     /// thread that counts epochs, time on the wall decides nothing. For simulations; a guest that
     /// does nothing but call the host would hold its thread.
     pub fn deterministic(cache: Option<&Path>) -> Result<Sandbox, SandboxError> {
+        Sandbox::untimed(cache, CompilerChoice::InProcess)
+    }
+
+    fn untimed(cache: Option<&Path>, compiler: CompilerChoice) -> Result<Sandbox, SandboxError> {
         let engine = Engine::new(&config()).map_err(SandboxError::Engine)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(SandboxError::Engine)?;
@@ -101,28 +138,52 @@ impl Sandbox {
                 .map_err(|source| SandboxError::Cache { path: path.display().to_string(), source })
         });
         let cache = cache.transpose()?;
-        let small = rayon::ThreadPoolBuilder::new()
-            .num_threads(bounds::small_loads())
-            .thread_name(|number| format!("compiler-{number}"))
-            .stack_size(COMPILER_STACK_BYTES)
-            .build()
-            .map_err(SandboxError::Compilers)?;
-        Ok(Sandbox { shared: Arc::new(Shared { engine, linker, cache, small, known: Mutex::default() }) })
+        let compiler = match compiler {
+            CompilerChoice::Program(program) => Compiler::program(program),
+            CompilerChoice::InProcess => {
+                let small = rayon::ThreadPoolBuilder::new()
+                    .num_threads(bounds::small_loads())
+                    .thread_name(|number| format!("compiler-{number}"))
+                    .stack_size(COMPILER_STACK_BYTES)
+                    .build()
+                    .map_err(SandboxError::Compilers)?;
+                Compiler::Here { small, small_bytes_max: bounds::LARGE_COMPONENT_BYTES }
+            }
+        };
+        Ok(Sandbox { shared: Arc::new(Shared { engine, linker, cache, compiler, known: Mutex::default() }) })
     }
 
-    /// Checks and compiles a component, or takes it from memory or the cache. Compiling keeps all
-    /// cores busy for tens of milliseconds to seconds: call it where that may block. One component is
+    /// [`Sandbox::load_on`] with all the time and memory that there may be: for embedding programs and tests.
+    pub fn load(&self, bytes: &[u8]) -> Result<Component, ComponentError> {
+        let terms = Terms {
+            memory: bounds::COMPILERS_BYTES_MAX,
+            time: bounds::COMPILE_TIME,
+            threads: compiler_threads(),
+            insist: true,
+            abandoned: Arc::default(),
+        };
+        self.load_on(bytes, &terms).map_err(|error| match error {
+            LoadError::Component(error) => error,
+            other => ComponentError::NotCompiled(other.to_string()),
+        })
+    }
+
+    /// Checks and compiles a component, or takes it from memory or the cache. Compiling keeps cores busy
+    /// for tens of milliseconds to seconds: call it where that may block. One component is
     /// compiled once, however many ask for it at the same time. What needs an instance to be checked
     /// (the types of exports) is checked by [`Component::try_out`].
-    pub fn load(&self, bytes: &[u8]) -> Result<Component, ComponentError> {
+    ///
+    /// # Errors
+    /// See [`LoadError`]. A component whose compiler died is not banned by that: see [`Sandbox::ban`].
+    pub fn load_on(&self, bytes: &[u8], terms: &Terms) -> Result<Component, LoadError> {
         let size = bytes.len() as u64;
         if size > bounds::COMPONENT_BYTES_MAX {
-            return Err(ComponentError::Large { size, limit: bounds::COMPONENT_BYTES_MAX });
+            return Err(ComponentError::Large { size, limit: bounds::COMPONENT_BYTES_MAX }.into());
         }
         match metadata::shape(bytes) {
             Shape::Component => {}
-            Shape::Module => return Err(ComponentError::Module),
-            Shape::NotWasm => return Err(ComponentError::NotWasm),
+            Shape::Module => return Err(ComponentError::Module.into()),
+            Shape::NotWasm => return Err(ComponentError::NotWasm.into()),
         }
         let hash = ComponentHash::of(bytes);
         let known = self.known(hash);
@@ -130,10 +191,47 @@ impl Sandbox {
         if let Some(inner) = known.upgrade() {
             return Ok(Component(inner));
         }
-        let code = self.compile(hash, bytes)?;
-        let inner = Arc::new(Inner::new(&self.shared.linker, code, hash, size, metadata::read(bytes))?);
+        let (code, cost) = self.compile(hash, bytes, terms)?;
+        let inner = Inner::new(&self.shared.linker, code, hash, size, metadata::read(bytes), cost)?;
+        let inner = Arc::new(inner);
         *known = Arc::downgrade(&inner);
         Ok(Component(inner))
+    }
+
+    /// Whether a component can be had without compiling it, as far as is known without reading it.
+    pub fn is_compiled(&self, hash: ComponentHash) -> bool {
+        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+        // One that is locked is being compiled.
+        let lives = known.is_some_and(|known| known.0.try_lock().is_ok_and(|inner| inner.strong_count() > 0));
+        lives || self.shared.cache.as_ref().is_some_and(|cache| cache.has(hash))
+    }
+
+    /// The component is not compiled again until an operator says so, also after the host's next start.
+    pub fn ban(&self, hash: ComponentHash, why: &str) {
+        if let Some(cache) = &self.shared.cache {
+            cache.bans.ban(hash, why);
+        }
+    }
+
+    /// Components that are not compiled, and why.
+    pub fn banned(&self) -> Vec<(ComponentHash, String)> {
+        self.shared.cache.as_ref().map(|cache| cache.bans.all()).unwrap_or_default()
+    }
+
+    /// Forgets the compiled code of all but these components, on disk. What is in use stays in memory.
+    pub fn keep_compiled(&self, kept: &BTreeSet<ComponentHash>) {
+        if let Some(cache) = &self.shared.cache
+            && let Err(error) = cache.retain(kept)
+        {
+            tracing::warn!(%error, "compiled code that nobody needs cannot be removed");
+        }
+    }
+
+    /// Forgets the compiled code of one component, on disk.
+    pub fn forget_compiled(&self, hash: ComponentHash) {
+        if let Some(cache) = &self.shared.cache {
+            cache.remove(hash);
+        }
     }
 
     /// The component's place, which is free where nobody uses or compiles it.
@@ -145,20 +243,47 @@ impl Sandbox {
         known.entry(hash).or_default().clone()
     }
 
-    fn compile(&self, hash: ComponentHash, bytes: &[u8]) -> Result<wasmtime::component::Component, ComponentError> {
-        let engine = &self.shared.engine;
-        if let Some(code) = self.shared.cache.as_ref().and_then(|cache| cache.get(engine, hash)) {
-            return Ok(code);
+    /// The code, and what an instance of it costs.
+    fn compile(
+        &self,
+        hash: ComponentHash,
+        bytes: &[u8],
+        terms: &Terms,
+    ) -> Result<(wasmtime::component::Component, u64), LoadError> {
+        let Shared { engine, cache, compiler, .. } = &*self.shared;
+        if let Some(compiled) = cache.as_ref().and_then(|cache| cache.get(engine, hash)) {
+            return Ok(compiled);
         }
-        let compile = || wasmtime::component::Component::from_binary(engine, bytes);
-        let is_small = (bytes.len() as u64) < bounds::LARGE_COMPONENT_BYTES;
-        let code = if is_small { self.shared.small.install(compile) } else { compile() };
-        let code = code.map_err(|error| ComponentError::Invalid(one_line(&error)))?;
-        if let Some(cache) = &self.shared.cache {
-            cache.put(hash, &code);
+        let banned = cache.as_ref().filter(|_| !terms.insist).and_then(|cache| cache.bans.why(hash));
+        if let Some(why) = banned {
+            return Err(ComponentError::Banned(why).into());
         }
-        Ok(code)
+        // A compiler in this process cannot be stopped, and goes down with a host that is killed for other reasons.
+        let compiling = cache.as_ref().filter(|_| compiler.is_bounded()).map(|cache| cache.bans.begin(hash));
+        let made = compiler.compile(engine, bytes, terms);
+        drop(compiling);
+        let made = made.map_err(|ended| match ended {
+            Ended::Invalid(why) => ComponentError::Invalid(why).into(),
+            Ended::Exceeded(why) => LoadError::Exceeded(why),
+            Ended::Abandoned => LoadError::Abandoned,
+            Ended::NotStarted(why) => LoadError::NoCompiler(why),
+        })?;
+        // SAFETY: the compiler made it of these settings: it is this program (`COMPILER_ARGUMENT`), or the one that an
+        // embedding program vouches for, and the engine refuses code of another version or other settings.
+        #[allow(unsafe_code)]
+        let code = unsafe { compiler::load(engine, &made.code) };
+        let code = code.map_err(|error| LoadError::NoCompiler(one_line(&error)))?;
+        if let Some(cache) = cache {
+            cache.put(hash, &made);
+            cache.bans.lift(hash);
+        }
+        Ok((code, made.instance_bytes))
     }
+}
+
+/// Threads on which one component is compiled.
+pub fn compiler_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(bounds::COMPILER_THREADS_MAX)
 }
 
 /// Bytes of a compiling thread's stack: one that waits for a part of its component takes up another
@@ -195,7 +320,7 @@ pub(super) fn one_line(error: &wasmtime::Error) -> String {
     causes.join(": ")
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let mut config = Config::new();
     config
         // Workers never run two exports at once, and without it a call costs half (DESIGN 12).
@@ -245,5 +370,37 @@ mod tests {
         drop(loaded);
         sandbox.known(ComponentHash([0; 32]));
         assert_eq!(sandbox.shared.known.lock().unwrap().len(), 1, "what nobody uses is forgotten");
+    }
+
+    #[test]
+    fn what_is_in_the_cache_needs_no_compiler() {
+        let bytes = wat::parse_str(COMMAND).unwrap();
+        let cache = tempfile::Builder::new().permissions(private()).tempdir().unwrap();
+        let nowhere = || CompilerChoice::Program("/nowhere/compiler".into());
+        let terms = Terms {
+            memory: u64::MAX,
+            time: std::time::Duration::MAX,
+            threads: 1,
+            insist: false,
+            abandoned: Arc::default(),
+        };
+        let without = Sandbox::with_compiler(Some(cache.path()), nowhere()).unwrap();
+        assert!(matches!(without.load_on(&bytes, &terms), Err(LoadError::NoCompiler(_))));
+        let made = Sandbox::new(Some(cache.path())).unwrap().load(&bytes).unwrap();
+        assert!(without.is_compiled(made.hash()));
+        let loaded = without.load_on(&bytes, &terms).unwrap();
+        assert_eq!(loaded.instance_overhead_bytes(), made.instance_overhead_bytes());
+        assert!(made.instance_overhead_bytes() > 0);
+        // One that is banned is not even tried, unless an operator insists.
+        let other = wat::parse_str(COMMAND.replace("i32.const 0", "i32.const 1")).unwrap();
+        without.ban(ComponentHash::of(&other), "it took too long");
+        let banned = without.load_on(&other, &terms);
+        assert!(matches!(banned, Err(LoadError::Component(ComponentError::Banned(why))) if why == "it took too long"));
+        let insisting = Terms { insist: true, ..terms };
+        assert!(matches!(without.load_on(&other, &insisting), Err(LoadError::NoCompiler(_))));
+    }
+
+    fn private() -> std::fs::Permissions {
+        std::os::unix::fs::PermissionsExt::from_mode(0o700)
     }
 }

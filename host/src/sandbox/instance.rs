@@ -108,7 +108,7 @@ impl WasiView for State {
     }
 }
 
-/// Counts memory and table elements over the whole store.
+/// Counts memory and table elements over the whole store. Memory begins with what the engine takes for the instance.
 struct Meter {
     memory: u64,
     memory_max: u64,
@@ -200,6 +200,10 @@ impl Instance {
         log: Arc<dyn LogSink>,
     ) -> Result<Instance, InstanceError> {
         let inner = &component.0;
+        // Charged before the engine makes anything of it: what nested instances take is known beforehand.
+        if inner.instance_bytes > limits.memory {
+            return Err(InstanceError::Failed(Failure::Limit(Limit::Memory(limits.memory))));
+        }
         let not_startable = |why| InstanceError::Failed(Failure::NotStartable(why));
         let wasi = if wasi::is_bare(grants) {
             None
@@ -209,7 +213,7 @@ impl Instance {
         };
         let pace = outside.pace();
         let meter = Meter {
-            memory: 0,
+            memory: inner.instance_bytes,
             memory_max: limits.memory,
             elements: 0,
             elements_max: limits.table_elements,
@@ -266,7 +270,7 @@ impl Instance {
         self.limits = limits.clone();
     }
 
-    /// Bytes of linear memory in use.
+    /// Bytes of linear memory in use, and what the engine takes for the instance.
     pub fn memory(&self) -> u64 {
         self.store.data().meter.memory
     }

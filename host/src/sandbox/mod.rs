@@ -7,6 +7,7 @@
 
 mod bindings;
 mod cache;
+mod compiler;
 mod component;
 mod deadline;
 mod engine;
@@ -22,8 +23,9 @@ mod pace;
 mod stacks;
 mod wasi;
 
+pub use compiler::{COMPILER_ARGUMENT, Terms, run_if_asked};
 pub use component::{Component, Exports, Kind};
-pub use engine::{ComponentError, Sandbox, SandboxError};
+pub use engine::{CompilerChoice, ComponentError, LoadError, Sandbox, SandboxError, compiler_threads};
 pub use fault::Fault;
 pub use grants::{Access, DirectoryGrant, Grants};
 pub use instance::{Answer, Context, Health, Instance, InstanceError};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{events, logs};
+use crate::base::units::parse_size;
 use crate::cli::errors::CliError;
 use crate::cli::target::HostArgs;
 use crate::cli::{input, output};
@@ -33,6 +34,10 @@ pub struct UpArgs {
     /// The file that holds the token; else PAGURO_TOKEN does
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    /// Memory for all compilers together, such as 1GiB [default: 2GiB, or half of the machine's if that is less]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    compile_memory: Option<u64>,
 }
 
 /// Runs until the host has stopped.
@@ -55,7 +60,15 @@ fn options(args: UpArgs, host: &HostArgs) -> Result<UpOptions, CliError> {
             .help("give one in PAGURO_TOKEN or with --token-file FILE"));
     }
     let dir = args.directory.unwrap_or_else(|| host.dir.clone());
-    Ok(UpOptions { dir, state: host.state.clone(), listen: args.listen, token, log: Box::new(log) })
+    let compilers_bytes_max = args.compile_memory;
+    Ok(UpOptions {
+        dir,
+        state: host.state.clone(),
+        listen: args.listen,
+        token,
+        compilers_bytes_max,
+        log: Box::new(log),
+    })
 }
 
 fn read_token(file: &std::path::Path) -> Result<String, CliError> {
@@ -92,7 +105,7 @@ mod tests {
     }
 
     fn args() -> UpArgs {
-        UpArgs { directory: None, listen: None, token_file: None }
+        UpArgs { directory: None, listen: None, token_file: None, compile_memory: None }
     }
 
     fn refused(args: UpArgs, host: &HostArgs) -> CliError {

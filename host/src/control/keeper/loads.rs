@@ -7,17 +7,18 @@
 //!                       +-----------------+------------+------> abandoned
 //! ```
 //!
-//! One load for a name: another `begin` abandons what was begun. What is abandoned while it is being
-//! compiled is compiled to its end, for a compiler cannot be stopped, and keeps its turn so long. When
-//! this is dropped, all are abandoned.
+//! One load for a name: another `begin` abandons what was begun. The compiler of an abandoned load is ended, where it
+//! has a process of its own; otherwise it runs to its end, and keeps its turn so long. When this is dropped, all are
+//! abandoned.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::base::{ComponentHash, Name};
-use crate::change::{self, ChangeError, Changes, Lanes};
+use crate::change::{self, ChangeError, Changes, Source};
 use crate::control::directory::{Problem, Wanted, read_component};
 use crate::record::Event;
 use crate::runtime::Services;
@@ -26,8 +27,6 @@ use crate::sandbox::{Component, ComponentError};
 pub(super) struct Loads {
     services: Arc<Services>,
     changes: Changes,
-    /// A component is read when its turn has come, so that no more are in memory than can be compiled.
-    lanes: Lanes,
     tasks: JoinSet<Result<Component, LoadError>>,
     loads: BTreeMap<Name, Load>,
 }
@@ -52,15 +51,15 @@ pub(super) enum LoadError {
     Refused(ChangeError),
 }
 
+impl From<ChangeError> for LoadError {
+    fn from(error: ChangeError) -> LoadError {
+        LoadError::Refused(error)
+    }
+}
+
 impl Loads {
     pub fn new(services: &Arc<Services>, changes: &Changes) -> Loads {
-        Loads {
-            services: services.clone(),
-            changes: changes.clone(),
-            lanes: Lanes::default(),
-            tasks: JoinSet::new(),
-            loads: BTreeMap::new(),
-        }
+        Loads { services: services.clone(), changes: changes.clone(), tasks: JoinSet::new(), loads: BTreeMap::new() }
     }
 
     /// `known`: what a worker that the host has had ran last. It comes back on that, whatever its file
@@ -70,7 +69,6 @@ impl Loads {
         let loading = Loading {
             services: self.services.clone(),
             changes: self.changes.clone(),
-            lanes: self.lanes.clone(),
             name: name.clone(),
             wanted: wanted.clone(),
         };
@@ -148,33 +146,23 @@ impl Loads {
 struct Loading {
     services: Arc<Services>,
     changes: Changes,
-    lanes: Lanes,
     name: Name,
     wanted: Wanted,
 }
 
 impl Loading {
     async fn run(self, known: Option<ComponentHash>) -> Result<Component, LoadError> {
-        let Wanted { path, hash, settings } = self.wanted;
+        let Loading { services, changes, name, wanted: Wanted { path, hash, settings } } = self;
         // A file that is gone is found out when it is read.
-        let bytes = std::fs::metadata(&path).map(|file| file.len()).unwrap_or_default();
-        let _turn = self.lanes.turn(bytes).await;
-        self.services.recorder.emit(Event::WorkerLoading { worker: self.name, bytes });
-        let prepared = match known {
-            Some(component) => change::prepare_known(&self.changes, component, &settings).await,
-            None => {
-                let reading = tokio::task::spawn_blocking(move || read_component(&path));
-                let (bytes, read) = match reading.await {
-                    Ok(read) => read.map_err(LoadError::Unreadable)?,
-                    // The host is ending: nobody asks any more.
-                    Err(_) => return Err(LoadError::Changed),
-                };
-                if read != hash {
-                    return Err(LoadError::Changed);
-                }
-                change::prepare(&self.changes, bytes.into_vec(), &settings).await
-            }
-        };
-        prepared.map_err(LoadError::Refused)
+        let size = std::fs::metadata(&path).map(|file| file.len()).unwrap_or_default();
+        if let Some(component) = known {
+            return Ok(change::prepare_known(&changes, component, &settings).await?);
+        }
+        let source = Source::new(hash, size, move || {
+            services.recorder.emit(Event::WorkerLoading { worker: name.clone(), bytes: size });
+            let (bytes, read) = read_component(&path).map_err(LoadError::Unreadable)?;
+            if read == hash { Ok(Bytes::from(bytes.into_vec())) } else { Err(LoadError::Changed) }
+        });
+        change::prepare(&changes, source, &settings).await
     }
 }
