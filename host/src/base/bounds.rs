@@ -192,6 +192,16 @@ pub const FREE_STACK_BYTES: usize = 32 << 10;
 /// Frames of a guest's backtrace that are kept.
 pub const BACKTRACE_FRAMES_MAX: usize = 32;
 
+/// Backtraces of panics that are taken within a minute, over the whole process. Beyond, a panic is told without one:
+/// to walk the stack and to look its frames up takes up to some milliseconds, and what panics in a loop says the same.
+pub const BACKTRACES_PER_MINUTE_MAX: u64 = 30;
+
+/// Falls of the root supervisor within [`ROOT_FAULTS_PERIOD`] after each of which it starts anew. Beyond, the host stops
+/// in order and ends with an exit code of its own: each takes down all workers for a moment, and what mends such a fault
+/// is a new process, or another version.
+pub const ROOT_FAULTS_MAX: usize = 3;
+pub const ROOT_FAULTS_PERIOD: Duration = Duration::from_secs(600);
+
 /// How long `terminate` may take in a worker that stops itself; one that is stopped has its
 /// shutdown time.
 pub const TERMINATE_TIME: Duration = Duration::from_secs(5);

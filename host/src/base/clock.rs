@@ -3,8 +3,8 @@
 //! Pure policy takes a [`Tick`] and never asks for one. A test moves a manual clock by hand.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment on the host's monotonic clock: time since the host started. Of eight bytes, and no more where there
@@ -62,10 +62,14 @@ pub struct Timestamp(pub u64);
 
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let moment = UNIX_EPOCH + Duration::from_millis(self.0);
+        // Beyond, no text can be made of it: of what a damaged record says, or a clock that was set wrong.
+        let moment = UNIX_EPOCH + Duration::from_millis(self.0.min(LAST_SHOWN_MS));
         write!(f, "{}", humantime::format_rfc3339_millis(moment))
     }
 }
+
+/// The last moment that a text can show: the end of the year 9999.
+const LAST_SHOWN_MS: u64 = 253_402_300_799_999;
 
 /// Gives the time. Cheap to clone; clones agree.
 #[derive(Clone, Debug)]
@@ -76,12 +80,25 @@ enum Source {
     System {
         start: Instant,
     },
-    /// Nanoseconds since the start; only [`Clock::advance`] moves it.
-    Manual(Arc<AtomicU64>),
+    /// Only [`Clock::advance`] and [`Clock::set_calendar`] move it.
+    Manual(Arc<Manual>),
+    /// The system's, but for its calendar.
+    Shifted {
+        start: Instant,
+        calendar: Arc<AtomicI64>,
+    },
+}
+
+#[derive(Debug)]
+struct Manual {
+    /// Nanoseconds since the start.
+    nanos: AtomicU64,
+    /// Calendar time at the start, in milliseconds since 1970. Before it where the calendar was set wrong.
+    epoch: AtomicI64,
 }
 
 /// Calendar time at which a manual clock starts: 2026-01-01, so that test output is readable.
-const MANUAL_EPOCH_MS: u64 = 1_767_225_600_000;
+const MANUAL_EPOCH_MS: i64 = 1_767_225_600_000;
 
 impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
@@ -91,36 +108,67 @@ impl Clock {
 
     /// A clock that stands still until [`Clock::advance`] moves it.
     pub fn manual() -> Clock {
-        Clock(Source::Manual(Arc::new(AtomicU64::new(0))))
+        let (nanos, epoch) = (AtomicU64::new(0), AtomicI64::new(MANUAL_EPOCH_MS));
+        Clock(Source::Manual(Arc::new(Manual { nanos, epoch })))
+    }
+
+    /// The system's clock with another calendar: it shows `ms` milliseconds since 1970, before that where they are
+    /// negative, and goes on from there. For tests.
+    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+    pub fn with_calendar(ms: i64) -> Clock {
+        Clock(Source::Shifted { start: Instant::now(), calendar: Arc::new(AtomicI64::new(ms)) })
+    }
+
+    /// Sets the calendar, as of now. Does nothing to the system's.
+    pub fn set_calendar(&self, ms: i64) {
+        let passed = i64::try_from(self.now().time().as_millis()).unwrap_or(i64::MAX);
+        let at_start = ms.saturating_sub(passed);
+        match &self.0 {
+            Source::System { .. } => {}
+            Source::Manual(manual) => manual.epoch.store(at_start, Ordering::Release),
+            Source::Shifted { calendar, .. } => calendar.store(at_start, Ordering::Release),
+        }
     }
 
     pub fn now(&self) -> Tick {
         match &self.0 {
-            Source::System { start } => Tick::at(start.elapsed()),
-            Source::Manual(nanos) => Tick(NonZeroU64::MIN.saturating_add(nanos.load(Ordering::Acquire))),
+            Source::System { start } | Source::Shifted { start, .. } => Tick::at(start.elapsed()),
+            Source::Manual(manual) => Tick(NonZeroU64::MIN.saturating_add(manual.nanos.load(Ordering::Acquire))),
         }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn timestamp(&self) -> Timestamp {
+        Timestamp(u64::try_from(self.calendar().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Calendar time: time since 1970 (UTC), none while the system's clock is before that.
+    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+    pub fn calendar(&self) -> Duration {
+        let shifted = |at_start: &AtomicI64| {
+            let at_start = at_start.load(Ordering::Acquire);
+            let (passed, away) = (self.now().time(), Duration::from_millis(at_start.unsigned_abs()));
+            if at_start < 0 { passed.saturating_sub(away) } else { passed.saturating_add(away) }
+        };
         match &self.0 {
-            Source::System { .. } => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-            }
-            Source::Manual(_) => {
-                let ms = u64::try_from(self.now().time().as_millis()).unwrap_or(u64::MAX);
-                Timestamp(MANUAL_EPOCH_MS.saturating_add(ms))
-            }
+            Source::System { .. } => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Source::Manual(manual) => shifted(&manual.epoch),
+            Source::Shifted { calendar, .. } => shifted(calendar),
         }
     }
 
     /// Moves a manual clock; does nothing to the system's.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(nanos) = &self.0 {
-            nanos.fetch_add(self::nanos(by), Ordering::AcqRel);
+        if let Source::Manual(manual) = &self.0 {
+            manual.nanos.fetch_add(self::nanos(by), Ordering::AcqRel);
         }
     }
+}
+
+/// Minutes since this was asked for the first time in this process: for bounds of what no host owns.
+#[allow(clippy::disallowed_methods, reason = "this is the one place")]
+pub(super) fn minutes_of_process() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs() / 60
 }
 
 #[cfg(test)]
@@ -135,6 +183,22 @@ mod tests {
         other.advance(Duration::from_millis(1500));
         assert_eq!(clock.now(), Tick::at(Duration::from_millis(1500)));
         assert_eq!(clock.timestamp().to_string(), "2026-01-01T00:00:01.500Z");
+    }
+
+    #[test]
+    fn a_calendar_before_1970_is_1970_and_one_past_all_years_is_shown_as_the_last() {
+        let clock = Clock::manual();
+        clock.set_calendar(-1_000_000);
+        assert_eq!((clock.timestamp(), clock.calendar()), (Timestamp(0), Duration::ZERO));
+        assert_eq!(clock.timestamp().to_string(), "1970-01-01T00:00:00.000Z");
+        clock.advance(Duration::from_secs(1_001));
+        assert_eq!(clock.timestamp(), Timestamp(1_000), "it goes on meanwhile");
+        clock.set_calendar(i64::MAX);
+        assert_eq!(clock.timestamp().to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+        let shifted = Clock::with_calendar(i64::MIN);
+        assert_eq!(shifted.timestamp(), Timestamp(0));
+        assert!(shifted.now() <= shifted.now());
     }
 
     #[test]

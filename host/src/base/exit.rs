@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::HostFault;
+
 /// Why an instance stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExitReason {
@@ -31,6 +33,8 @@ pub enum Failure {
     Own(String),
     /// The component could not be made into an instance.
     NotStartable(String),
+    /// The host's own code panicked over it, whatever the guest did.
+    HostFault(Box<HostFault>),
 }
 
 /// A limit of a worker, with the value that was in force.
@@ -61,6 +65,15 @@ pub enum Limit {
 }
 
 impl ExitReason {
+    /// The host's own code panicked.
+    pub fn host_fault(fault: HostFault) -> ExitReason {
+        ExitReason::Failed(Failure::HostFault(Box::new(fault)))
+    }
+
+    pub fn is_host_fault(&self) -> bool {
+        matches!(self, ExitReason::Failed(Failure::HostFault(_)))
+    }
+
     /// Whether a `transient` child with this reason is left alone.
     pub fn is_orderly(&self) -> bool {
         matches!(self, ExitReason::Normal | ExitReason::Shutdown)
@@ -74,14 +87,16 @@ impl ExitReason {
             ExitReason::Killed => "killed",
             ExitReason::Failed(Failure::Trap { .. }) => "trap",
             ExitReason::Failed(Failure::Limit(_)) => "limit",
+            ExitReason::Failed(Failure::HostFault(_)) => "host-fault",
             ExitReason::Failed(_) => "failed",
         }
     }
 
-    /// The guest's backtrace, if it trapped.
+    /// The guest's backtrace, if it trapped; the host's, if that panicked.
     pub fn backtrace(&self) -> &[String] {
         match self {
             ExitReason::Failed(Failure::Trap { backtrace, .. }) => backtrace,
+            ExitReason::Failed(Failure::HostFault(fault)) => &fault.backtrace,
             _ => &[],
         }
     }
@@ -121,6 +136,7 @@ impl fmt::Display for Failure {
             Failure::ExitCode(code) => write!(f, "exited with code {code}"),
             Failure::Own(reason) => write!(f, "stopped itself: {reason}"),
             Failure::NotStartable(why) => write!(f, "cannot be started: {why}"),
+            Failure::HostFault(fault) => write!(f, "failed: host fault: {fault}"),
         }
     }
 }

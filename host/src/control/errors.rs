@@ -213,6 +213,7 @@ fn tree_error(error: &TreeError) -> ErrorInfo {
         TreeError::NoRoom { no_room, .. } => {
             ("no-room", format!("`paguro sup {:?}` shows who uses it; raise `[budget]` there", no_room.supervisor))
         }
+        TreeError::SupervisorFell => ("internal", "try again; `paguro doctor` shows what else failed".to_string()),
         TreeError::Stopping => ("stopping", "start the host again: `paguro up`".to_string()),
     };
     info(code, error.to_string(), String::new(), &help)

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::base::units::{show_duration, show_size};
-use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber};
+use crate::base::{ComponentHash, ExitReason, HostFault, Incarnation, Name, RevisionNumber};
 
 /// How much a reader should care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -265,6 +265,15 @@ pub enum Event {
         what: &'static str,
         error: String,
     },
+    /// The host's own code panicked. What it was in has ended, and goes on anew where others need it.
+    HostFault {
+        part: String,
+        fault: HostFault,
+    },
+    /// The host cannot go on, and stops in order.
+    HostBroken {
+        why: String,
+    },
 }
 
 /// Where a starting instance's state came from.
@@ -326,6 +335,8 @@ impl Event {
             Event::ChildRemoved { .. } => "child-removed",
             Event::DirectoryProblem { .. } => "directory-problem",
             Event::DatabaseFailed { .. } => "database-failed",
+            Event::HostFault { .. } => "host-fault",
+            Event::HostBroken { .. } => "host-broken",
         }
     }
 
@@ -379,13 +390,18 @@ impl Event {
             | Event::RestartStorm { .. }
             | Event::RestartStormOver
             | Event::DirectoryProblem { .. }
-            | Event::DatabaseFailed { .. } => None,
+            | Event::DatabaseFailed { .. }
+            | Event::HostFault { .. }
+            | Event::HostBroken { .. } => None,
         }
     }
 
     pub fn level(&self) -> Level {
         match self {
             Event::WorkerExited { reason, .. } if reason.is_orderly() => Level::Info,
+            Event::WorkerExited { reason, .. } | Event::WorkerStartFailed { reason, .. } if reason.is_host_fault() => {
+                Level::Error
+            }
             Event::WorkerExited { .. }
             | Event::WorkerLate { .. }
             | Event::CompilationSlow { .. }
@@ -407,7 +423,9 @@ impl Event {
             Event::SupervisorGaveUp { .. }
             | Event::WorkerIsolated { .. }
             | Event::SnapshotFailed { .. }
-            | Event::DatabaseFailed { .. } => Level::Error,
+            | Event::DatabaseFailed { .. }
+            | Event::HostFault { .. }
+            | Event::HostBroken { .. } => Level::Error,
             _ => Level::Info,
         }
     }
@@ -455,11 +473,14 @@ impl fmt::Display for Event {
                 write!(f, "started {from} on {} in {took}, incarnation {incarnation}", component.short())
             }
             Event::WorkerStartFailed { component, reason, .. } => {
-                write!(f, "did not start on {}: {reason}", component.short())
+                write!(f, "did not start on {}: {reason}", component.short())?;
+                if reason.is_host_fault() { write_backtrace(f, reason.backtrace()) } else { Ok(()) }
             }
             Event::WorkerExited { reason, incarnation, .. } => {
                 write!(f, "incarnation {incarnation} ended: {reason}")?;
                 match reason.backtrace() {
+                    // Of the host's own nobody but its authors can do anything about: all that they need.
+                    frames if reason.is_host_fault() => write_backtrace(f, frames),
                     [] => Ok(()),
                     frames => write!(f, "; in {}", frames[..frames.len().min(3)].join(" < ")),
                 }
@@ -534,6 +555,18 @@ impl fmt::Display for Event {
                 if help.is_empty() { Ok(()) } else { write!(f, "; {help}") }
             }
             Event::DatabaseFailed { what, error } => write!(f, "the database failed to {what}: {error}"),
+            Event::HostFault { part, fault } => {
+                write!(f, "a fault of the host in {part}: {fault}")?;
+                write_backtrace(f, &fault.backtrace)
+            }
+            Event::HostBroken { why } => write!(f, "the host cannot go on, and stops: {why}"),
         }
+    }
+}
+
+fn write_backtrace(f: &mut fmt::Formatter<'_>, frames: &[String]) -> fmt::Result {
+    match frames {
+        [] => Ok(()),
+        frames => write!(f, "; backtrace: {}", frames.join(" < ")),
     }
 }

@@ -72,6 +72,15 @@ pub fn answer(outcome: Outcome) -> bool {
     })
 }
 
+/// The answer to the call that this worker took and has not come to answer, if whoever runs it handed one over.
+pub fn answer_for(worker: &Arc<Shared>, outcome: Outcome) {
+    of(worker, |frame| {
+        if frame.call.is_none() && frame.answer.is_none() && frame.awaited.is_none() {
+            frame.answer = Some(outcome);
+        }
+    });
+}
+
 /// The call was given a place for its answer: it stays open, or the worker must know when its caller goes away.
 pub fn has_place(worker: &Arc<Shared>, awaited: Awaited) {
     of(worker, |frame| frame.awaited = Some(awaited));

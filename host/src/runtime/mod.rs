@@ -9,6 +9,7 @@ mod budget;
 mod budgets;
 mod cpu;
 mod dead_letters;
+mod faults;
 mod handoff;
 mod keyed;
 mod lent;
@@ -30,6 +31,7 @@ mod waits;
 pub mod worker;
 
 pub use dead_letters::{Cause, DeadLetters, Letter};
+pub use faults::{Fuse, Fuses, Spot};
 pub use keyed::{find, find_in_time};
 pub use message::Outcome;
 pub use registry::Registry;

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::budgets::Budgets;
 use super::dead_letters::DeadLetters;
+use super::faults::Fuses;
 use super::handoff::Calling;
 use super::lent;
 use super::mailbox::Refused;
@@ -62,6 +65,10 @@ pub struct Services {
     pub residents: Arc<Residents>,
     /// Memory of the host that guests, clients and files make it keep.
     pub account: Arc<Account>,
+    /// Where a simulation has the runtime panic.
+    pub fuses: Fuses,
+    /// Why the host cannot go on, once that is so.
+    pub(super) broken: watch::Sender<Option<Arc<str>>>,
     /// The second in which it was said last that a key could not be taken up.
     said_not_started: AtomicU64,
     /// When this run began, by the calendar, in milliseconds.
@@ -101,6 +108,8 @@ impl Services {
             cpu: CpuBudgets::default(),
             residents,
             account,
+            fuses: Fuses::default(),
+            broken: watch::Sender::new(None),
             said_not_started: AtomicU64::new(u64::MAX),
             began,
             next_calls: AtomicU64::new(began << IDS_PER_MS_BITS),
@@ -111,6 +120,27 @@ impl Services {
             std::future::pending::<()>().await;
         });
         services
+    }
+
+    /// The host cannot go on: whoever runs it is to stop it in order.
+    pub fn broke(&self, why: &str) {
+        let is_first = self.broken.send_if_modified(|broken| {
+            let is_first = broken.is_none();
+            broken.get_or_insert_with(|| Arc::from(why));
+            is_first
+        });
+        if is_first {
+            self.recorder.emit(Event::HostBroken { why: why.to_string() });
+        }
+    }
+
+    /// Resolves when the host cannot go on, to why; never otherwise.
+    pub async fn broken(&self) -> Arc<str> {
+        let mut broken = self.broken.subscribe();
+        match broken.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) {
+            Some(why) => why,
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether a name is a key of a template that has no child yet.

@@ -1,6 +1,7 @@
 //! The supervisor's task: waits, hands what happened to the pure policy, carries out what it says.
 
 mod handle;
+mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -37,8 +38,13 @@ pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>
         killed_at: HashMap::new(),
         comes_back: false,
         has_time: false,
+        told_to_stop: false,
+        start_at: None,
+        falls: Vec::new(),
+        row: 0,
     };
-    let task = LentTask::spawn(driver.run(asked, ordered, reported));
+    let post = Box::new(Post { driver, asked, ordered, reported });
+    let task = LentTask::spawn(recovery::hold(post, services.fuses.get().cloned()));
     SupervisorHandle::new(asks, orders, reports, &task)
 }
 
@@ -59,6 +65,22 @@ struct Driver {
     comes_back: bool,
     /// Nothing waits in its queues behind what it does now.
     has_time: bool,
+    /// Its parent waits for the end that it asked for.
+    told_to_stop: bool,
+    /// At the root, after a fault: it starts anew by itself, as there is nobody above who would.
+    start_at: Option<Tick>,
+    /// When the root fell so.
+    falls: Vec<Tick>,
+    /// Faults in a row, from none of which it has recovered.
+    row: u8,
+}
+
+/// A supervisor's task: what it knows, and where it is told of more.
+struct Post {
+    driver: Driver,
+    asked: mpsc::Receiver<Ask>,
+    ordered: mpsc::Receiver<Order>,
+    reported: mpsc::Receiver<Report>,
 }
 
 type Waiting = Vec<(Until, oneshot::Sender<Reply>)>;
@@ -78,16 +100,14 @@ enum Until {
     Stopped,
 }
 
-impl Driver {
-    async fn run(
-        mut self,
-        mut asked: mpsc::Receiver<Ask>,
-        mut ordered: mpsc::Receiver<Order>,
-        mut reported: mpsc::Receiver<Report>,
-    ) {
+impl Post {
+    /// Until it leaves the tree.
+    async fn run(&mut self) {
+        let Post { driver, asked, ordered, reported } = self;
         loop {
-            let next = self.wake_at.into_iter().chain(self.kill_at.first().map(|(at, _)| *at)).min();
-            let sleep = next.map(|at| at.since(self.services.clock.now()));
+            let at = driver.wake_at.into_iter().chain(driver.start_at).chain(driver.kill_at.first().map(|(at, _)| *at));
+            let sleep = at.min().map(|at| at.since(driver.services.clock.now()));
+            driver.at();
             let woken = tokio::select! {
                 biased;
                 Some(order) = ordered.recv() => Woken::Order(order),
@@ -95,18 +115,28 @@ impl Driver {
                 ask = asked.recv() => Woken::Ask(ask),
                 () = sleep_or_never(sleep) => Woken::Clock,
             };
-            self.has_time = ordered.is_empty() && reported.is_empty() && asked.is_empty();
+            driver.has_time = ordered.is_empty() && reported.is_empty() && asked.is_empty();
             match woken {
-                Woken::Order(order) => self.order(order).await,
-                Woken::Report(report) => self.report(report).await,
-                Woken::Ask(None | Some(Ask::Quit)) => return self.quit(&mut asked),
-                Woken::Ask(Some(ask)) => self.ask(ask).await,
-                Woken::Clock => self.clock().await,
+                Woken::Order(order) => driver.order(order).await,
+                Woken::Report(report) => driver.report(report).await,
+                Woken::Ask(None | Some(Ask::Quit)) => return driver.quit(asked),
+                Woken::Ask(Some(ask)) => driver.ask(ask).await,
+                Woken::Clock => driver.clock().await,
             }
         }
     }
+}
+
+impl Driver {
+    /// Its task is about to wait for something, or has been told something: a simulation may have it panic here.
+    #[inline]
+    #[track_caller]
+    fn at(&self) {
+        self.services.fuses.at(&self.name);
+    }
 
     async fn clock(&mut self) {
+        self.at();
         let now = self.services.clock.now();
         while let Some((at, name)) = self.kill_at.first().cloned()
             && at <= now
@@ -118,9 +148,17 @@ impl Driver {
             self.wake_at = None;
             self.feed(Input::Due).await;
         }
+        if self.start_at.take_if(|at| *at <= now).is_some() {
+            self.feed(Input::Start).await;
+        }
     }
 
     async fn order(&mut self, order: Order) {
+        if !matches!(order, Order::Rest) {
+            self.told_to_stop = !matches!(order, Order::Start);
+            self.start_at = None;
+        }
+        self.at();
         match order {
             Order::Rest => {
                 self.come_back(false);
@@ -143,6 +181,7 @@ impl Driver {
     }
 
     async fn report(&mut self, report: Report) {
+        self.at();
         match report {
             Report::Started { child } => {
                 // One that is stopped to be started again: this was the start before.
@@ -215,6 +254,7 @@ impl Driver {
     }
 
     async fn ask(&mut self, ask: Ask) {
+        self.at();
         match ask {
             Ask::Add { spec, handle, done } => self.add(*spec, handle, done).await,
             Ask::Change { spec } => {
@@ -258,6 +298,7 @@ impl Driver {
         }
         let now = self.services.clock.now();
         let (answer, actions) = self.decide(now, Input::Add(Box::new(spec)));
+        self.at();
         if answer == Answer::Ok && declared {
             // Before what follows from it. Of the child of a key it was told when that was made, which has messages
             // since then.
@@ -281,6 +322,7 @@ impl Driver {
         // Who waited for the opposite is told that it will not come.
         let overtaken = if until == Until::Stopped { Until::Started } else { Until::Stopped };
         let before = self.take_waiting(name);
+        self.at();
         match self.feed(input).await {
             Answer::Ok => {
                 let (gone, mut stay): (Vec<_>, Vec<_>) =
@@ -326,6 +368,7 @@ impl Driver {
     async fn feed(&mut self, input: Input) -> Answer {
         let now = self.services.clock.now();
         let (answer, actions) = self.decide(now, input);
+        self.at();
         self.carry_out(now, actions).await;
         answer
     }
@@ -343,6 +386,7 @@ impl Driver {
         let starts = |action: &&Action| matches!(action, Action::StartChild { .. });
         self.has_time &= actions.iter().filter(starts).count() == 1;
         for action in actions {
+            self.at();
             self.act(now, action).await;
         }
     }
@@ -387,6 +431,10 @@ impl Driver {
             Action::SelfStarted => {
                 self.emit(Event::SupervisorStarted { supervisor: self.name.clone() });
                 self.tell_parent(Report::Started { child: self.name.clone() }).await;
+            }
+            Action::SelfEnded(Ended::Itself(reason)) if self.name.is_root() && reason.is_host_fault() => {
+                self.emit(Event::SupervisorStopped { supervisor: self.name.clone() });
+                self.root_fell(now, reason).await;
             }
             Action::SelfEnded(ended) => {
                 self.emit(Event::SupervisorStopped { supervisor: self.name.clone() });
@@ -519,10 +567,20 @@ impl Driver {
         self.services.recorder.emit(event);
     }
 
-    async fn tell_parent(&self, report: Report) {
+    async fn tell_parent(&mut self, report: Report) {
+        self.at();
         // An error means that the host is ending and nobody listens any more. A parent always takes
         // reports: it waits for nobody but its own parent.
+        let is_end = !matches!(report, Report::Started { .. });
+        if self.name.is_root() && !is_end {
+            // The host reads the first alone. The root may start anew more often than it has room for.
+            self.parent.offer(report);
+            return;
+        }
         let _ = self.parent.send(report).await;
+        if is_end {
+            (self.told_to_stop, self.row) = (false, 0);
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum TreeError {
     NoRoom { name: Name, no_room: NoRoom },
     #[error("the host is stopping")]
     Stopping,
+    #[error("its supervisor failed over this request in a fault of the host's: `paguro events` says which")]
+    SupervisorFell,
 }
 
 /// How a start that succeeded ended.
@@ -269,6 +271,9 @@ pub(super) fn started(name: &Name, reply: Reply) -> Result<Started, TreeError> {
     }
 }
 
-pub(super) fn stopping(_: Gone) -> TreeError {
-    TreeError::Stopping
+pub(super) fn stopping(gone: Gone) -> TreeError {
+    match gone {
+        Gone::Left => TreeError::Stopping,
+        Gone::Fell => TreeError::SupervisorFell,
+    }
 }

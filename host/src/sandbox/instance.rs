@@ -26,6 +26,7 @@ use super::outside::{Fact, LogSink, Outside};
 use super::pace::{Charged, Pace, paced};
 use super::stacks::Lent;
 use super::{Grants, Limits, wasi};
+use crate::base::panics::Careful;
 use crate::base::{CallId, ComponentHash, ExitReason, Failure, Incarnation, Limit, Name, Payload, Snapshot, bounds};
 
 /// What a guest learns of itself when it starts.
@@ -102,8 +103,8 @@ pub(super) struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let State { wasi, table, component, log, .. } = self;
-        let ctx = wasi.get_or_insert_with(|| Box::new(wasi::bare(&component.short(), log.clone())));
+        let State { wasi, table, component, log, outside, .. } = self;
+        let ctx = wasi.get_or_insert_with(|| Box::new(wasi::bare(&component.short(), log.clone(), outside.clock())));
         WasiCtxView { ctx, table }
     }
 }
@@ -208,7 +209,7 @@ impl Instance {
         let wasi = if wasi::is_bare(grants) {
             None
         } else {
-            let context = wasi::context(grants, &inner.hash.short(), log.clone());
+            let context = wasi::context(grants, &inner.hash.short(), log.clone(), outside.clock());
             Some(Box::new(context.map_err(not_startable)?))
         };
         let pace = outside.pace();
@@ -221,8 +222,9 @@ impl Instance {
         };
         let mut table = ResourceTable::new();
         table.set_max_capacity(bounds::RESOURCES_MAX);
-        let mut store =
-            Store::new(inner.pre.engine(), State { wasi, component: inner.hash, table, meter, outside, log });
+        let state = State { wasi, component: inner.hash, table, meter, outside, log };
+        // Code of others runs before it is an instance's, and may panic.
+        let mut store = Careful::new(Store::new(inner.pre.engine(), state));
         store.limiter(|state| &mut state.meter);
         let prepared =
             store.set_fuel(u64::MAX).and_then(|()| store.fuel_async_yield_interval(Some(bounds::FUEL_SLICE)));
@@ -233,7 +235,7 @@ impl Instance {
 
         let mut stack = Lent::default();
         let made = {
-            let mut making = pin!(inner.pre.instantiate_async(&mut store));
+            let mut making = pin!(inner.pre.instantiate_async(&mut *store));
             let making = poll_fn(|context| stack.note(|| making.as_mut().poll(context)));
             within(limits.start, pin!(making)).await
         };
@@ -251,7 +253,7 @@ impl Instance {
         };
         let guest = load(&mut store, &instance, &inner.entry)?;
         Ok(Instance {
-            store,
+            store: store.take(),
             guest,
             component: component.clone(),
             limits: limits.clone(),

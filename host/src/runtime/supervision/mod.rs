@@ -294,6 +294,25 @@ impl Supervision {
         }
     }
 
+    /// The same supervisor after a fault of the host's, over which its children may have come to stand in any way: each
+    /// is taken to run. `is_there`: whether a child is one still.
+    pub fn after_fault(before: &Supervision, is_there: impl Fn(&Name) -> bool) -> Supervision {
+        let mut after = Supervision::new(before.name.clone(), before.settings.clone());
+        for child in before.children.iter().filter(|child| is_there(&child.spec.name)) {
+            let (restarts, state) = (Restarts::default(), ChildState::Running);
+            after.children.push(Child { restarts, state, cause: Cause::Restart, leaving: false, ..child.clone() });
+        }
+        after.phase = Phase::Running;
+        after
+    }
+
+    /// Ends now, whatever it did: all of its children are stopped, in reverse.
+    pub fn end(&mut self, end: Ended) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.stop_all(end, &mut actions);
+        actions
+    }
+
     pub fn settings(&self) -> &SupervisorSettings {
         &self.settings
     }

@@ -159,7 +159,12 @@ impl Reports {
 
     /// An error means that nobody is left who listens.
     pub async fn send(&self, report: Report) -> Result<(), Gone> {
-        self.0.reports.send(report).await.map_err(|_| Gone)
+        self.0.reports.send(report).await.map_err(|_| Gone::Left)
+    }
+
+    /// Sends where there is room.
+    pub(super) fn offer(&self, report: Report) {
+        let _ = self.0.reports.try_send(report);
     }
 
     /// Whoever lent a thread to what reported runs the supervisor next.
@@ -200,7 +205,7 @@ impl SupervisorHandle {
     pub async fn ask(&self, ask: Ask) -> Result<(), Gone> {
         let room = match self.room() {
             Some(room) => room,
-            None => self.asks.reserve().await.map_err(|_| Gone)?,
+            None => self.asks.reserve().await.map_err(|_| Gone::Left)?,
         };
         self.ask_at_once(room, ask);
         Ok(())
@@ -219,7 +224,7 @@ impl SupervisorHandle {
     pub async fn ask_for<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Gone> {
         let (done, answer) = oneshot::channel();
         self.ask(ask(done)).await?;
-        answer.await.map_err(|_| Gone)
+        answer.await.map_err(|_| if self.asks.is_closed() { Gone::Left } else { Gone::Fell })
     }
 
     /// A place in the queue, if there is one at once.
@@ -229,7 +234,7 @@ impl SupervisorHandle {
 
     /// Asks without waiting, not even for room.
     pub fn try_ask(&self, ask: Ask) -> Result<(), Gone> {
-        self.asks.try_send(ask).map_err(|_| Gone)
+        self.asks.try_send(ask).map_err(|_| Gone::Left)
     }
 
     /// Where this supervisor's children report.
@@ -257,7 +262,12 @@ impl SupervisorHandle {
     }
 }
 
-/// The supervisor has left the tree.
+/// A supervisor has not answered, and will not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the supervisor has left the tree")]
-pub struct Gone;
+pub enum Gone {
+    #[error("the supervisor has left the tree")]
+    Left,
+    /// The host's own code panicked over it.
+    #[error("the supervisor failed over this request in a fault of the host's")]
+    Fell,
+}

@@ -36,6 +36,7 @@ impl Driver {
             return Ok(());
         }
         let (database, name) = (self.services.database.clone(), self.shared.name().clone());
+        self.at();
         let read = tokio::task::spawn_blocking(move || database.snapshot(&name)).await;
         let why = match read {
             Ok(Ok(Some(record))) => {

@@ -9,6 +9,7 @@ use super::pace::WorkerPace;
 use super::shared::Shared;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
 use crate::record::{Event, Recorder};
+use crate::runtime::faults::{Fuse, Spot};
 use crate::runtime::handoff;
 use crate::runtime::keyed;
 use crate::runtime::message::{Awaited, Message, Outcome, ReplyTo};
@@ -66,6 +67,10 @@ impl Door {
 impl Outside for Door {
     fn pace(&self) -> Option<Arc<dyn Pace>> {
         Some(Arc::new(WorkerPace { worker: self.me.clone(), clock: self.services.clock.clone() }))
+    }
+
+    fn clock(&self) -> Clock {
+        self.services.clock.clone()
     }
 
     fn sent_last_to(&self, name: &str) -> bool {
@@ -422,6 +427,7 @@ pub struct WorkerLog {
     worker: Arc<Shared>,
     recorder: Recorder,
     clock: Clock,
+    fuse: Option<Arc<dyn Fuse>>,
     lines_max: u32,
     /// The second that is counted in the upper half, the lines of it in the lower.
     window: AtomicU64,
@@ -433,6 +439,7 @@ impl WorkerLog {
             worker,
             recorder: services.recorder.clone(),
             clock: services.clock.clone(),
+            fuse: services.fuses.get().cloned(),
             lines_max,
             window: AtomicU64::new(0),
         }
@@ -441,6 +448,9 @@ impl WorkerLog {
 
 impl LogSink for WorkerLog {
     fn line(&self, level: LogLevel, text: &str) {
+        if let Some(fuse) = &self.fuse {
+            fuse.reached(self.worker.name(), Spot::Guest);
+        }
         let second = self.clock.now().time().as_secs() & 0xffff_ffff;
         let before = self.window.load(Ordering::Relaxed);
         // Only the worker's own task logs: a load and a store need no more than that.

@@ -12,7 +12,9 @@ use super::desk::{HAS_TIMERS, HIBERNATES, SendTape};
 use super::ending::PendingStop;
 use super::guard::Guard;
 use super::handle::Turn;
-use super::shared::{Kept, Shared};
+use super::recovery::Goes;
+use super::rescue::{InHand, Kept};
+use super::shared::{Kept as KeptStatus, Shared};
 use super::sleep::{Drowsy, InLine, Why, turn};
 use super::system::{Adopted, NoTrial, System, TrialEvent};
 use super::trial::{Kept as KeptMessage, Trial};
@@ -45,7 +47,7 @@ pub struct Launch {
 /// Puts a worker into the registry and starts its task. It does not run until its supervisor says
 /// so. `reports` is where the supervisor listens.
 pub fn launch(launch: Launch, services: &Arc<Services>, reports: Reports) -> Arc<Shared> {
-    let status = Kept::new(launch.component.clone(), launch.revision, services.clock.now());
+    let status = KeptStatus::new(launch.component.clone(), launch.revision, services.clock.now());
     let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status));
     if launch.breaker.is_some() || Guard::is_wanted(&launch.settings) {
         shared.guarded(services, &launch.settings, launch.breaker);
@@ -188,60 +190,74 @@ impl Woken {
 impl Driver {
     /// What is rare is boxed: a task is as large as the largest of its ways, and there may be a hundred
     /// thousand that only wait.
-    pub async fn run(mut self) -> Option<Box<Driver>> {
+    pub async fn run(mut kept: Kept) -> Option<Box<Driver>> {
+        let fault = kept.fault.take();
+        let driver = kept.driver()?;
+        if let Some(fault) = fault
+            && Box::pin(driver.recover(fault)).await == Goes::Ends
+        {
+            return None;
+        }
         // It waits for messages and its alarm alone.
         let mut rests = false;
         loop {
-            self.give_way_now_and_then().await;
-            let woken = if rests && self.rests_still() {
-                self.rest().await
+            driver.give_way_now_and_then().await;
+            let woken = if rests && driver.rests_still() {
+                driver.rest().await
             } else {
-                self.put_away();
-                self.wait(&mut rests).await
+                driver.put_away();
+                driver.wait(&mut rests).await
             };
             rests &= matches!(woken, Woken::Next(Next::Message(_)));
             if matches!(woken, Woken::Parked) {
-                self.shared.clear_blank_desk();
-                return Some(Box::new(self));
+                driver.shared.clear_blank_desk();
+                return kept.take();
             }
-            if self.away
+            if driver.away
                 && woken.asks_for_state()
-                && let Err(reason) = Box::pin(self.recall()).await
-                && self.asleep.take().is_some()
+                && let Err(reason) = Box::pin(driver.recall()).await
+                && driver.asleep.take().is_some()
             {
-                Box::pin(self.ended(reason)).await;
+                Box::pin(driver.ended(reason)).await;
             }
             match woken {
                 Woken::Next(Next::System(message)) => match *message {
                     System::Quit { why, done } => {
-                        Box::pin(self.quit(why)).await;
+                        Box::pin(driver.quit(why)).await;
                         let _ = done.send(());
                         return None;
                     }
                     message => {
                         let starts = matches!(message, System::Start { .. });
-                        Box::pin(self.system(message)).await;
+                        Box::pin(driver.system(message)).await;
                         // Its supervisor lends its thread to the start, not to what waits for the one that started.
-                        if starts && self.shared.runner.is_lent() && self.shared.waiting() > 0 {
+                        if starts && driver.shared.runner.is_lent() && driver.shared.waiting() > 0 {
                             give_way().await;
                         }
                     }
                 },
-                Woken::Next(Next::Waiting) | Woken::Roused => Box::pin(self.rouse()).await,
-                Woken::Placed(place) => Box::pin(self.placed(place)).await,
-                Woken::Drowsy(Drowsy::Asked) => Box::pin(self.sleep(Why::Asked)).await,
-                Woken::Drowsy(Drowsy::Room(ask)) => Box::pin(self.make_room(ask)).await,
-                Woken::Next(Next::Message(message)) => self.message(message, Turn::First).await,
-                Woken::Replayed(kept) => Box::pin(self.again(kept)).await,
-                Woken::Clock => Box::pin(self.clock()).await,
-                Woken::CommandEnded(reason) => Box::pin(self.ended(reason)).await,
+                Woken::Next(Next::Waiting) | Woken::Roused => Box::pin(driver.rouse()).await,
+                Woken::Placed(place) => Box::pin(driver.placed(place)).await,
+                Woken::Drowsy(Drowsy::Asked) => Box::pin(driver.sleep(Why::Asked)).await,
+                Woken::Drowsy(Drowsy::Room(ask)) => Box::pin(driver.make_room(ask)).await,
+                Woken::Next(Next::Message(message)) => driver.message(message, Turn::First).await,
+                Woken::Replayed(kept) => Box::pin(driver.again(kept)).await,
+                Woken::Clock => Box::pin(driver.clock()).await,
+                Woken::CommandEnded(reason) => Box::pin(driver.ended(reason)).await,
                 Woken::OwnerGone => {
-                    Box::pin(self.revert(OnRollback::Replay)).await;
+                    Box::pin(driver.revert(OnRollback::Replay)).await;
                 }
-                Woken::Written => self.writing = None,
+                Woken::Written => driver.writing = None,
                 Woken::Parked => {}
             }
         }
+    }
+
+    /// Its task is about to wait for something: a simulation may have it panic here.
+    #[inline]
+    #[track_caller]
+    pub fn at(&self) {
+        self.services.fuses.at(self.shared.name());
     }
 
     /// A worker that always has something to do would otherwise never give way.
@@ -258,14 +274,17 @@ impl Driver {
 
     /// Handles a message that was handed back.
     pub async fn again(&mut self, kept: KeptMessage) {
+        self.at();
         // The last one may be what ended the new revision: what came before it is saved first.
+        let kept = InHand::new(kept);
         if self.replay.is_empty() && self.is_dirty() && self.saves() {
             self.save_if_due(true).await;
             if self.live.is_none() {
-                self.replay.push_front(kept);
+                self.replay.push_front(kept.take());
                 return;
             }
         }
+        let kept = kept.take();
         self.shared.desk().tape = SendTape::Replay(kept.sent.into());
         self.message(kept.message, Turn::Again).await;
         // What was handed back is in the state again: a crash must not lose it once more.
@@ -327,6 +346,7 @@ impl Driver {
         if *rests {
             return self.rest().await;
         }
+        self.at();
         let owner = self.trial.as_ref().map(|trial| trial.owner());
         let command = match &mut self.live {
             Some(Live::Command(running)) => Some(running),
@@ -412,6 +432,7 @@ impl Driver {
     }
 
     async fn clock(&mut self) {
+        self.at();
         let now = self.services.clock.now();
         while self.shared.mailbox.has_room_for_timers() {
             let fired = self.shared.desk().fire(now);
@@ -436,6 +457,7 @@ impl Driver {
     }
 
     async fn system(&mut self, message: System) {
+        self.at();
         match message {
             System::Start { incarnation } => self.begin(incarnation).await,
             System::Stop { reason, shutdown, comes_back } => self.stop(reason, shutdown, comes_back).await,
@@ -533,11 +555,17 @@ impl Driver {
     }
 
     pub async fn report(&mut self, report: Report) {
+        self.at();
         // An error means that the supervisor has ended, and nobody is left to tell.
         let _ = self.reports.send(report).await;
         if self.shared.runner.is_lent() {
             self.reports.are_heard_next();
         }
+    }
+
+    /// Where its supervisor listens.
+    pub fn reports(&self) -> Reports {
+        self.reports.clone()
     }
 
     pub fn hash(&self) -> ComponentHash {
@@ -585,6 +613,7 @@ fn handed(worker: &Arc<Shared>) -> Option<Call> {
 
 async fn ended(command: Option<&mut tokio::task::JoinHandle<ExitReason>>) -> ExitReason {
     match command {
+        // It is aborted where nobody waits for its end.
         Some(running) => running.await.unwrap_or(ExitReason::Killed),
         None => std::future::pending().await,
     }
@@ -592,7 +621,7 @@ async fn ended(command: Option<&mut tokio::task::JoinHandle<ExitReason>>) -> Exi
 
 async fn written(writing: Option<&mut tokio::task::JoinHandle<()>>) {
     match writing {
-        // It ends by itself: an error would be a panic in it.
+        // A panic in it has been told.
         Some(writing) => drop(writing.await),
         None => std::future::pending().await,
     }

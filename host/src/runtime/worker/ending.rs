@@ -6,6 +6,7 @@ use super::desk::SendTape;
 use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::handle::exit_reason;
+use super::rescue::{Ending, Hand, InHand};
 use super::shared::Standing;
 use super::system::{NoState, TrialEvent};
 use crate::base::{ExitReason, Failure, Limit, Snapshot, bounds};
@@ -35,7 +36,7 @@ pub(super) enum Asked {
 
 impl Asked {
     /// How a worker stands that has stopped so.
-    fn standing(self) -> Standing {
+    pub fn standing(self) -> Standing {
         match self {
             Asked::Yes => Standing::Down,
             Asked::ComesBack | Asked::No => Standing::Restarting,
@@ -52,6 +53,13 @@ pub(super) struct Wound {
     state: Option<Snapshot>,
 }
 
+impl Wound {
+    /// It did not stop as it was asked to.
+    pub fn of(end: ExitReason) -> Wound {
+        Wound { end: Some(end), state: None }
+    }
+}
+
 impl Driver {
     /// `control.stop`: in order where the reason is, else like a fault.
     pub(super) async fn stopped_itself(&mut self, reason: ExitReason) {
@@ -62,7 +70,9 @@ impl Driver {
                 return self.stop_on_trial(wound, reason, Asked::No);
             }
             return self.finish_stop(wound.end.unwrap_or(reason), Asked::No).await;
-        } else if let Some(Live::Worker(instance)) = &mut self.live {
+        }
+        self.at();
+        if let Some(Live::Worker(instance)) = &mut self.live {
             let _ = instance.terminate(&reason, bounds::TERMINATE_TIME).await;
         }
         self.ended(reason).await;
@@ -70,6 +80,7 @@ impl Driver {
 
     pub(super) async fn stop(&mut self, reason: ExitReason, shutdown: Shutdown, comes_back: bool) {
         let asked = if comes_back { Asked::ComesBack } else { Asked::Yes };
+        let _in_hand = InHand::new(Hand::Stop(asked));
         self.in_line = None;
         if self.live.is_none() && self.trial.is_none() && self.asleep.is_none() {
             self.shared.stand(asked.standing(), self.services.clock.now());
@@ -117,8 +128,30 @@ impl Driver {
     }
 
     pub(super) async fn finish_stop(&mut self, end: ExitReason, asked: Asked) {
-        self.ended_for_others(&end).await;
+        self.tell_end(Ending { reason: end, asked: Some(asked), is_told: false }).await;
+    }
+
+    /// Tells everybody that it has ended, its supervisor last. Goes on from where one that panicked had come to.
+    pub(super) async fn tell_end(&mut self, ending: Ending) {
+        let mut ending = InHand::new(ending);
         let child = self.shared.name().clone();
+        let Some(asked) = ending.asked else {
+            let Ending { reason, is_told, .. } = ending.clone();
+            if !is_told {
+                let event =
+                    Event::WorkerStartFailed { worker: child.clone(), component: self.hash(), reason: reason.clone() };
+                self.services.recorder.emit(event);
+                ending.is_told = true;
+            }
+            self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
+            self.shared.counters.failures().exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            self.tell_watchers(&reason).await;
+            self.shared.stand(Standing::Restarting, self.services.clock.now());
+            self.report(Report::StartFailed { child, reason }).await;
+            drop(ending.take());
+            return;
+        };
+        self.ended_for_others(&mut ending).await;
         match asked {
             Asked::Yes | Asked::ComesBack => {
                 self.services.recorder.emit(Event::WorkerStopped { worker: child.clone() });
@@ -128,9 +161,10 @@ impl Driver {
             Asked::No => {
                 // The supervisor decides what follows; until then messages wait, as through any restart.
                 self.shared.stand(Standing::Restarting, self.services.clock.now());
-                self.report(Report::Exited { child, reason: end }).await;
+                self.report(Report::Exited { child, reason: ending.reason.clone() }).await;
             }
         }
+        drop(ending.take());
     }
 
     /// Saves the state and calls `terminate`.
@@ -144,6 +178,7 @@ impl Driver {
             None => return Wound::default(),
         }
         let mut state = None;
+        self.at();
         if self.durable() {
             let shared = self.shared.clone();
             let saved = tokio::select! {
@@ -166,6 +201,7 @@ impl Driver {
                 Err(error) => self.snapshot_failed(error.to_string()),
             }
         }
+        self.at();
         let Some(Live::Worker(instance)) = &mut self.live else { return Wound::default() };
         let ended = tokio::select! {
             biased;
@@ -182,6 +218,7 @@ impl Driver {
 
     /// The instance is no more. On trial the owner decides; else the supervisor does.
     pub(super) async fn ended(&mut self, reason: ExitReason) {
+        self.at();
         let dead = self.take_live();
         self.shared.desk().tape = SendTape::Off;
         if self.trial.is_none() {
@@ -203,11 +240,14 @@ impl Driver {
     }
 
     /// Tells everybody but the supervisor: callers whose call is open, monitors, the record.
-    pub(super) async fn ended_for_others(&mut self, reason: &ExitReason) {
-        let name = self.shared.name().clone();
+    async fn ended_for_others(&mut self, ending: &mut Ending) {
+        let (name, reason) = (self.shared.name().clone(), &ending.reason.clone());
         let incarnation = self.incarnation;
         self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
-        self.services.recorder.emit(Event::WorkerExited { worker: name.clone(), incarnation, reason: reason.clone() });
+        if !std::mem::replace(&mut ending.is_told, true) {
+            let event = Event::WorkerExited { worker: name.clone(), incarnation, reason: reason.clone() };
+            self.services.recorder.emit(event);
+        }
         // With its state the next instance knows the calls that were open in it, and its timers;
         // nobody ever answers the others.
         let continues = self.durable() && self.saved.is_some();
@@ -227,10 +267,12 @@ impl Driver {
     /// Whoever watches is told, once: what it watches does not run.
     pub(super) async fn tell_watchers(&mut self, reason: &ExitReason) {
         let name = self.shared.name().clone();
+        self.at();
         for (watcher, monitor) in self.services.monitors.take(&name) {
             if let Some(watcher) = self.services.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), reason.clone());
                 if let Err(fact) = watcher.mailbox.try_push_fact(Message::Fact(fact)) {
+                    self.at();
                     let (letters, revision) = (&self.services.dead_letters, watcher.status().revision);
                     letters.put(watcher.name(), revision, Letter::of(fact), Cause::NoRoom).await;
                 }
@@ -240,6 +282,8 @@ impl Driver {
 
     /// Leaves the tree: what waited is answered or becomes a dead letter.
     pub(super) async fn quit(&mut self, why: Cause<'static>) {
+        let _in_hand = InHand::new(Hand::Quit(why));
+        self.at();
         self.drop_live();
         if let Some(trial) = self.trial.take() {
             let reason = trial.failed.clone().unwrap_or(ExitReason::Shutdown);
@@ -259,6 +303,7 @@ impl Driver {
             call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
         }
         let replay = self.replay.take().into_iter().map(|kept| kept.message);
+        self.at();
         let mut letters = Vec::new();
         for message in replay.chain(messages) {
             match message {

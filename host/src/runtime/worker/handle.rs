@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::desk::{After, Recording, SendTape};
 use super::driver::{Driver, Live};
 use super::guard::{Pass, Sign};
+use super::rescue::{Casts, InHand};
 use super::trial::Kept;
 use crate::base::{ExitReason, Failure, Limit, Name, Payload, bounds};
 use crate::record::{Event, LetterSort};
@@ -69,6 +70,8 @@ impl Driver {
     /// boxed: every live worker has room for the largest of these ways.
     async fn call(&mut self, call: Call, turn: Turn) -> (Option<ExitReason>, Option<After>) {
         let Call { id, from, request, deadline, reply } = call;
+        // Who sent it is on the desk.
+        let letter = InHand::new(Letter::call(None, request));
         let Some(Live::Worker(instance)) = &mut self.live else {
             reply.answer(Err(CallError::Rejected("it is a command: it takes no messages".to_string())));
             return (None, None);
@@ -86,7 +89,7 @@ impl Driver {
         }
         let result = tokio::select! {
             biased;
-            result = instance.handle_call(id, &request) => result.map_err(Some),
+            result = instance.handle_call(id, &letter.body) => result.map_err(Some),
             () = self.shared.kill.notified() => Err(None),
         };
         let (current, after) = {
@@ -114,7 +117,7 @@ impl Driver {
                 // On trial the message is kept: the old revision will answer it.
                 if self.trial.is_none() {
                     answer(Err(CallError::Down(reason.clone())));
-                    Box::pin(self.ended_by(Letter::call(from, request), &reason)).await;
+                    Box::pin(self.ended_by(Letter { from, ..letter.take() }, &reason)).await;
                 }
                 return (Some(reason), Some(after));
             }
@@ -128,11 +131,9 @@ impl Driver {
         message: Payload,
         pass: Option<Arc<Pass>>,
     ) -> Option<ExitReason> {
-        let mut batch = vec![message];
-        let mut passes = vec![pass];
-        let mut others_from = Vec::new();
+        let mut casts = InHand::new(Casts { batch: vec![message], from: vec![from], passes: vec![pass] });
         if self.batches() {
-            let room = std::cell::Cell::new(self.settings.limits.payload.saturating_sub(batch[0].len() as u64));
+            let room = std::cell::Cell::new(self.settings.limits.payload.saturating_sub(casts.batch[0].len() as u64));
             let more = self.shared.mailbox.take_while(BATCH_MAX - 1, |next| {
                 let fits = matches!(next, Message::Cast { .. })
                     && next.bytes() as u64 <= room.get()
@@ -142,24 +143,26 @@ impl Driver {
             });
             for next in more {
                 if let Message::Cast { from, message, pass } = next {
-                    batch.push(message);
-                    passes.push(pass);
-                    others_from.push(from);
+                    casts.batch.push(message);
+                    casts.from.push(from);
+                    casts.passes.push(pass);
                 }
             }
         }
         self.one_by_one = self.one_by_one.saturating_sub(1);
         let Some(Live::Worker(instance)) = &mut self.live else {
             // A command has no batches.
-            Box::pin(self.dead_letter(Letter::cast(from, batch.swap_remove(0)), Cause::Command)).await;
+            for cast in casts.take().into_messages() {
+                Box::pin(self.dead_letter(Letter::of(cast), Cause::Command)).await;
+            }
             return None;
         };
-        let single = batch.len() == 1;
+        let (batch, single) = (&casts.batch, casts.batch.len() == 1);
         let handled = async {
             if single {
                 instance.handle_cast(&batch[0]).await.map(|()| Vec::new())
             } else {
-                instance.handle_casts(&batch).await
+                instance.handle_casts(batch).await
             }
         };
         let result = tokio::select! {
@@ -170,14 +173,14 @@ impl Driver {
         self.shared.counters.handled(batch.len() as u64 - 1);
         match result {
             Ok(failed) => {
-                self.casts_went(&passes);
+                self.casts_went(&casts.passes);
                 for (_, error) in failed {
                     self.failed("cast", error);
                 }
                 None
             }
             Err(Some(Fault::Refused(error))) => {
-                self.casts_went(&passes);
+                self.casts_went(&casts.passes);
                 self.failed("cast", error);
                 None
             }
@@ -185,16 +188,17 @@ impl Driver {
                 let reason = exit_reason(dead);
                 // On trial the old revision handles it again: then it is seen how it goes.
                 if self.trial.is_none() {
+                    let casts = casts.take();
                     if single {
-                        passes.iter().flatten().for_each(|pass| pass.settle(Sign::Bad));
-                        Box::pin(self.ended_by(Letter::cast(from, batch.swap_remove(0)), &reason)).await;
+                        casts.passes.iter().flatten().for_each(|pass| pass.settle(Sign::Bad));
+                        for cast in casts.into_messages() {
+                            Box::pin(self.ended_by(Letter::of(cast), &reason)).await;
+                        }
                     } else {
                         // Only the one at fault is to be charged: the next incarnation gets them singly.
-                        self.one_by_one = u8::try_from(batch.len()).unwrap_or(u8::MAX);
-                        let from = std::iter::once(from).chain(others_from);
-                        let again = from.zip(batch).zip(passes);
-                        let again = again.map(|((from, message), pass)| Message::Cast { from, message, pass });
-                        self.replay.extend(again.map(|message| Kept { message, sent: Vec::new() }));
+                        self.one_by_one = u8::try_from(casts.batch.len()).unwrap_or(u8::MAX);
+                        let again = casts.into_messages().map(|message| Kept { message, sent: Vec::new() });
+                        self.replay.extend(again);
                     }
                 }
                 Some(reason)
@@ -228,6 +232,7 @@ impl Driver {
             Box::pin(self.dead_letter(Letter::fact(fact), Cause::Command)).await;
             return None;
         };
+        let fact = InHand::new(fact);
         let result = tokio::select! {
             biased;
             result = instance.handle_info(&fact) => result.map_err(Some),
@@ -242,7 +247,7 @@ impl Driver {
             Err(dead) => {
                 let reason = exit_reason(dead);
                 if self.trial.is_none() {
-                    Box::pin(self.ended_by(Letter::fact(fact), &reason)).await;
+                    Box::pin(self.ended_by(Letter::fact(fact.take()), &reason)).await;
                 }
                 Some(reason)
             }
@@ -284,6 +289,7 @@ impl Driver {
     }
 
     pub(super) async fn dead_letter(&mut self, letter: Letter, cause: Cause<'_>) {
+        self.at();
         self.services.dead_letters.put(self.shared.name(), self.revision, letter, cause).await;
     }
 

@@ -30,6 +30,7 @@ impl Driver {
             // Nothing happened to it since it was asked the last time, if it ever was.
             return Some(self.shared.status().health.map_or(Health::Healthy, |(health, _)| health));
         }
+        self.at();
         let Some(Live::Worker(instance)) = &mut self.live else { return None };
         let result = tokio::select! {
             biased;

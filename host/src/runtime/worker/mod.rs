@@ -30,6 +30,8 @@ mod guard;
 mod handle;
 mod health;
 mod pace;
+mod recovery;
+mod rescue;
 mod runner;
 mod saving;
 mod shared;

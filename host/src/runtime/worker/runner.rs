@@ -27,9 +27,12 @@ use tokio::task::coop::unconstrained;
 
 use super::desk::Desk;
 use super::driver::Driver;
+use super::rescue::{self, FAULTS_IN_A_ROW_MAX, Fault, Kept};
 use super::shared::Shared;
 #[cfg(doc)]
 use crate::base::bounds;
+use crate::base::{HostFault, panics};
+use crate::runtime::faults::Fused;
 use crate::runtime::handoff::{self, Calling};
 use crate::runtime::mailbox::Take;
 use crate::runtime::message::{Call, ReplyTo};
@@ -103,7 +106,7 @@ enum Ran {
     Parked,
     /// It takes no more messages.
     Ended,
-    /// In a panic of the host's own.
+    /// In a panic of the host's own, from which it could not recover.
     Panicked,
 }
 
@@ -121,8 +124,13 @@ enum Work {
 impl Work {
     /// How long it may go on without giving way is the worker's own affair, not the runtime's: what whoever
     /// lends it his thread has done before does not count.
-    fn of(driver: Box<Driver>) -> Work {
-        Work::Runs(Box::pin(unconstrained(driver.run())))
+    fn of(driver: Box<Driver>, fault: Option<Box<Fault>>) -> Work {
+        if let Some(fuse) = driver.services.fuses.get().cloned() {
+            let whom = driver.shared.name().clone();
+            let task = Box::pin(Driver::run(Kept::new(driver, fault)));
+            return Work::Runs(Box::pin(unconstrained(Fused { whom, fuse, task })));
+        }
+        Work::Runs(Box::pin(unconstrained(Driver::run(Kept::new(driver, fault)))))
     }
 }
 
@@ -157,7 +165,7 @@ impl Shared {
         let mut ran = Ran::Waits;
         // Where nobody is left who could answer, the caller finds that.
         let place = || self.desk().make_place().unwrap_or_else(|| ReplyTo::new(None).1);
-        let handed = handoff::hand(self, call, || ran = self.runner.poll(true), place);
+        let handed = handoff::hand(self, call, || ran = self.runner.poll(self, true), place);
         if handed.is_ok() {
             // Where it is: one may answer and go on.
             self.mailbox.show_busy();
@@ -205,7 +213,7 @@ impl Shared {
         if !self.begin() {
             return Ran::Not;
         }
-        let ran = self.runner.poll(lent);
+        let ran = self.runner.poll(self, lent);
         self.end(ran, lent);
         ran
     }
@@ -224,7 +232,7 @@ impl Shared {
             Ran::Ended | Ran::Panicked => {
                 runner.state.store(DONE, Relaxed);
                 if ran == Ran::Panicked {
-                    // The panic has been printed. Who waits for an answer is told that there will be none.
+                    // Not even what it knew is left. Who waits for an answer is told that there will be none.
                     tracing::error!(worker = %self.name(), "a worker's task panicked: it takes no more messages");
                     drop(self.mailbox.close());
                     *self.desk() = Desk::default();
@@ -292,38 +300,59 @@ impl Runner {
         self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn poll(&self, lent: bool) -> Ran {
+    fn poll(&self, worker: &Arc<Shared>, lent: bool) -> Ran {
         self.lent.store(lent, Relaxed);
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Task { work, waker }) = task.as_mut() else { return Ran::Ended };
-        if let Work::Parked(driver) = work
-            && let Some(driver) = driver.take()
-        {
-            *work = Work::of(driver);
-        }
-        let Work::Runs(future) = work else { return Ran::Ended };
-        self.runs.store(self.runs.load(Relaxed).wrapping_add(1), Relaxed);
-        CHAIN.set(CHAIN.get() + 1);
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(waker))));
-        CHAIN.set(CHAIN.get() - 1);
-        let ended = match polled {
-            Ok(Poll::Pending) => return Ran::Waits,
-            Ok(Poll::Ready(Some(driver))) => {
-                *work = Work::Parked(Some(driver));
-                return Ran::Parked;
+        loop {
+            let Some(Task { work, waker }) = task.as_mut() else { return Ran::Ended };
+            if let Work::Parked(driver) = work
+                && let Some(driver) = driver.take()
+            {
+                *work = Work::of(driver, None);
             }
-            Ok(Poll::Ready(None)) => Ran::Ended,
-            Err(_) => Ran::Panicked,
-        };
-        *task = None;
-        ended
+            let Work::Runs(future) = work else { return Ran::Ended };
+            self.runs.store(self.runs.load(Relaxed).wrapping_add(1), Relaxed);
+            CHAIN.set(CHAIN.get() + 1);
+            let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(waker))));
+            CHAIN.set(CHAIN.get() - 1);
+            let ended = match polled {
+                Ok(Poll::Pending) => return Ran::Waits,
+                Ok(Poll::Ready(Some(driver))) => {
+                    *work = Work::Parked(Some(driver));
+                    return Ran::Parked;
+                }
+                Ok(Poll::Ready(None)) => Ran::Ended,
+                Err(payload) => match recovering(worker, work, panics::caught(payload)) {
+                    // At once: who runs it for a call has the answer when this returns.
+                    Some(recovering) => {
+                        *work = recovering;
+                        continue;
+                    }
+                    None => Ran::Panicked,
+                },
+            };
+            *task = None;
+            return ended;
+        }
     }
 
     fn put(&self, task: Option<Task>) {
         let before = std::mem::replace(&mut *self.task.lock().unwrap_or_else(PoisonError::into_inner), task);
-        // Without the lock: what it lets go of may wake it.
-        drop(before);
+        // Without the lock: what it lets go of may wake it. A panic in it is nobody's to handle any more.
+        let _ = panics::let_go(before);
     }
+}
+
+/// What a worker does whose task panicked: it recovers. `None`: nothing is left of it.
+#[cold]
+fn recovering(worker: &Arc<Shared>, work: &mut Work, fault: HostFault) -> Option<Work> {
+    let Work::Runs(future) = std::mem::replace(work, Work::Parked(None)) else { return None };
+    let (driver, fault) = rescue::take(future, fault);
+    let driver = driver.filter(|driver| Arc::ptr_eq(&driver.shared, worker))?;
+    if fault.row > FAULTS_IN_A_ROW_MAX {
+        return driver.give_up(*fault).map(|driver| Work::Parked(Some(driver)));
+    }
+    Some(Work::of(driver, Some(fault)))
 }
 
 /// The task of the runtime: runs the worker's whenever it is woken.

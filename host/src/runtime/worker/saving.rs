@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::driver::{Driver, Live};
 use super::system::NoState;
-use crate::base::{ExitReason, Snapshot};
+use crate::base::{ExitReason, Snapshot, panics};
 use crate::record::{Change, Event, SnapshotRecord};
 use crate::runtime::spec::Durability;
 use crate::sandbox::Fault;
@@ -78,6 +78,7 @@ impl Driver {
             return Err(NoState::NotExported);
         }
         self.saved_at = self.services.clock.now();
+        self.services.fuses.at(self.shared.name());
         match instance.save().await {
             Ok(snapshot) => Ok(snapshot),
             Err(Fault::Refused(why)) => Err(NoState::Refused(why)),
@@ -94,8 +95,9 @@ impl Driver {
         self.away = false;
         self.saved = Some(Box::new(snapshot));
         self.shared.desk().saved();
+        self.at();
         if let Some(writing) = self.writing.take_if(|writing| due == Due::ByCount || writing.is_finished()) {
-            // It ends by itself: an error would be a panic in it.
+            // A panic in it has been told.
             let _ = writing.await;
         }
         if self.writing.is_some() {
@@ -107,10 +109,15 @@ impl Driver {
                 let (recorder, worker) = (self.services.recorder.clone(), self.shared.name().clone());
                 let shared = self.shared.clone();
                 self.writing = Some(tokio::spawn(async move {
-                    let written = pending.await;
-                    shared.unwritten.store(written.is_err(), Relaxed);
-                    if let Err(error) = written {
-                        recorder.emit(Event::SnapshotFailed { worker, error: error.to_string() });
+                    let written = panics::guarded(pending).await;
+                    let failed = match written {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(error.to_string()),
+                        Err(fault) => Some(fault.to_string()),
+                    };
+                    shared.unwritten.store(failed.is_some(), Relaxed);
+                    if let Some(error) = failed {
+                        recorder.emit(Event::SnapshotFailed { worker, error });
                     }
                 }));
             }
@@ -126,9 +133,11 @@ impl Driver {
         self.shared.desk().saved();
         self.unsaved = 0;
         if let Some(writing) = self.writing.take() {
+            self.at();
             // Its verdict must not come after ours.
             let _ = writing.await;
         }
+        self.at();
         let written = self.services.database.commit(vec![change]).await;
         self.shared.unwritten.store(written.is_err(), Relaxed);
         if let Err(error) = written {

@@ -91,6 +91,9 @@ pub enum AskError {
     Busy,
     #[error("it has left the tree")]
     Gone,
+    /// The host's own code panicked over it.
+    #[error("it ended over this request in a fault of the host's: `paguro events` says which")]
+    Ended,
 }
 
 /// Counted for each message; relaxed, for people and metrics only.
@@ -304,7 +307,7 @@ impl Shared {
             Refused::Full => AskError::Busy,
             Refused::Closed => AskError::Gone,
         })?;
-        answer.await.map_err(|_| AskError::Gone)
+        answer.await.map_err(|_| self.unanswered())
     }
 
     /// Asks as the one owner of a change under way, which must not be refused by what operators sent:
@@ -312,7 +315,12 @@ impl Shared {
     pub async fn ask_as_owner<T>(&self, message: impl FnOnce(Done<T>) -> System) -> Result<T, AskError> {
         let (done, answer) = oneshot::channel();
         self.mailbox.push_supervision(message(done));
-        answer.await.map_err(|_| AskError::Gone)
+        answer.await.map_err(|_| self.unanswered())
+    }
+
+    /// Why a system message has no answer.
+    fn unanswered(&self) -> AskError {
+        if self.has_left() { AskError::Gone } else { AskError::Ended }
     }
 
     /// Whether it runs, or is about to.

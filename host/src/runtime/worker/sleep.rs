@@ -27,6 +27,7 @@
 use super::desk::HIBERNATES;
 use super::door::carry_out;
 use super::driver::{Driver, Live};
+use super::rescue::InHand;
 use super::saving::Due;
 use super::shared::{Shared, Standing};
 use super::start::NotUp;
@@ -153,20 +154,22 @@ impl Driver {
     pub async fn wake(&mut self, place: Place) {
         let Some(snapshot) = self.asleep.clone() else { return };
         let begun = self.services.clock.now();
-        let mark = self.shared.desk().mark();
+        let mark = InHand::new(self.shared.desk().mark());
         let shared = self.shared.clone();
+        self.at();
         let woken = tokio::select! {
             biased;
             woken = self.bring_up(Some(snapshot), place) => woken,
             () = shared.kill.notified() => Err(NotUp::Ended(ExitReason::Killed)),
         };
         if let Err(NotUp::NoRoom(_)) = &woken {
-            let change = self.shared.desk().put_back(mark, &[]);
+            let change = self.shared.desk().put_back(mark.take(), &[]);
             carry_out(change, self.shared.name(), &self.services);
             self.in_line = Some(Box::new(InLine { place: self.services.residents.queue(), start: None }));
             return;
         }
         self.asleep = None;
+        let mark = mark.take();
         match woken {
             Ok(live) => {
                 self.live = Some(live);
@@ -207,6 +210,7 @@ impl Driver {
         self.shared.desk().hibernate = false;
         if self.can_sleep() {
             let shared = self.shared.clone();
+            self.at();
             let saved = tokio::select! {
                 biased;
                 saved = self.save_state() => saved,
@@ -231,6 +235,7 @@ impl Driver {
         let state = snapshot.len() as u64;
         self.asleep = Some(snapshot.clone());
         self.idle_since = None;
+        self.at();
         self.drop_live();
         self.shared.stand(Standing::Hibernated, self.services.clock.now());
         if self.durable() {
@@ -248,6 +253,7 @@ impl Driver {
 
     /// A stop of one that sleeps: nothing is left to be called, and the state is kept.
     pub async fn stop_asleep(&mut self, reason: ExitReason, shutdown: Shutdown) -> ExitReason {
+        self.at();
         if let Some(snapshot) = self.asleep.take()
             && self.durable()
             && self.is_dirty()

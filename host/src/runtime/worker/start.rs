@@ -8,14 +8,16 @@ use futures::FutureExt;
 use super::desk::Holdings;
 use super::door::carry_out;
 use super::driver::{Driver, Live};
+use super::rescue::{Ending, InHand};
 use super::runner::as_a_worker;
 use super::shared::Standing;
 use super::{door, log};
+use crate::base::panics::{self, Careful};
 use crate::base::{ExitReason, Failure, Incarnation, Snapshot, Tick};
 use crate::record::{Event, Origin};
 use crate::runtime::residents::Place;
 use crate::runtime::supervisor::Report;
-use crate::sandbox::{Context, Fault, Instance, InstanceError, Kind};
+use crate::sandbox::{Component, Context, Fault, Instance, InstanceError, Kind};
 
 /// Why there is no instance.
 pub(super) enum NotUp {
@@ -54,13 +56,15 @@ impl Driver {
 
     /// There is a place for its instance. Answers the supervisor with `Started` or `StartFailed`.
     pub async fn start(&mut self, begun: Tick, place: Place) {
-        let mark = self.shared.desk().mark();
+        let mark = InHand::new(self.shared.desk().mark());
+        self.at();
         if let Err(reason) = self.recall().await {
-            return self.not_started(mark, reason).await;
+            return self.not_started(mark.take(), reason).await;
         }
         let from = if self.durable() { self.saved.as_deref().cloned() } else { None };
         let origin = if from.is_some() { Origin::Snapshot } else { Origin::Fresh };
         let shared = self.shared.clone();
+        self.at();
         let brought_up = tokio::select! {
             biased;
             live = self.bring_up(from, place) => live,
@@ -71,6 +75,7 @@ impl Driver {
                 self.live = Some(live);
                 // `control.stop` in its start: it does not want to run (OTP's "ignore").
                 let stop = self.shared.desk().stop.take();
+                let mark = mark.take();
                 match stop {
                     None => self.started(origin, begun).await,
                     Some(reason) if reason.is_orderly() => self.ignored().await,
@@ -83,11 +88,11 @@ impl Driver {
             // Not for ever: what asks for more than others do must not make the bound small for all.
             Err(NotUp::NoRoom(_)) if self.refusals < REFUSALS_MAX => {
                 self.refusals += 1;
-                let change = self.shared.desk().put_back(mark, &[]);
+                let change = self.shared.desk().put_back(mark.take(), &[]);
                 carry_out(change, self.shared.name(), &self.services);
                 self.line_up_to_start(begun);
             }
-            Err(not_up) => self.not_started(mark, not_up.reason()).await,
+            Err(not_up) => self.not_started(mark.take(), not_up.reason()).await,
         }
     }
 
@@ -114,14 +119,7 @@ impl Driver {
     }
 
     pub async fn start_failed(&mut self, reason: ExitReason) {
-        let worker = self.shared.name().clone();
-        let event = Event::WorkerStartFailed { worker, component: self.hash(), reason: reason.clone() };
-        self.services.recorder.emit(event);
-        self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
-        self.shared.counters.failures().exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        self.tell_watchers(&reason).await;
-        self.shared.stand(Standing::Restarting, self.services.clock.now());
-        self.report(Report::StartFailed { child: self.shared.name().clone(), reason }).await;
+        self.tell_end(Ending { reason, asked: None, is_told: false }).await;
     }
 
     async fn ignored(&mut self) {
@@ -152,12 +150,24 @@ impl Driver {
 
     /// A new instance of the current component, initialised or restored.
     pub async fn bring_up(&mut self, from: Option<Snapshot>, place: Place) -> Result<Live, NotUp> {
+        let component = self.component.clone();
+        self.bring_up_on(&component, from, place).await
+    }
+
+    /// The same of another component.
+    pub async fn bring_up_on(
+        &mut self,
+        component: &Component,
+        from: Option<Snapshot>,
+        place: Place,
+    ) -> Result<Live, NotUp> {
         let limits = self.settings.limits.clone();
         let place = Arc::new(place);
         let door = door(&self.shared, &self.services, place.clone());
         let log = log(&self.shared, &self.services, limits.log_lines);
-        let made = Instance::create(&self.component, &limits, &self.settings.grants, door, log).await;
-        let mut instance = made.map_err(|error| match error {
+        self.at();
+        let made = Instance::create(component, &limits, &self.settings.grants, door, log).await;
+        let made = made.map_err(|error| match error {
             InstanceError::NoRoom(why) => match self.no_room(place) {
                 Some(()) => NotUp::NoRoom(why),
                 None => NotUp::Ended(NotUp::NoRoom(why).reason()),
@@ -167,18 +177,24 @@ impl Driver {
                 NotUp::Ended(ExitReason::Failed(Failure::NotStartable(error.to_string())))
             }
         })?;
+        let mut instance = Careful::new(made);
         self.services.residents.made();
-        if self.component.kind() == Kind::Command {
-            return Ok(Live::Command(tokio::spawn(async move { as_a_worker(instance.run()).await })));
+        if component.kind() == Kind::Command {
+            // Its end is this task's own affair: it is told as any other.
+            let mut instance = instance.take();
+            let running = async move { as_a_worker(instance.run()).await };
+            let running = async move { panics::guarded(running).await.unwrap_or_else(ExitReason::host_fault) };
+            return Ok(Live::Command(tokio::spawn(running)));
         }
-        let context = self.context();
+        let context = Context { component: component.hash(), ..self.context() };
+        self.at();
         let (called, export) = match &from {
             Some(snapshot) => (instance.restore(snapshot, &context).await, "restore-state"),
             None => (instance.init(&context).await, "init"),
         };
         called.map_err(|fault: Fault| NotUp::Ended(ExitReason::Failed(fault.into_failure(export))))?;
         self.shared.counters.memory.store(instance.memory(), Relaxed);
-        Ok(Live::Worker(Box::new(instance)))
+        Ok(Live::Worker(Box::new(instance.take())))
     }
 
     pub fn context(&self) -> Context {
@@ -199,11 +215,13 @@ impl Driver {
         if self.trial.is_some() {
             return Err("it is in probation; commit or roll back first".to_string());
         }
-        let mark = self.shared.desk().mark();
+        let mark = InHand::new(self.shared.desk().mark());
         let begun = self.services.clock.now();
+        self.at();
         // An operator's request, one at a time: it does not wait in line.
         let place = self.services.residents.place_anyway();
         let live = self.bring_up(Some(snapshot.clone()), place).await;
+        let mark = mark.take();
         let serves = self.live.is_some() || self.asleep.is_some();
         if live.is_err() || !serves {
             let change = self.shared.desk().put_back(mark, &[]);

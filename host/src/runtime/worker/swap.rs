@@ -6,11 +6,13 @@ use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::ending::{Asked, PendingStop};
 use super::guard::Sign;
+use super::rescue::InHand;
 use super::saving::Due;
 use super::shared::Standing;
 use super::start::NotUp;
 use super::system::{Blame, CalledOff, NoState, NoTrial, Replace, Reverted, Switched};
 use super::trial::{Before, Kept, Trial};
+use crate::base::panics::Careful;
 use crate::base::{ExitReason, Failure, Limit, Snapshot};
 use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::message::Message;
@@ -45,7 +47,8 @@ impl Driver {
             }
         }
         let begun = self.services.clock.now();
-        let mark = self.shared.desk().mark();
+        let mark = InHand::new(self.shared.desk().mark());
+        self.at();
         let moved = match instance {
             Some(instance) => self.move_state(instance, &component, migrate).await,
             None => self.change_command(&component).await,
@@ -53,6 +56,7 @@ impl Driver {
         let (live, before) = match moved {
             Ok(moved) => moved,
             Err(called_off) => {
+                let mark = mark.take();
                 if self.live.is_some() || self.asleep.is_some() {
                     self.put_back(mark, &[]);
                 }
@@ -60,7 +64,7 @@ impl Driver {
                 return;
             }
         };
-        let mut mark = mark;
+        let mut mark = mark.take();
         if before.is_some() {
             mark.saved();
         }
@@ -103,11 +107,13 @@ impl Driver {
     /// The new instance takes over the old one's state; where the old one has none it starts afresh.
     async fn move_state(
         &mut self,
-        mut new: Instance,
+        new: Instance,
         component: &Component,
         migrate: std::time::Duration,
     ) -> Result<(Live, Option<Snapshot>), CalledOff> {
+        let mut new = Careful::new(new);
         let before = if self.component.exports().state {
+            self.at();
             match self.save_state().await {
                 Ok(snapshot) => Some(snapshot),
                 Err(error) => {
@@ -123,6 +129,7 @@ impl Driver {
             None
         };
         let context = Context { component: component.hash(), ..self.context() };
+        self.at();
         let work = take_over(&mut new, before.as_ref(), &context, migrate);
         let taken = tokio::time::timeout(migrate, work).await;
         let taken = taken.unwrap_or_else(|_| Err(too_slow(migrate)));
@@ -131,14 +138,13 @@ impl Driver {
             reason: failure.to_string(),
             blame: Blame::Component,
         })?;
-        Ok((Live::Worker(Box::new(new)), before))
+        Ok((Live::Worker(Box::new(new.take())), before))
     }
 
     /// A command has no boundary and no state: the running one ends, the new one begins.
     async fn change_command(&mut self, component: &Component) -> Result<(Live, Option<Snapshot>), CalledOff> {
-        let old = std::mem::replace(&mut self.component, component.clone());
-        let live = self.bring_up(None, self.services.residents.place_anyway()).await;
-        self.component = old;
+        let place = self.services.residents.place_anyway();
+        let live = self.bring_up_on(component, None, place).await;
         live.map(|live| (live, None)).map_err(|not_up| CalledOff {
             phase: "migrated",
             reason: not_up.reason().to_string(),
@@ -148,7 +154,8 @@ impl Driver {
 
     /// The trial ended well, and that is written down: the old instance goes.
     pub async fn settle(&mut self, state: Option<Snapshot>) -> Result<(), NoTrial> {
-        let Some(trial) = self.trial.take() else { return Err(NoTrial) };
+        self.at();
+        let Some(trial) = self.trial.take().map(Careful::new) else { return Err(NoTrial) };
         self.saved = state.map(Box::new);
         self.away = false;
         if self.live.is_some() {
@@ -159,7 +166,7 @@ impl Driver {
         }
         // It ended between the decision and this. The decision stands.
         if let Some(reason) = trial.failed.clone() {
-            self.let_go(*trial, &reason).await;
+            self.let_go(*trial.take(), &reason).await;
             if self.pending_stop.is_none() {
                 self.pending_stop = Some(Box::new(PendingStop { end: reason, state: None, asked: Asked::No }));
             }
@@ -210,10 +217,20 @@ impl Driver {
     /// The old instance comes back with its state from before the switch, and gets every message
     /// the new one took. If the worker was stopped meanwhile, that is so at its next start.
     pub async fn revert(&mut self, how: OnRollback) -> Reverted {
-        let Some(trial) = self.trial.take() else { return Reverted { replayed: 0 } };
+        let Some(trial) = &self.trial else { return Reverted { replayed: 0 } };
+        let old = trial.before.component.clone();
         let downgrades = how == OnRollback::Downgrade && self.pending_stop.is_none();
+        self.at();
+        // The trial is kept until nothing of the new revision is run any more: should that panic, it goes on.
         let newer = if downgrades { self.save_state().await.ok() } else { None };
         self.drop_live();
+        self.shared.desk().tape = SendTape::Off;
+        let migrate = self.settings.upgrade.migrate;
+        let downgraded = match newer {
+            Some(newer) => self.downgrade(&old, newer, migrate).await,
+            None => None,
+        };
+        let Some(trial) = self.trial.take() else { return Reverted { replayed: 0 } };
         let spent = trial.spent();
         let (before, mut kept) = trial.into_parts();
         let slept = before.slept();
@@ -221,17 +238,12 @@ impl Driver {
         self.poison = before.poison;
         // What the new one did is no sign of how the old one does.
         self.shared.new_revision();
-        self.shared.desk().tape = SendTape::Off;
-        let migrate = self.settings.upgrade.migrate;
-        let downgraded = match newer {
-            Some(newer) => self.downgrade(newer, migrate).await,
-            None => None,
-        };
         if before.state.is_some() {
             self.saved = before.state.clone().map(Box::new);
             self.away = false;
         }
-        if downgraded.is_some() {
+        let is_downgraded = downgraded.is_some();
+        if is_downgraded {
             // The newer state has them all.
             kept.clear();
         } else {
@@ -240,21 +252,24 @@ impl Driver {
             self.shared.mailbox.retain(|message| before.desk.knows(message));
             self.put_back(before.desk, &spent);
         }
-        if how == OnRollback::Drop {
-            for dropped in kept.drain(..) {
-                self.drop_message(dropped.message).await;
-            }
-        }
-        let replayed = kept.len();
+        let taken = kept.len();
         // What an earlier rollback or a batch left comes after it.
         kept.append(&mut self.replay.take());
         self.replay = kept.into();
+        self.live = downgraded.or_else(|| before.instance.map(|instance| Live::Worker(Box::new(instance))));
+        let replayed = if how == OnRollback::Drop { 0 } else { taken };
+        for _ in replayed..taken {
+            if let Some(dropped) = self.replay.pop_front() {
+                self.drop_message(dropped.message).await;
+            }
+        }
         // The old revision never asked to stop: only what the supervisor asked for still holds.
         if let Some(stop) = self.pending_stop.take().filter(|stop| stop.asked != Asked::No) {
+            self.drop_live();
             self.finish_stop(stop.end, stop.asked).await;
             return Reverted { replayed };
         }
-        if downgraded.is_none()
+        if !is_downgraded
             && slept
             && let Some(state) = before.state
         {
@@ -263,13 +278,8 @@ impl Driver {
             self.shared.stand(Standing::Hibernated, self.services.clock.now());
             return Reverted { replayed };
         }
-        let live = match downgraded {
-            Some(live) => Ok(live),
-            None => self.old_instance(before.instance, before.state).await,
-        };
-        match live {
-            Ok(live) => {
-                self.live = Some(live);
+        match self.old_instance(before.state).await {
+            Ok(()) => {
                 let now = self.services.clock.now();
                 self.shared.stand(Standing::Running, now);
                 self.ask_health_anew(now);
@@ -293,28 +303,30 @@ impl Driver {
         }
     }
 
-    async fn old_instance(&mut self, kept: Option<Instance>, state: Option<Snapshot>) -> Result<Live, ExitReason> {
-        match kept {
-            Some(instance) => Ok(Live::Worker(Box::new(instance))),
+    /// One that was kept is there already.
+    async fn old_instance(&mut self, state: Option<Snapshot>) -> Result<(), ExitReason> {
+        if self.live.is_none() {
+            self.at();
             // It is the way back: it does not wait in line.
-            None => {
-                let place = self.services.residents.place_anyway();
-                self.bring_up(state, place).await.map_err(NotUp::reason)
-            }
+            let place = self.services.residents.place_anyway();
+            self.live = Some(self.bring_up(state, place).await.map_err(NotUp::reason)?);
         }
+        Ok(())
     }
 
     /// A fresh instance of the old component that took the newer state, if it can.
-    async fn downgrade(&mut self, newer: Snapshot, migrate: std::time::Duration) -> Option<Live> {
+    async fn downgrade(&mut self, old: &Component, newer: Snapshot, migrate: std::time::Duration) -> Option<Live> {
         let limits = self.settings.limits.clone();
         let place = self.services.residents.place_anyway().into();
         let door = super::door(&self.shared, &self.services, place);
         let log = super::log(&self.shared, &self.services, limits.log_lines);
-        let made = Instance::create(&self.component, &limits, &self.settings.grants, door, log).await;
-        let mut instance = made.ok()?;
-        let context = self.context();
+        self.at();
+        let made = Instance::create(old, &limits, &self.settings.grants, door, log).await;
+        let mut instance = Careful::new(made.ok()?);
+        let context = Context { component: old.hash(), ..self.context() };
+        self.at();
         let taken = tokio::time::timeout(migrate, take_over(&mut instance, Some(&newer), &context, migrate)).await;
-        matches!(taken, Ok(Ok(()))).then(|| Live::Worker(Box::new(instance)))
+        matches!(taken, Ok(Ok(()))).then(|| Live::Worker(Box::new(instance.take())))
     }
 
     fn put_back(&mut self, mark: Holdings, spent: &[super::desk::Spent]) {

@@ -1,0 +1,199 @@
+//! What a supervisor does after a panic in its own task: its children are stopped in reverse order, it ends with the
+//! fault as its reason, and its parent decides, as after any end.
+//!
+//! ```text
+//! work panics --> caught --> what it knows is kept --> recover: all stop --> ended --> its parent starts it, or not
+//!                   ^                                    |
+//!                   +---- panics again, three times -----+--> given up: all below it is let go of, starts fail
+//! ```
+//!
+//! What the policy has come to is not trusted after a panic, which may have been in its midst: a new one begins with
+//! the children as they are known, all of them running, and stops them. A stop of one that does not run is answered
+//! at once.
+//!
+//! Nobody is above the root. It stops what is below it and starts anew by itself, a few times; then the host is ended
+//! in order, with an exit code of its own: what panics again and again is mended by nothing that runs here.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::handle::Order;
+use super::{Ask, ChildHandle, Driver, Post, Reply, Report, dismiss, tell};
+use crate::base::units::show_duration;
+use crate::base::{ExitReason, HostFault, Tick, bounds, panics};
+use crate::record::Event;
+use crate::runtime::faults::{Fuse, Fused};
+use crate::runtime::supervision::{Answer, Ended, Supervision};
+
+/// Faults in a row after which a supervisor is given up.
+const FAULTS_IN_A_ROW_MAX: u8 = 3;
+
+/// Where what a supervisor knows is while no work holds it.
+type Place = Arc<Mutex<Option<Box<Post>>>>;
+
+/// Puts what a supervisor knows back into its place when the work that holds it goes, however that is.
+struct Held {
+    post: Option<Box<Post>>,
+    place: Place,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *locked(&self.place) = self.post.take();
+    }
+}
+
+fn locked(place: &Place) -> MutexGuard<'_, Option<Box<Post>>> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a supervisor until it leaves the tree, whatever panics in it.
+pub(super) async fn hold(post: Box<Post>, fuse: Option<Arc<dyn Fuse>>) {
+    let place: Place = Arc::new(Mutex::new(Some(post)));
+    let mut fault = None;
+    loop {
+        let Some(post) = locked(&place).take() else { return };
+        let whom = post.driver.name.clone();
+        let work = work(Held { post: Some(post), place: place.clone() }, fault.take());
+        let done = match fuse.clone() {
+            Some(fuse) => panics::guarded(Fused { whom, fuse, task: Box::pin(work) }).await,
+            None => panics::guarded(work).await,
+        };
+        match done {
+            Ok(()) => return,
+            Err(next) => fault = Some(next),
+        }
+    }
+}
+
+async fn work(mut held: Held, fault: Option<HostFault>) {
+    let Some(post) = held.post.as_deref_mut() else { return };
+    if let Some(fault) = fault {
+        post.driver.row = post.driver.row.saturating_add(1);
+        if post.driver.row > FAULTS_IN_A_ROW_MAX {
+            return post.give_up(fault).await;
+        }
+        post.driver.recover(fault).await;
+    }
+    post.run().await;
+}
+
+impl Driver {
+    /// Stops all that is below it, and ends.
+    async fn recover(&mut self, fault: HostFault) {
+        let reason = self.fell(fault);
+        self.at();
+        self.policy = Supervision::after_fault(&self.policy, |name| self.children.contains_key(name));
+        // Those that it had been given and had not come to take.
+        let unknown: Vec<_> = self.children.keys().filter(|name| self.policy.child(name).is_none()).cloned().collect();
+        for name in unknown {
+            if let Some(handle) = self.children.remove(&name) {
+                dismiss(&handle, &name, &self.services);
+            }
+        }
+        let end = if self.told_to_stop { Ended::Asked } else { Ended::Itself(reason) };
+        let now = self.services.clock.now();
+        let actions = self.policy.end(end);
+        self.carry_out(now, actions).await;
+    }
+
+    /// Says so, and tells those who wait.
+    fn fell(&mut self, fault: HostFault) -> ExitReason {
+        let part = match self.name.is_root() {
+            true => "the root supervisor: all that is below it is stopped, and starts again".to_string(),
+            false => format!("the supervisor {:?}: all that is below it is stopped", self.name),
+        };
+        self.emit(Event::HostFault { part, fault: fault.clone() });
+        let reason = ExitReason::host_fault(fault);
+        (self.wake_at, self.start_at) = (None, None);
+        self.kill_at.clear();
+        self.killed_at.clear();
+        for (_, waiting) in std::mem::take(&mut self.waiting) {
+            tell(waiting, |_| Reply::Failed(reason.clone()));
+        }
+        reason
+    }
+
+    /// All that was below the root has stopped after a fault of its own.
+    pub(super) async fn root_fell(&mut self, now: Tick, reason: ExitReason) {
+        self.row = 0;
+        self.falls.retain(|at| now.since(*at) < bounds::ROOT_FAULTS_PERIOD);
+        self.falls.push(now);
+        if self.falls.len() <= bounds::ROOT_FAULTS_MAX {
+            self.start_at = Some(now);
+            return;
+        }
+        let (times, period) = (self.falls.len(), show_duration(bounds::ROOT_FAULTS_PERIOD));
+        self.services
+            .broke(&format!("the root supervisor fell {times} times within {period}, the last time so: {reason}"));
+        self.tell_parent(Report::Exited { child: self.name.clone(), reason }).await;
+    }
+}
+
+impl Post {
+    /// Its recoveries panicked as well. All below it is let go of, and whatever is asked of it is refused.
+    async fn give_up(&mut self, fault: HostFault) {
+        let Post { driver, asked, ordered, reported } = self;
+        let reason = driver.fell(fault);
+        for (name, handle) in std::mem::take(&mut driver.children) {
+            let _ = panics::catch(|| {
+                match &handle {
+                    ChildHandle::Worker(worker) => worker.kill(),
+                    ChildHandle::Supervisor(supervisor) => supervisor.kill(),
+                }
+                dismiss(&handle, &name, &driver.services);
+            });
+        }
+        driver.policy = Supervision::new(driver.name.clone(), driver.policy.settings().clone());
+        let child = driver.name.clone();
+        if child.is_root() {
+            driver.services.broke(&format!("the root supervisor cannot be brought back: {reason}"));
+        }
+        let report = match driver.told_to_stop {
+            true => Report::Stopped { child: child.clone() },
+            false => Report::Exited { child: child.clone(), reason: reason.clone() },
+        };
+        driver.tell_parent(report).await;
+        loop {
+            tokio::select! {
+                biased;
+                Some(order) = ordered.recv() => match order {
+                    Order::Start => {
+                        driver.tell_parent(Report::StartFailed { child: child.clone(), reason: reason.clone() }).await;
+                    }
+                    Order::Stop { .. } | Order::Kill => {
+                        driver.tell_parent(Report::Stopped { child: child.clone() }).await;
+                    }
+                    Order::Rest => {}
+                },
+                Some(_) = reported.recv() => {}
+                ask = asked.recv() => match ask {
+                    None | Some(Ask::Quit) => return driver.quit(asked),
+                    Some(ask) => driver.refuse(ask),
+                },
+            }
+        }
+    }
+}
+
+impl Driver {
+    fn refuse(&mut self, ask: Ask) {
+        let done = match ask {
+            Ask::Add { spec, handle, done } => {
+                dismiss(&handle, &spec.name, &self.services);
+                done
+            }
+            Ask::Look { page, done } => {
+                let _ = done.send(self.view(&page));
+                return;
+            }
+            Ask::Change { .. } | Ask::Configure { .. } | Ask::Quit => return,
+            Ask::Remove { done, .. }
+            | Ask::StartChild { done, .. }
+            | Ask::StopChild { done, .. }
+            | Ask::RestartChild { done, .. }
+            | Ask::IsolateChild { done, .. }
+            | Ask::DeleteChild { done, .. } => done,
+        };
+        let _ = done.send(Reply::Refused(Answer::SupervisorDown));
+    }
+}
