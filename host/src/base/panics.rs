@@ -12,8 +12,8 @@ use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::pin::pin;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::task::Poll;
 
 use super::{bounds, clock};
@@ -162,6 +162,49 @@ impl<T> Drop for Careful<T> {
     }
 }
 
+/// A value that outlives the panic of the task that works on it: the task has a [`Hold`] of it.
+pub struct Survivor<T>(Arc<Mutex<Option<T>>>);
+
+/// The value, for as long as this is held; then it is back with its [`Survivor`], however this goes.
+pub struct Hold<T> {
+    value: Option<T>,
+    of: Arc<Mutex<Option<T>>>,
+}
+
+impl<T> Survivor<T> {
+    pub fn new(value: T) -> Survivor<T> {
+        Survivor(Arc::new(Mutex::new(Some(value))))
+    }
+
+    /// `None` while it is held, and once it was taken.
+    pub fn hold(&self) -> Option<Hold<T>> {
+        self.take().map(|value| Hold { value: Some(value), of: self.0.clone() })
+    }
+
+    pub fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<T> Deref for Hold<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect(IS_THERE)
+    }
+}
+
+impl<T> DerefMut for Hold<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect(IS_THERE)
+    }
+}
+
+impl<T> Drop for Hold<T> {
+    fn drop(&mut self) {
+        *self.of.lock().unwrap_or_else(PoisonError::into_inner) = self.value.take();
+    }
+}
+
 fn message_of(payload: &(dyn Any + Send)) -> String {
     let said = payload.downcast_ref::<&str>().copied();
     let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -273,6 +316,21 @@ mod tests {
             panic!("the first");
         });
         assert!(fault.unwrap_err().message.contains("the first"));
+    }
+
+    #[test]
+    fn what_a_task_works_on_outlives_its_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let number = Survivor::new(1);
+        let mut hold = number.hold().unwrap();
+        assert!(number.hold().is_none());
+        let fault = runtime.block_on(guarded(async move {
+            *hold += 1;
+            tokio::task::yield_now().await;
+            assert_eq!(*hold, 0, "half way");
+        }));
+        assert!(fault.unwrap_err().message.contains("half way"));
+        assert_eq!(number.take(), Some(2));
     }
 
     #[test]

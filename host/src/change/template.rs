@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
+use crate::base::panics;
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
 use crate::record::{Action, By, Change, DatabaseError, Event, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::spec::WorkerSettings;
@@ -151,7 +152,8 @@ impl ComponentTemplate {
 
     fn upgrade_later(&self, name: Name) {
         let (changes, to) = (self.changes.clone(), self.component.hash());
-        tokio::spawn(async move {
+        let recorder = changes.services.recorder.clone();
+        let upgrading = async move {
             let registry = &changes.services.registry;
             // It is put there in a moment.
             let mut found = registry.get(&name);
@@ -167,7 +169,8 @@ impl ComponentTemplate {
             let request = UpgradeRequest { worker, bytes, by: By::Host, why: Why::Upgrade, probation: None };
             // Called off or not, the events say what became of it, and the child serves on.
             let _ = changes.upgrade(request).await;
-        });
+        };
+        tokio::spawn(async move { recorder.watched("the upgrade of a child of a template", upgrading).await });
     }
 }
 

@@ -7,11 +7,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::probation::{Seen, Verdict, verdict};
 use super::under_way::{Changes, Claim, Ordered};
-use crate::base::{ComponentHash, ExitReason, Snapshot, Tick};
+use crate::base::panics::{self, Survivor};
+use crate::base::{ComponentHash, ExitReason, HostFault, Snapshot, Tick};
 use crate::record::{Action, By, Change, Event, RevisionRecord};
 use crate::runtime::Shared;
 use crate::runtime::spec::WorkerSettings;
-use crate::runtime::worker::{Blame, NoState, System, TrialEvent};
+use crate::runtime::worker::{AskError, Blame, NoState, System, TrialEvent};
 
 /// How a probation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,14 @@ pub(super) struct Trial {
     pub until: Tick,
     pub events: mpsc::Receiver<TrialEvent>,
     pub orders: mpsc::Receiver<Ordered>,
-    pub tell: Option<oneshot::Sender<Outcome>>,
+    /// Who hears of the outcome.
+    pub tell: Vec<oneshot::Sender<Outcome>>,
+    /// It was written down that the new revision stays, with this state and for this reason.
+    pub decided: Option<(Option<Snapshot>, String)>,
 }
+
+/// Times that a worker is asked for what must be done, which panics over it.
+const ASKED_MAX: usize = 3;
 
 /// A sign, and who asked for it or what came with it.
 struct Sign {
@@ -42,33 +49,65 @@ struct Sign {
 }
 
 impl Trial {
-    pub async fn own(mut self) {
-        if !self.begin().await {
-            return;
+    /// To its verdict. After a fault of the host's it is the verdict that was written down, if there is one; else the old
+    /// revision comes back.
+    pub async fn own(self) {
+        let recorder = self.changes.services.recorder.clone();
+        let survivor = Survivor::new(Box::new(self));
+        let Some(mut held) = survivor.hold() else { return };
+        let owned = panics::guarded(async move {
+            if held.begin().await {
+                held.watch().await;
+            }
+        });
+        let (Err(fault), Some(mut trial)) = (owned.await, survivor.take()) else { return };
+        let part = format!("the owner of the trial of {:?}", trial.claim.worker);
+        recorder.emit(Event::HostFault { part: part.clone(), fault: fault.clone() });
+        // Should that fail as well, the worker goes back by itself: nobody owns its trial.
+        recorder.watched(&part, async move { trial.after_fault(fault).await }).await;
+    }
+
+    /// The claim goes first: whoever hears of the outcome may begin the next change.
+    fn tell(&mut self, outcome: &Outcome) {
+        self.claim.release();
+        for tell in self.tell.drain(..) {
+            let _ = tell.send(outcome.clone());
         }
+    }
+
+    async fn after_fault(&mut self, fault: HostFault) {
+        let outcome = match self.decided.clone() {
+            Some((state, why)) => Some(self.settle(state, why).await),
+            None => self.roll_back(format!("a fault of the host: {fault}"), Blame::Nobody).await,
+        };
+        if let Some(outcome) = outcome {
+            self.tell(&outcome);
+        }
+    }
+
+    /// Until there is a verdict.
+    async fn watch(&mut self) {
         let mut health_at = self.changes.services.clock.now().after(self.settings.upgrade.health_interval);
-        // Whoever gave an order hears what came of it, even where something else came first.
-        let mut asked = Vec::new();
         loop {
             let Some(sign) = self.next(&mut health_at).await else { continue };
-            asked.extend(sign.asked);
+            // Whoever gave an order hears what came of it, even where something else came first.
+            self.tell.extend(sign.asked);
             let outcome = match verdict(&sign.seen) {
                 Verdict::GoOn => continue,
                 Verdict::Commit { why } => self.commit(why, sign.stopped).await,
                 Verdict::RollBack { why } => {
-                    // A guest's own faults are failures; it is only ever killed by others.
-                    let killed = sign.seen == Seen::Failed(ExitReason::Killed);
-                    let blame = if killed { Blame::Nobody } else { Blame::Component };
+                    // A guest's own faults are failures; it is only ever killed by others. Nor is a fault of the
+                    // host's the component's.
+                    let blameless = match &sign.seen {
+                        Seen::Failed(reason) => *reason == ExitReason::Killed || reason.is_host_fault(),
+                        _ => false,
+                    };
+                    let blame = if blameless { Blame::Nobody } else { Blame::Component };
                     self.roll_back(why, blame).await
                 }
             };
             let Some(outcome) = outcome else { continue };
-            // The claim goes first: whoever hears of the outcome may begin the next change.
-            drop(self.claim);
-            for tell in asked.into_iter().chain(self.tell.take()) {
-                let _ = tell.send(outcome.clone());
-            }
-            return;
+            return self.tell(&outcome);
         }
     }
 
@@ -81,8 +120,8 @@ impl Trial {
         let changes = vec![Change::PutRevision(name, self.record.clone()), entry];
         let Err(error) = self.changes.services.database.commit(changes).await else { return true };
         let outcome = self.roll_back(format!("the switch could not be written down: {error}"), Blame::Nobody).await;
-        if let (Some(outcome), Some(tell)) = (outcome, self.tell.take()) {
-            let _ = tell.send(outcome);
+        if let Some(outcome) = outcome {
+            self.tell(&outcome);
         }
         false
     }
@@ -156,12 +195,23 @@ impl Trial {
                 .roll_back(format!("the decision to commit could not be written down: {error}"), Blame::Nobody)
                 .await;
         }
-        // If it stopped or failed this moment, the decision stands all the same: the worker sees to
-        // it. An error means that its task is gone.
-        let _ = self.worker.ask_as_owner(|done| System::Settle { state, done }).await;
+        self.decided = Some((state.clone(), why.clone()));
+        Some(self.settle(state, why).await)
+    }
+
+    /// What was written down is so. If it stopped or failed this moment, the decision stands all the same: the worker
+    /// sees to it.
+    async fn settle(&mut self, state: Option<Snapshot>, why: String) -> Outcome {
+        for _ in 0..ASKED_MAX {
+            let settled = self.worker.ask_as_owner(|done| System::Settle { state: state.clone(), done }).await;
+            // Else it has left, or has done so.
+            if settled != Err(AskError::Ended) {
+                break;
+            }
+        }
         let (worker, revision) = (self.claim.worker.clone(), self.record.number);
         self.changes.services.recorder.emit(Event::UpgradeCommitted { worker, revision, why: why.clone() });
-        Some(Outcome::Committed { why })
+        Outcome::Committed { why }
     }
 
     async fn roll_back(&mut self, why: String, blame: Blame) -> Option<Outcome> {
@@ -181,7 +231,13 @@ impl Trial {
         }
         let how = self.settings.upgrade.on_rollback;
         // An error means that the worker has left the tree: there is nothing to put back.
-        let reverted = self.worker.ask_as_owner(|done| System::Revert { how, done }).await;
+        let mut reverted = self.worker.ask_as_owner(|done| System::Revert { how, done }).await;
+        for _ in 1..ASKED_MAX {
+            if !matches!(reverted, Err(AskError::Ended)) {
+                break;
+            }
+            reverted = self.worker.ask_as_owner(|done| System::Revert { how, done }).await;
+        }
         let replayed = reverted.ok().and_then(Result::ok).map_or(0, |reverted| reverted.replayed);
         let record =
             RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };

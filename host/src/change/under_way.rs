@@ -155,7 +155,7 @@ impl Changes {
         }
         under_way.insert(worker.clone(), UnderWay { phase: "verified", probation: None });
         self.count.send_replace(under_way.len());
-        Ok(Claim { changes: self.clone(), worker: worker.clone() })
+        Ok(Claim { changes: self.clone(), worker: worker.clone(), is_released: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, UnderWay>> {
@@ -167,9 +167,20 @@ impl Changes {
 pub(super) struct Claim {
     changes: Changes,
     pub worker: Name,
+    is_released: bool,
 }
 
 impl Claim {
+    /// Another change may begin from now on.
+    pub fn release(&mut self) {
+        if std::mem::replace(&mut self.is_released, true) {
+            return;
+        }
+        let mut under_way = self.changes.lock();
+        under_way.remove(&self.worker);
+        self.changes.count.send_replace(under_way.len());
+    }
+
     pub fn phase(&self, phase: &'static str) {
         if let Some(change) = self.changes.lock().get_mut(&self.worker) {
             change.phase = phase;
@@ -189,8 +200,6 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut under_way = self.changes.lock();
-        under_way.remove(&self.worker);
-        self.changes.count.send_replace(under_way.len());
+        self.release();
     }
 }

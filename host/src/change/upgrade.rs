@@ -14,7 +14,7 @@ use super::probation::Order;
 use super::rehearsal::{Nobody, Rehearsal, rehearse};
 use super::trial::{Outcome, Trial};
 use super::under_way::{Changes, Claim, Switched};
-use crate::base::{ComponentHash, ExitReason, Name, RevisionNumber, Snapshot, bounds};
+use crate::base::{ComponentHash, ExitReason, Name, RevisionNumber, Snapshot, bounds, panics};
 use crate::record::{
     Action, By, Change, ComponentFileError, Event, NewLedgerEntry, RejectedRecord, RevisionRecord, SnapshotRecord,
     Verdict, Why, WorkerRecord,
@@ -59,9 +59,18 @@ impl Changes {
     /// where whoever asked for it goes away.
     pub async fn upgrade(&self, request: UpgradeRequest) -> Result<Switched, ChangeError> {
         let (changes, worker) = (self.clone(), request.worker.name().clone());
-        let work = tokio::spawn(async move { changes.carry_out(request).await });
-        // The task is never cancelled: an error is a broken invariant in it, and the claim is free.
-        work.await.unwrap_or(Err(ChangeError::Gone(worker)))
+        let work = tokio::spawn(async move { panics::guarded(changes.carry_out(request)).await });
+        let fault = match work.await {
+            Ok(Ok(done)) => return done,
+            Ok(Err(fault)) => fault,
+            // The task is never cancelled, but by the end of the runtime.
+            Err(_) => return Err(ChangeError::Gone(worker)),
+        };
+        // The claim is free, and a worker that had switched goes back by itself: nobody owns its trial.
+        let (part, reason) = (format!("the upgrade of {worker:?}"), format!("a fault of the host: {fault}"));
+        self.services.recorder.emit(Event::HostFault { part, fault });
+        let (phase, revision, blame) = ("under way", RevisionNumber(0), Blame::Nobody);
+        Err(ChangeError::CalledOff { worker, phase, reason, revision, blame })
     }
 
     async fn carry_out(&self, request: UpgradeRequest) -> Result<Switched, ChangeError> {
@@ -276,7 +285,8 @@ impl Changes {
             until,
             events,
             orders,
-            tell: Some(tell),
+            tell: vec![tell],
+            decided: None,
             claim: verified.claim,
         };
         tokio::spawn(trial.own());

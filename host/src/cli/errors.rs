@@ -20,6 +20,8 @@ pub enum Exit {
     Unreachable,
     /// 4. An upgrade was called off or rolled back; the worker runs as it did before.
     CalledOff,
+    /// 5. The host could not go on, after faults of its own, and stopped in order.
+    Broken,
 }
 
 impl Exit {
@@ -31,6 +33,7 @@ impl Exit {
             Exit::Usage => 2,
             Exit::Unreachable => 3,
             Exit::CalledOff => 4,
+            Exit::Broken => 5,
         }
     }
 }

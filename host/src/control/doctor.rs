@@ -5,6 +5,7 @@ use std::path::Path;
 use super::host::Host;
 use super::wire::DoctorInfo;
 use crate::base::units::show_size;
+use crate::record::{Event, Recorded};
 use crate::runtime::Standing;
 
 /// Below this a disk is nearly full: snapshots of a busy host take that much in hours.
@@ -33,6 +34,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         0 => ok("database", "every write succeeded since the start".to_string()),
         n => warn("database", format!("{n} writes failed since the start"), "`paguro events` says which and why"),
     });
+    found.push(faults(&problems));
     for (path, why) in host.problems() {
         found.push(warn("directory", format!("{path}: {why}"), "mend or remove the file; what ran before goes on"));
     }
@@ -56,6 +58,24 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         }
     }
     found
+}
+
+/// Whether the host's own code panicked.
+fn faults(events: &[Recorded<Event>]) -> DoctorInfo {
+    let fault = |event: &Event| match event {
+        Event::HostFault { part, fault } => Some(format!("{part}: {fault}")),
+        Event::HostBroken { why } => Some(why.clone()),
+        Event::WorkerExited { worker, reason, .. } | Event::WorkerStartFailed { worker, reason, .. } => {
+            reason.is_host_fault().then(|| format!("{worker}: {reason}"))
+        }
+        _ => None,
+    };
+    let faults: Vec<String> = events.iter().filter_map(|event| fault(&event.item)).collect();
+    let Some(last) = faults.last() else { return ok("host", "no fault of its own since the start".to_string()) };
+    let detail = format!("{} faults of its own since the start, the last in {last}", faults.len());
+    let help = "`paguro events` shows each with its backtrace: please report it; `paguro check` looks at a component";
+    let is_broken = events.iter().any(|event| matches!(event.item, Event::HostBroken { .. }));
+    if is_broken { error("host", detail, help) } else { warn("host", detail, help) }
 }
 
 fn disk(path: &Path) -> DoctorInfo {

@@ -9,7 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::dead_letters::NotResent;
 use super::keeper::{Deleted, Keeper, Problems};
-use crate::base::{Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds};
+use crate::base::{
+    Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds, panics,
+};
 use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Switched, UpgradeRequest};
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, NewLedgerEntry, Options, Recorder, StateDir,
@@ -163,6 +165,8 @@ impl Host {
     /// a worker whose component takes longer (a large one, on the first start) is added when it is
     /// ready, which [`Event::WorkerLate`] tells; until then it is among [`Host::problems`].
     pub async fn start(options: HostOptions) -> Result<Arc<Host>, HostError> {
+        // What panics is told with its place and its backtrace from now on.
+        panics::note_panics();
         let directory = checked_directory(&options.directory)?;
         let state = StateDir::open(&options.state.clone().unwrap_or_else(|| directory.join(".paguro")))?;
         let recorder = options.recorder;
@@ -196,7 +200,7 @@ impl Host {
         keeper.first_look(options.first_loads).await;
         tree.start().await?;
         let problems = keeper.problems();
-        let keeper = tokio::spawn(keeper.keep(stop));
+        let keeper = tokio::spawn(keeper.keep_always(stop));
         Ok(Arc::new(Host {
             services,
             tree,
@@ -252,6 +256,12 @@ impl Host {
         let _ = self.services.database.commit(vec![host_entry(&self.services, Action::HostStopped)]).await;
         self.services.database.close().await;
         drop(self.state.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Resolves, to why, when the host cannot go on: stop it in order then, and start anew, best as a new process. Never
+    /// otherwise. Workers that fail are no reason.
+    pub async fn broken(&self) -> Arc<str> {
+        self.services.broken().await
     }
 
     pub fn recorder(&self) -> &Recorder {

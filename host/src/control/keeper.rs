@@ -30,6 +30,7 @@ use super::directory::{
 };
 use super::grants_check;
 use super::settings::one_line;
+use crate::base::panics::{self, Survivor};
 use crate::base::{ComponentHash, ExitReason, Name, Tick, bounds};
 use crate::change::{self, ChangeError, Changes};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry};
@@ -154,7 +155,31 @@ impl Keeper {
         }
     }
 
-    pub async fn keep(mut self, mut stop: watch::Receiver<bool>) {
+    /// Until the host stops, whatever panics meanwhile: without the keeper no file is taken any more. What it knows is
+    /// kept; it looks at the directory anew, after a pause that grows for as long as each look panics.
+    pub async fn keep_always(self, mut stop: watch::Receiver<bool>) {
+        let (services, problems) = (self.services.clone(), self.problems.clone());
+        let (survivor, mut pause) = (Survivor::new(Box::new(self)), FAULT_PAUSE_MIN);
+        while let Some(mut keeper) = survivor.hold() {
+            let begun = services.clock.now();
+            let keeping = panics::guarded(async { keeper.keep(&mut stop).await });
+            let Err(fault) = keeping.await else { return };
+            let text = format!("it is not looked at just now, after a fault of the host: {fault}");
+            services.recorder.emit(Event::HostFault { part: "the keeper of the directory".to_string(), fault });
+            problems.lock().unwrap_or_else(PoisonError::into_inner).push((".".to_string(), text));
+            // It may have been away at that moment.
+            keeper.directory = Some(Directory::new(&keeper.root));
+            if services.clock.now().since(begun) > FAULT_PAUSE_MAX {
+                pause = FAULT_PAUSE_MIN;
+            }
+            if tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
+                return;
+            }
+            pause = (pause * 2).min(FAULT_PAUSE_MAX);
+        }
+    }
+
+    async fn keep(&mut self, stop: &mut watch::Receiver<bool>) {
         let mut look_at = Some(self.services.clock.now());
         let mut under_way = self.changes.watch();
         loop {
@@ -206,8 +231,21 @@ impl Keeper {
             let look = directory.look(now);
             (directory, look)
         });
-        // The task is not cancelled and looking does not panic; were it so, there is nothing to keep.
-        let Ok((directory, look)) = looked.await else { return None };
+        let (directory, look) = match looked.await {
+            Ok(looked) => looked,
+            // It is looked at anew, as if for the first time.
+            Err(error) => {
+                self.directory = Some(Directory::new(&self.root));
+                let fault = match error.try_into_panic() {
+                    Ok(payload) => panics::caught(payload),
+                    // The runtime ends.
+                    Err(_) => return None,
+                };
+                let part = "the look at the directory".to_string();
+                self.services.recorder.emit(Event::HostFault { part, fault });
+                return Some(FAULT_PAUSE_MIN);
+            }
+        };
         self.directory = Some(directory);
         self.said = look.tree;
         self.refuse_what_cannot_be();
@@ -540,7 +578,8 @@ impl Keeper {
             tree: self.tree.clone(),
             changes: self.changes.clone(),
         };
-        tokio::spawn(upgrading.run(bytes));
+        let (recorder, part) = (self.services.recorder.clone(), format!("the upgrade of {name:?} by its file"));
+        tokio::spawn(async move { recorder.watched(&part, upgrading.run(bytes)).await });
     }
 
     /// Whether this file was tried a moment ago, and it is not time to try again.
@@ -598,6 +637,10 @@ impl Keeper {
         self.services.recorder.emit(Event::DatabaseFailed { what, error });
     }
 }
+
+/// Between a panic of the keeper and its next look; doubled each time.
+const FAULT_PAUSE_MIN: Duration = Duration::from_secs(1);
+const FAULT_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// `None`: it takes longer than the keeper waits, and goes on by itself.
 async fn in_time<T>(request: impl Future<Output = T>) -> Option<T> {

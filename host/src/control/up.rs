@@ -12,8 +12,9 @@ use super::answer::{event_info, log_info};
 use super::host::{Host, HostError, HostOptions};
 use super::server::{ServeError, Server};
 use super::wire::{EventInfo, LogInfo};
-use crate::record::{DatabaseError, Recorder, StateDirError};
 use crate::sandbox::{CompilerChoice, SandboxError};
+use crate::base::panics;
+use crate::record::{DatabaseError, Event, LogLine, Recorded, Recorder, StateDirError};
 
 /// Something to show to whoever runs `paguro up`.
 #[derive(Clone, Debug)]
@@ -44,6 +45,9 @@ pub enum UpError {
     Serve(#[from] ServeError),
     #[error("signals cannot be listened to")]
     Signals(#[from] std::io::Error),
+    /// It was stopped in order.
+    #[error("the host could not go on, and stopped")]
+    Broken(String),
 }
 
 impl UpError {
@@ -53,6 +57,7 @@ impl UpError {
             UpError::Host { source, .. } => Some(source.to_string()),
             UpError::Serve(error) => Some(error.to_string()),
             UpError::Signals(error) => Some(error.to_string()),
+            UpError::Broken(why) => Some(why.clone()),
         }
     }
 
@@ -87,6 +92,9 @@ impl UpError {
             UpError::Serve(ServeError::LongPath(_)) => "give a shorter `--state DIR`".to_string(),
             UpError::Serve(ServeError::NoToken) => "give one with `--token-file FILE` or PAGURO_TOKEN".to_string(),
             UpError::Serve(ServeError::Address { .. }) => "choose another address with `--listen`".to_string(),
+            UpError::Broken(_) => {
+                "start it again: `paguro up`; what it said before, with backtraces, belongs into a report".to_string()
+            }
             UpError::Serve(_) | UpError::Signals(_) => return None,
         })
     }
@@ -104,7 +112,8 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
         ..HostOptions::new(&options.dir)
     };
     let recorder = host_options.recorder.clone();
-    let showing = tokio::spawn(show(recorder, options.log));
+    panics::note_panics();
+    let showing = tokio::spawn(show_always(recorder, options.log));
     let started = tokio::select! {
         started = Host::start(host_options) => started,
         // Nothing runs for good yet: the next start takes up what this one left.
@@ -122,15 +131,24 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
         }
     };
     tracing::info!(target: "paguro", socket = %host.socket_path.display(), tcp = ?server.tcp_address(), "ready");
-    let serving = tokio::spawn(server.serve(host.clone(), stopped));
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let recorder = host.recorder().clone();
+    let serve = server.serve(host.clone(), stopped);
+    let mut serving = tokio::spawn(async move { recorder.watched("the API", serve).await });
+    let broken = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        why = host.broken() => Some(why.to_string()),
+        // Nobody could reach it any more, while all seemed well.
+        _ = &mut serving => {
+            let why = "the API has ended: no request would be answered any more";
+            host.recorder().emit(Event::HostBroken { why: why.to_string() });
+            Some(why.to_string())
+        }
+    };
     // Requests that came are answered while the workers still run.
     stop.send_replace(true);
     let grace = std::time::Duration::from_secs(10);
-    if tokio::time::timeout(grace, serving).await.is_err() {
+    if !serving.is_finished() && tokio::time::timeout(grace, serving).await.is_err() {
         tracing::warn!(target: "paguro", "some requests did not end in time");
     }
     tokio::select! {
@@ -143,7 +161,10 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     tokio::task::yield_now().await;
     showing.abort();
     let _ = showing.await;
-    Ok(())
+    match broken {
+        Some(why) => Err(UpError::Broken(why)),
+        None => Ok(()),
+    }
 }
 
 /// Ends every guest's run at once, and finishes the stop.
@@ -155,22 +176,43 @@ async fn kill(host: &Host) {
     host.finish().await;
 }
 
+/// Shows, whatever panics in it: what is not shown would be missed by whoever looks for why.
+async fn show_always(recorder: Recorder, log: Box<dyn Fn(UpLine) + Send + Sync>) {
+    let mut seen = (0, 0);
+    loop {
+        let part = "what shows events and logs";
+        if recorder.watched(part, show(&recorder, &log, &mut seen)).await.is_some() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Shows events and log lines as they come; one that lags goes on where the recorder still is.
-async fn show(recorder: Recorder, log: Box<dyn Fn(UpLine) + Send + Sync>) {
-    let (events, mut live_events) = recorder.events().follow(0);
-    let (lines, mut live_lines) = recorder.logs().follow(0);
-    events.iter().for_each(|event| log(UpLine::Event(event_info(event))));
-    lines.iter().for_each(|line| log(UpLine::Log(log_info(line))));
+async fn show(recorder: &Recorder, log: &(dyn Fn(UpLine) + Send + Sync), seen: &mut (u64, u64)) {
+    let (events, mut live_events) = recorder.events().follow(seen.0);
+    let (lines, mut live_lines) = recorder.logs().follow(seen.1);
+    // Noted first: one over which this panics is passed over.
+    let mut event = |event: &Recorded<Event>| {
+        seen.0 = event.seq;
+        log(UpLine::Event(event_info(event)));
+    };
+    let mut line = |line: &Recorded<LogLine>| {
+        seen.1 = line.seq;
+        log(UpLine::Log(log_info(line)));
+    };
+    events.iter().for_each(&mut event);
+    lines.iter().for_each(&mut line);
     loop {
         tokio::select! {
             biased;
-            event = live_events.recv() => match event {
-                Ok(event) => log(UpLine::Event(event_info(&event))),
+            next = live_events.recv() => match next {
+                Ok(next) => event(&next),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
-            line = live_lines.recv() => match line {
-                Ok(line) => log(UpLine::Log(log_info(&line))),
+            next = live_lines.recv() => match next {
+                Ok(next) => line(&next),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },

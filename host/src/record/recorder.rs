@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 
 use super::event::{Event, Level};
 use super::metrics::Metrics;
-use crate::base::{Clock, Name, Timestamp, bounds};
+use crate::base::{Clock, Name, Timestamp, bounds, panics};
 
 /// An item with its place in the stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +107,17 @@ impl Recorder {
             Level::Error => tracing::error!(target: "paguro", kind = event.kind(), subject, "{event}"),
         }
         self.0.events.push(self.0.clock.timestamp(), event);
+    }
+
+    /// Runs a task of the host's to its end, and says so if it panics: then there is nothing of it.
+    pub async fn watched<T>(&self, part: &str, work: impl Future<Output = T>) -> Option<T> {
+        match panics::guarded(work).await {
+            Ok(done) => Some(done),
+            Err(fault) => {
+                self.emit(Event::HostFault { part: part.to_string(), fault });
+                None
+            }
+        }
     }
 
     /// Keeps one line of a worker's log, cut to [`bounds::LOG_LINE_BYTES_MAX`] bytes.

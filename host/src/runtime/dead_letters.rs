@@ -129,7 +129,7 @@ impl DeadLetters {
     /// Starts the task that writes. It ends when this is dropped.
     pub fn new(database: Database, recorder: Recorder) -> DeadLetters {
         let (queue, queued) = mpsc::channel(bounds::DEAD_LETTER_QUEUE_MAX);
-        tokio::spawn(write(queued, database.clone(), recorder.clone()));
+        tokio::spawn(write_always(queued, database.clone(), recorder.clone()));
         DeadLetters { queue, database, recorder, turn: Mutex::default() }
     }
 
@@ -180,7 +180,14 @@ impl DeadLetters {
     }
 }
 
-async fn write(mut queue: mpsc::Receiver<Queued>, database: Database, recorder: Recorder) {
+/// Writes until nobody puts letters any more. What panics loses the letters that it had in hand, says so, and goes on:
+/// without this task every letter would be lost.
+async fn write_always(mut queue: mpsc::Receiver<Queued>, database: Database, recorder: Recorder) {
+    let part = "the task that keeps dead letters: those that it had in hand are lost";
+    while recorder.watched(part, write(&mut queue, &database, &recorder)).await.is_none() {}
+}
+
+async fn write(queue: &mut mpsc::Receiver<Queued>, database: &Database, recorder: &Recorder) {
     let mut gathered = Vec::new();
     let mut before = database.dead_letter_totals().unwrap_or_default();
     while queue.recv_many(&mut gathered, bounds::DEAD_LETTER_QUEUE_MAX).await > 0 {

@@ -46,7 +46,8 @@ pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) 
         let (services, name) = (services.clone(), name.clone());
         // In a task of its own: who asks may go away, and what is made must not be left half way.
         tokio::spawn(async move {
-            if supervisor.ask(made.ask(done)).await.is_err() {
+            let asked = services.recorder.watched("the start of a key", supervisor.ask(made.ask(done))).await;
+            if !matches!(asked, Some(Ok(()))) {
                 supervisor::dismiss(&undo, &name, &services);
             }
         });

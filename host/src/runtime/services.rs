@@ -338,7 +338,8 @@ impl Services {
         let place = self.storm().restart(self.clock.now(), tier);
         if let Some(restarts) = place.begins {
             self.recorder.emit(Event::RestartStorm { restarts, period: storm::PERIOD });
-            tokio::spawn(see_off(Arc::downgrade(self)));
+            let (recorder, over) = (self.recorder.clone(), see_off(Arc::downgrade(self)));
+            tokio::spawn(async move { recorder.watched("the end of a restart storm", over).await });
         }
         place.delay
     }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{events, logs};
 use crate::base::units::parse_size;
-use crate::cli::errors::CliError;
+use crate::cli::errors::{CliError, Exit};
 use crate::cli::target::HostArgs;
 use crate::cli::{input, output};
 use crate::control::{self, UpError, UpLine, UpOptions};
@@ -91,7 +91,10 @@ fn log(line: UpLine) {
 }
 
 fn told(error: UpError) -> CliError {
-    CliError::failed(error.to_string()).cause(error.cause().unwrap_or_default()).help(error.help().unwrap_or_default())
+    let exit = if matches!(error, UpError::Broken(_)) { Exit::Broken } else { Exit::Failed };
+    CliError::new(exit, error.to_string())
+        .cause(error.cause().unwrap_or_default())
+        .help(error.help().unwrap_or_default())
 }
 
 #[cfg(test)]

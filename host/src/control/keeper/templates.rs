@@ -43,7 +43,10 @@ impl Keeper {
                     path: held.wanted.path.clone(),
                     to: held.component.clone(),
                 };
-                tokio::spawn(upgrading.run());
+                let recorder = self.services.recorder.clone();
+                tokio::spawn(
+                    async move { recorder.watched("the upgrade of a template's children", upgrading.run()).await },
+                );
             }
             // Those of the last run come back, unless their messages bring them.
             None if !on_demand => self.to_resume.push(supervisor),
@@ -108,7 +111,8 @@ impl Keeper {
         }
         let (tree, services, supervisor) = (self.tree.clone(), self.services.clone(), supervisor.clone());
         let (own, restarts) = (before.settings.config.clone(), !change.restart.is_empty());
-        tokio::spawn(async move {
+        let recorder = services.recorder.clone();
+        let configuring = async move {
             for child in children(&services, &supervisor) {
                 let mut settings = after.clone();
                 let current = child.settings().config.clone();
@@ -122,14 +126,18 @@ impl Keeper {
                     let _ = tree.restart_child(child.name()).await;
                 }
             }
-        });
+        };
+        tokio::spawn(async move { recorder.watched("new settings of a template's children", configuring).await });
     }
 
     /// Children that ran when the host ended come back.
     pub(super) fn resume_children(&mut self) {
         for supervisor in std::mem::take(&mut self.to_resume) {
             let (tree, services) = (self.tree.clone(), self.services.clone());
-            tokio::spawn(async move { resume(&tree, &services, &supervisor).await });
+            tokio::spawn(async move {
+                let resuming = resume(&tree, &services, &supervisor);
+                services.recorder.watched("the return of a template's children", resuming).await;
+            });
         }
     }
 

@@ -42,12 +42,14 @@ impl Service<Request> for Front {
     fn call(&mut self, request: Request) -> Self::Future {
         let Some(name) = called(&request) else { return self.rest.call(request).boxed() };
         let host = self.app.host.clone();
+        let part = format!("the request {} {}", request.method(), request.uri().path());
         let answer = async move {
             let Ok(body) = to_bytes(request.into_body(), BODY_BYTES_MAX).await else {
                 // It broke off.
                 return Ok(StatusCode::BAD_REQUEST.into_response());
             };
-            Ok(routes::answer_call(&host, &name, body, CALL_DEADLINE).await.into_response())
+            let answer = async { routes::answer_call(&host, &name, body, CALL_DEADLINE).await.into_response() };
+            Ok(routes::answered(&host, part, answer).await)
         };
         answer.boxed()
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -129,7 +130,22 @@ pub fn router(host: Arc<Host>, stop: watch::Receiver<bool>) -> Router {
         .route("/metrics", get(async |State(app): State<App>| metrics::text(&app.host)))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(host.clone(), whatever_panics))
         .with_state(App { host, stop })
+}
+
+async fn whatever_panics(State(host): State<Arc<Host>>, request: Request, next: Next) -> Response {
+    let part = format!("the request {} {}", request.method(), request.uri().path());
+    answered(&host, part, next.run(request)).await
+}
+
+/// A request over which the host's code panics is answered so, and nothing else is hurt.
+pub(super) async fn answered(host: &Host, part: String, work: impl Future<Output = Response>) -> Response {
+    let shown = part.floor_char_boundary(bounds::GUEST_TEXT_BYTES_MAX);
+    match host.recorder().watched(&part[..shown], work).await {
+        Some(response) => response,
+        None => internal("a fault of its own code").into_response(),
+    }
 }
 
 async fn not_found() -> Failed {
@@ -232,8 +248,10 @@ async fn upgrade(
     body: Bytes,
 ) -> Answer<Json<UpgradeInfo>> {
     // An upgrade goes on to its end even where its client goes away half way.
-    let work = tokio::spawn(async move { run_upgrade(app, name, query, body).await });
-    work.await.unwrap_or_else(|error| Err(internal(&error.to_string())))
+    let recorder = app.host.recorder().clone();
+    let work = async move { recorder.watched("an upgrade by request", run_upgrade(app, name, query, body)).await };
+    // An error means that the runtime ends.
+    tokio::spawn(work).await.ok().flatten().unwrap_or_else(|| Err(internal("a fault of its own code")))
 }
 
 async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Bytes) -> Answer<Json<UpgradeInfo>> {
@@ -414,8 +432,10 @@ async fn dead_letter(State(app): State<App>, Path(id): Path<u64>) -> Answer<Json
 
 async fn resend(State(app): State<App>, Path(id): Path<u64>) -> Answer<Json<DeadLetterInfo>> {
     // To its end even where its client goes away half way: sent and kept would be sent twice.
-    let work = tokio::spawn(async move { app.host.resend_dead_letter(id).await });
-    let letter = work.await.map_err(|error| internal(&error.to_string()))??;
+    let recorder = app.host.recorder().clone();
+    let work = async move { recorder.watched("the resend of a dead letter", app.host.resend_dead_letter(id)).await };
+    // An error means that the runtime ends.
+    let letter = tokio::spawn(work).await.ok().flatten().ok_or_else(|| internal("a fault of its own code"))??;
     Ok(Json(answer::dead_letter_info(&letter)))
 }
 

@@ -14,12 +14,13 @@
 //! Nobody is above the root. It stops what is below it and starts anew by itself, a few times; then the host is ended
 //! in order, with an exit code of its own: what panics again and again is mended by nothing that runs here.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::handle::Order;
 use super::{Ask, ChildHandle, Driver, Post, Reply, Report, dismiss, tell};
+use crate::base::panics::{self, Hold, Survivor};
 use crate::base::units::show_duration;
-use crate::base::{ExitReason, HostFault, Tick, bounds, panics};
+use crate::base::{ExitReason, HostFault, Tick, bounds};
 use crate::record::Event;
 use crate::runtime::faults::{Fuse, Fused};
 use crate::runtime::supervision::{Answer, Ended, Supervision};
@@ -27,35 +28,15 @@ use crate::runtime::supervision::{Answer, Ended, Supervision};
 /// Faults in a row after which a supervisor is given up.
 const FAULTS_IN_A_ROW_MAX: u8 = 3;
 
-/// Where what a supervisor knows is while no work holds it.
-type Place = Arc<Mutex<Option<Box<Post>>>>;
-
-/// Puts what a supervisor knows back into its place when the work that holds it goes, however that is.
-struct Held {
-    post: Option<Box<Post>>,
-    place: Place,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        *locked(&self.place) = self.post.take();
-    }
-}
-
-fn locked(place: &Place) -> MutexGuard<'_, Option<Box<Post>>> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Runs a supervisor until it leaves the tree, whatever panics in it.
 pub(super) async fn hold(post: Box<Post>, fuse: Option<Arc<dyn Fuse>>) {
-    let place: Place = Arc::new(Mutex::new(Some(post)));
+    let whom = post.driver.name.clone();
+    let survivor = Survivor::new(post);
     let mut fault = None;
-    loop {
-        let Some(post) = locked(&place).take() else { return };
-        let whom = post.driver.name.clone();
-        let work = work(Held { post: Some(post), place: place.clone() }, fault.take());
+    while let Some(post) = survivor.hold() {
+        let work = work(post, fault.take());
         let done = match fuse.clone() {
-            Some(fuse) => panics::guarded(Fused { whom, fuse, task: Box::pin(work) }).await,
+            Some(fuse) => panics::guarded(Fused { whom: whom.clone(), fuse, task: Box::pin(work) }).await,
             None => panics::guarded(work).await,
         };
         match done {
@@ -65,8 +46,7 @@ pub(super) async fn hold(post: Box<Post>, fuse: Option<Arc<dyn Fuse>>) {
     }
 }
 
-async fn work(mut held: Held, fault: Option<HostFault>) {
-    let Some(post) = held.post.as_deref_mut() else { return };
+async fn work(mut post: Hold<Box<Post>>, fault: Option<HostFault>) {
     if let Some(fault) = fault {
         post.driver.row = post.driver.row.saturating_add(1);
         if post.driver.row > FAULTS_IN_A_ROW_MAX {
