@@ -18,6 +18,7 @@ mod limits;
 mod listener;
 mod loading;
 mod messages;
+mod panics;
 mod program;
 mod readme;
 mod supervision;

@@ -74,6 +74,13 @@ impl Program {
         self.up_as(command);
     }
 
+    /// With something in its environment.
+    pub fn up_with(&mut self, key: &str, value: &Path) {
+        let mut up = paguro(&["up"], &self.path());
+        up.env(key, value);
+        self.up_as(up);
+    }
+
     /// Starts the host as this command says, and waits until it answers.
     pub fn up_as(&mut self, mut command: Command) {
         let log = std::fs::File::create(self.beside("up.log")).expect("a file is made");
@@ -119,6 +126,11 @@ impl Program {
         self.signal("TERM");
         let mut host = self.host.take().expect("the host runs");
         host.wait().expect("it is our child").code().unwrap_or(-1)
+    }
+
+    /// The API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path().join(".paguro").join("paguro.sock")
     }
 
     /// Runs one command on this directory.

@@ -12,6 +12,7 @@
 //! | `PAGURO_SIM_SEED` | this seed alone, and its text is printed |
 
 mod checkers;
+mod faults;
 mod run;
 mod script;
 mod settings;
@@ -26,13 +27,15 @@ use run::{Shelf, trial};
 
 /// Seeds of a plain `cargo test`; `cargo xtask test` asks for more.
 const SEEDS: u64 = 1_000;
+/// Seeds with faults of the host's own: each place is aimed at about as often as there are plans it takes to come there.
+const FAULT_SEEDS: Range<u64> = 0..1_200;
 
 #[test]
 fn seeds() {
     if let Ok(seed) = std::env::var("PAGURO_SIM_SEED") {
         return one(seed.parse().expect("a seed is a number"));
     }
-    let failed = run::many(wanted());
+    let failed = run::many(wanted(), |seed| trial(&script::plan(seed), Shelf::get()));
     if let Some(seed) = failed.keys().next().copied() {
         for (seed, wrong) in &failed {
             eprintln!("seed {seed}:\n  {}", wrong.join("\n  "));
@@ -44,6 +47,31 @@ fn seeds() {
             place.display()
         );
     }
+}
+
+/// The host's own code panics, and everybody is accounted for.
+#[test]
+fn faults() {
+    if let Ok(seed) = std::env::var("PAGURO_SIM_SEED") {
+        let seed = seed.parse().expect("a seed is a number");
+        let (trial, hits) = run::trial_with_faults(seed, Shelf::get(), &faults::places());
+        println!("{}\n{hits:?}", trial.text());
+        assert!(trial.wrong.is_empty(), "seed {seed}:\n  {}", trial.wrong.join("\n  "));
+        return;
+    }
+    let places = faults::places();
+    let coverage = faults::Coverage::default();
+    let failed = run::many(FAULT_SEEDS, |seed| {
+        let (trial, hits) = run::trial_with_faults(seed, Shelf::get(), &places);
+        coverage.add(&hits, &places);
+        trial
+    });
+    for (seed, wrong) in &failed {
+        eprintln!("seed {seed}:\n  {}", wrong.join("\n  "));
+    }
+    assert!(failed.is_empty(), "to see one: PAGURO_SIM_SEED=N cargo test --workspace --test sim -- --nocapture faults");
+    let missing = coverage.missing(&places);
+    assert!(missing.is_empty(), "no seed had a fault at: {missing:?}");
 }
 
 /// Prints what happens under one seed.

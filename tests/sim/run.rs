@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use paguro::base::Name;
+use paguro::runtime::Spot;
+
+use crate::faults::{self, Faults, Place};
 use crate::script::{Plan, plan};
 use crate::stream::Entry;
 use crate::{checkers, text, world};
@@ -37,14 +41,30 @@ impl Shelf {
 
 /// Carries out a plan and checks what happened.
 pub fn trial(plan: &Plan, shelf: &Shelf) -> Trial {
-    listen_for_panics();
-    PANICS.take();
-    let played = catch_unwind(AssertUnwindSafe(|| world::play(plan, shelf)));
-    let (entries, mut wrong) = played.unwrap_or_default();
-    // One in a task of the host ends that task and nothing else, so it would go unseen.
-    wrong.extend(PANICS.take().into_iter().map(|panic| format!("a task panicked: {panic}")));
+    let (entries, mut wrong) = play(plan, shelf, None);
     wrong.extend(checkers::check(plan, &entries));
     Trial { entries, wrong }
+}
+
+/// The same with faults of the host's own, and where they were. What follows from OTP's rules alone is not checked.
+pub fn trial_with_faults(seed: u64, shelf: &Shelf, places: &[Place]) -> (Trial, Vec<(Name, Spot)>) {
+    let faults = Faults::of(seed, places);
+    let (entries, mut wrong) = play(&plan(seed), shelf, Some(&faults));
+    let hits = faults.hits();
+    wrong.extend(faults::check(&entries, &hits));
+    (Trial { entries, wrong }, hits)
+}
+
+fn play(plan: &Plan, shelf: &Shelf, faults: Option<&Arc<Faults>>) -> (Vec<Entry>, Vec<String>) {
+    listen_for_panics();
+    PANICS.take();
+    let played = catch_unwind(AssertUnwindSafe(|| world::play(plan, shelf, faults)));
+    let (entries, mut wrong) = played.unwrap_or_default();
+    // One in a task of the host ends that task and nothing else, so it would go unseen.
+    let wanted = |panic: &String| panic.contains(faults::SAYS);
+    let panics = PANICS.take().into_iter().filter(|panic| !wanted(panic));
+    wrong.extend(panics.map(|panic| format!("a task panicked: {panic}")));
+    (entries, wrong)
 }
 
 /// Failures after which no more seeds are begun.
@@ -54,8 +74,8 @@ const ENDLESS: Duration = Duration::from_secs(120);
 
 /// Plays these seeds, on as many threads as there are cores, each with a runtime of its own. Gives
 /// those that failed, and what was wrong.
-pub fn many(seeds: Range<u64>) -> BTreeMap<u64, Vec<String>> {
-    let shelf = Shelf::get();
+pub fn many(seeds: Range<u64>, play: impl Fn(u64) -> Trial + Sync) -> BTreeMap<u64, Vec<String>> {
+    Shelf::get();
     let next = AtomicU64::new(seeds.start);
     let failed: Mutex<BTreeMap<u64, Vec<String>>> = Mutex::default();
     let playing: Mutex<BTreeMap<u64, Instant>> = Mutex::default();
@@ -66,7 +86,7 @@ pub fn many(seeds: Range<u64>) -> BTreeMap<u64, Vec<String>> {
                 return;
             }
             locked(&playing).insert(seed, Instant::now());
-            let trial = trial(&plan(seed), shelf);
+            let trial = play(seed);
             locked(&playing).remove(&seed);
             if !trial.wrong.is_empty() {
                 locked(&failed).insert(seed, trial.wrong);
@@ -102,8 +122,12 @@ fn listen_for_panics() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            PANICS.with_borrow_mut(|panics| panics.push(panic.to_string()));
-            before(panic);
+            let text = panic.to_string();
+            let is_wanted = text.contains(faults::SAYS);
+            PANICS.with_borrow_mut(|panics| panics.push(text));
+            if !is_wanted {
+                before(panic);
+            }
         }));
     });
 }

@@ -19,6 +19,7 @@ use paguro::runtime::{
 };
 use paguro::sandbox::{Component, Sandbox};
 
+use crate::faults::Faults;
 use crate::script::{Action, LONGEST_WAIT, Plan, Then, Worker};
 use crate::settings;
 use crate::stream::{Entry, Fact, Look, Reached, Request, Sent, State, Stream, SupervisorState, name};
@@ -39,7 +40,7 @@ impl Shelf {
 
 /// Carries out a plan. What is wrong with the host's end is said in the second part: everything else
 /// is for the checkers to find.
-pub fn play(plan: &Plan, shelf: &Shelf) -> (Vec<Entry>, Vec<String>) {
+pub fn play(plan: &Plan, shelf: &Shelf, faults: Option<&Arc<Faults>>) -> (Vec<Entry>, Vec<String>) {
     let quiet = Arc::new(Quiet::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -51,7 +52,7 @@ pub fn play(plan: &Plan, shelf: &Shelf) -> (Vec<Entry>, Vec<String>) {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let mut world = World::new(plan, shelf, quiet);
+        let mut world = World::new(plan, shelf, quiet, faults.cloned());
         world.live(plan).await;
         let wrong = world.end().await;
         (world.into_entries(), wrong)
@@ -95,6 +96,7 @@ const INSTANCES_MAX: usize = 100;
 const STOP: u64 = 60_000;
 
 struct World {
+    faults: Option<Arc<Faults>>,
     clock: Clock,
     quiet: Arc<Quiet>,
     grain: u64,
@@ -109,7 +111,7 @@ struct World {
 }
 
 impl World {
-    fn new(plan: &Plan, shelf: &Shelf, quiet: Arc<Quiet>) -> World {
+    fn new(plan: &Plan, shelf: &Shelf, quiet: Arc<Quiet>, faults: Option<Arc<Faults>>) -> World {
         let clock = Clock::manual();
         let recorder = Recorder::new(clock.clone());
         let stream = Arc::new(Mutex::new(Stream::new(&recorder)));
@@ -122,7 +124,11 @@ impl World {
             Residents::new(INSTANCES_MAX),
             Account::new(u64::MAX),
         );
+        if let Some(faults) = &faults {
+            services.fuses.set(faults.clone());
+        }
         World {
+            faults,
             clock,
             quiet,
             grain: plan.grain,
@@ -150,6 +156,8 @@ impl World {
             self.ask(Request::AddWorker(worker.clone()));
             self.look().await;
         }
+        // What is asked before is what the tree is made of.
+        self.arm(true);
         self.ask(Request::StartTree);
         for step in &plan.steps {
             self.act(&step.action).await;
@@ -371,6 +379,10 @@ impl World {
             && supervisors.iter().all(|(_, state)| state.settled);
         self.push(Fact::Looked(Look { supervisors, workers }));
         at_rest
+    }
+
+    fn arm(&self, is_armed: bool) {
+        self.faults.iter().for_each(|faults| faults.arm(is_armed));
     }
 
     fn push(&self, fact: Fact) {

@@ -77,6 +77,7 @@ const FAULTS: [&str; 21] = [
     "fault-upgrade-slow",
     "fault-restore",
     "fault-critical",
+    "fault-clock",
     "fault-third",
     "fault-huge-reply",
     "fault-huge-state",

@@ -75,6 +75,12 @@ impl Trial {
         }
     }
 
+    /// It is about to wait for something: a test may have it panic here.
+    #[track_caller]
+    fn at(&self) {
+        self.changes.services.fuses.at(&self.claim.worker);
+    }
+
     async fn after_fault(&mut self, fault: HostFault) {
         let outcome = match self.decided.clone() {
             Some((state, why)) => Some(self.settle(state, why).await),
@@ -89,6 +95,7 @@ impl Trial {
     async fn watch(&mut self) {
         let mut health_at = self.changes.services.clock.now().after(self.settings.upgrade.health_interval);
         loop {
+            self.at();
             let Some(sign) = self.next(&mut health_at).await else { continue };
             // Whoever gave an order hears what came of it, even where something else came first.
             self.tell.extend(sign.asked);
@@ -113,6 +120,7 @@ impl Trial {
 
     /// Writes down that it serves on trial. Where that cannot be written it cannot be on trial.
     async fn begin(&mut self) -> bool {
+        self.at();
         let name = self.claim.worker.clone();
         let detail = format!("revision {} serves, in probation", self.record.number);
         let entry =
@@ -163,6 +171,7 @@ impl Trial {
     /// The state and the decision are written in one transaction; then the old instance goes. `None`:
     /// the new one ended over it, and the trial goes on to that.
     async fn commit(&mut self, why: String, stopped: Option<Option<Snapshot>>) -> Option<Outcome> {
+        self.at();
         let state = match &stopped {
             Some(state) => state.clone(),
             None if self.worker.is_durable() => match self.worker.ask_as_owner(|done| System::Save { done }).await {
@@ -186,6 +195,7 @@ impl Trial {
         if stopped.is_none() && !self.events.is_empty() {
             return None;
         }
+        self.at();
         let written = match self.changes.committed(&self.worker, &self.record, self.from, state.clone(), &why) {
             Ok(changes) => self.changes.services.database.commit(changes).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -202,6 +212,7 @@ impl Trial {
     /// What was written down is so. If it stopped or failed this moment, the decision stands all the same: the worker
     /// sees to it.
     async fn settle(&mut self, state: Option<Snapshot>, why: String) -> Outcome {
+        self.at();
         for _ in 0..ASKED_MAX {
             let settled = self.worker.ask_as_owner(|done| System::Settle { state: state.clone(), done }).await;
             // Else it has left, or has done so.
@@ -215,6 +226,7 @@ impl Trial {
     }
 
     async fn roll_back(&mut self, why: String, blame: Blame) -> Option<Outcome> {
+        self.at();
         let name = self.claim.worker.clone();
         let database = &self.changes.services.database;
         let (hash, number) = (self.record.component, self.record.number);
@@ -229,6 +241,7 @@ impl Trial {
         if let Err(error) = database.commit(changes).await {
             self.database_failed("write that a rollback began", error.to_string());
         }
+        self.at();
         let how = self.settings.upgrade.on_rollback;
         // An error means that the worker has left the tree: there is nothing to put back.
         let mut reverted = self.worker.ask_as_owner(|done| System::Revert { how, done }).await;
@@ -239,6 +252,7 @@ impl Trial {
             reverted = self.worker.ask_as_owner(|done| System::Revert { how, done }).await;
         }
         let replayed = reverted.ok().and_then(Result::ok).map_or(0, |reverted| reverted.replayed);
+        self.at();
         let record =
             RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
         let mut changes = vec![

@@ -74,7 +74,10 @@ impl Changes {
     }
 
     async fn carry_out(&self, request: UpgradeRequest) -> Result<Switched, ChangeError> {
+        let name = request.worker.name().clone();
+        self.services.fuses.at(&name);
         let verified = self.verify(request).await?;
+        self.services.fuses.at(&name);
         let rehearsed = self.rehearsed(verified).await?;
         if self.is_stopping() {
             let reason = "the host is stopping".to_string();
@@ -82,6 +85,7 @@ impl Changes {
                 .call_off(&rehearsed.verified, rehearsed.revision, "rehearsed", reason, Blame::Nobody)
                 .await);
         }
+        self.services.fuses.at(&name);
         match self.steady(&rehearsed.verified.worker).await {
             Standing::Running | Standing::Hibernated => self.switch(rehearsed).await,
             _ => self.adopt(rehearsed).await,
@@ -271,6 +275,7 @@ impl Changes {
                     .await);
             }
         };
+        self.services.fuses.at(&name);
         self.services.recorder.emit(Event::UpgradeSwitched { worker: name.clone(), revision, to, pause });
         let until = self.services.clock.now().after(verified.probation);
         let orders = verified.claim.in_probation(until);

@@ -11,6 +11,13 @@ use crate::runtime::Standing;
 /// Below this a disk is nearly full: snapshots of a busy host take that much in hours.
 const DISK_BYTES_LOW: u64 = 1 << 30;
 
+impl Host {
+    /// What `paguro doctor` shows.
+    pub async fn doctor(&self) -> Vec<DoctorInfo> {
+        examine(self).await
+    }
+}
+
 pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     let database = host.database().clone();
     let verified = tokio::task::spawn_blocking(move || database.verify_ledger()).await;

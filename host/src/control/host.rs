@@ -19,8 +19,8 @@ use crate::record::{
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
-    Cause, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError, account_bytes_max_here,
-    asleep_bytes_max_here, compilers_bytes_max_here, live_instances_max_here,
+    Cause, Fuse, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError,
+    account_bytes_max_here, asleep_bytes_max_here, compilers_bytes_max_here, live_instances_max_here,
 };
 use crate::sandbox::{CallError, CompilerChoice, ComponentError, Sandbox, SandboxError};
 
@@ -45,6 +45,8 @@ pub struct HostOptions {
     /// Bytes of states of workers that hibernate which are held in memory; by default a quarter of what the
     /// machine has available. Beyond, those that are durable are in the database alone.
     pub asleep_bytes_max: Option<u64>,
+    /// Where a test has the host's own code panic; nowhere by default.
+    pub fuse: Option<Arc<dyn Fuse>>,
     /// Bytes of memory that guests, clients and files may make the host keep together ([`Account`]); by default half
     /// of the memory of the cgroup or of the machine.
     pub account_bytes_max: Option<u64>,
@@ -69,6 +71,7 @@ impl HostOptions {
             first_loads: bounds::FIRST_LOADS_TIME,
             live_instances_max: None,
             asleep_bytes_max: None,
+            fuse: None,
             account_bytes_max: None,
             compiler: CompilerChoice::InProcess,
             compilers_bytes_max: None,
@@ -181,6 +184,7 @@ impl Host {
         let account = Account::new(options.account_bytes_max.unwrap_or_else(account_bytes_max_here));
         let random = Random::system();
         let services = Services::new(clock.clone(), random, recorder.clone(), database, sandbox, residents, account);
+        options.fuse.into_iter().for_each(|fuse| services.fuses.set(fuse));
         let lanes = Lanes::new(options.compilers_bytes_max.unwrap_or_else(compilers_bytes_max_here));
         let changes = Changes::new(&services, ComponentFiles::new(state.components()), lanes);
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });

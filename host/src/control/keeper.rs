@@ -184,6 +184,7 @@ impl Keeper {
         let mut under_way = self.changes.watch();
         loop {
             self.resume_children();
+            self.services.fuses.at(&Name::root());
             let again = look_at.map(|at| at.since(self.services.clock.now()));
             let due = tokio::select! {
                 biased;

@@ -12,9 +12,9 @@ use super::answer::{event_info, log_info};
 use super::host::{Host, HostError, HostOptions};
 use super::server::{ServeError, Server};
 use super::wire::{EventInfo, LogInfo};
-use crate::sandbox::{CompilerChoice, SandboxError};
 use crate::base::panics;
 use crate::record::{DatabaseError, Event, LogLine, Recorded, Recorder, StateDirError};
+use crate::sandbox::{CompilerChoice, SandboxError};
 
 /// Something to show to whoever runs `paguro up`.
 #[derive(Clone, Debug)]

@@ -43,7 +43,7 @@ impl Fuses {
     /// The task of `whom` is about to wait for something, in the caller's line.
     #[inline]
     #[track_caller]
-    pub(super) fn at(&self, whom: &Name) {
+    pub(crate) fn at(&self, whom: &Name) {
         if let Some(fuse) = self.0.get() {
             let place = Location::caller();
             fuse.reached(whom, Spot::Await { file: place.file(), line: place.line() });

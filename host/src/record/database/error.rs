@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{ErrorCode, ffi};
 
-use crate::base::{Name, bounds};
+use crate::base::{HostFault, Name, bounds};
 
 /// Why a request of the database failed. Cloning shares the source: one failed transaction answers
 /// many requests.
@@ -27,6 +27,9 @@ pub enum DatabaseError {
     QueueFull,
     #[error("{}", path.display())]
     Io { path: PathBuf, source: Arc<io::Error> },
+    /// The host's own code panicked over it. Nothing was changed.
+    #[error("a fault of the host while the database was written: {fault}")]
+    HostFault { fault: Arc<HostFault> },
     #[error("cannot {doing}")]
     Sqlite { doing: &'static str, source: Arc<rusqlite::Error> },
 }

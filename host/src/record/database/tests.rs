@@ -687,3 +687,24 @@ async fn a_database_of_version_1_becomes_the_newest_with_what_it_had() {
     database.commit(vec![put_letter(&database, "a", b"x")]).await.unwrap();
     assert_eq!(database.dead_letter_totals().unwrap().letters, 1);
 }
+
+/// The database over whose next group its writer panics.
+static PANICS_OVER: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+pub(super) fn panic_if_asked(path: &Path) {
+    let asked = PANICS_OVER.lock().unwrap().take_if(|asked| asked == path).is_some();
+    assert!(!asked, "this is what the test is for");
+}
+
+#[tokio::test]
+async fn a_panic_over_one_group_undoes_it_and_the_writer_goes_on() {
+    let place = Place::new();
+    let database = place.open();
+    *PANICS_OVER.lock().unwrap() = Some(place.path());
+    let error = database.commit(vec![Change::PutWorker(worker("lost"))]).await.unwrap_err();
+    assert!(error.to_string().contains("this is what the test is for"), "{error}");
+    database.commit(vec![Change::PutWorker(worker("kept"))]).await.unwrap();
+    let names: Vec<Name> = database.workers().unwrap().into_iter().map(|record| record.name).collect();
+    assert_eq!(names, [name("kept")]);
+    database.close().await;
+}

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::changes::{apply, needs_worker};
 use super::error::DatabaseError;
 use super::records::Change;
-use crate::base::{Clock, bounds};
+use crate::base::{Clock, bounds, panics};
 use crate::record::ledger::Head;
 
 /// What the writer takes in.
@@ -129,12 +129,21 @@ impl Writer {
     fn commit_group(&mut self, group: Group) {
         let begun = self.clock.now();
         let (requests, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let outcomes = self.carry_out(&requests);
+        let outcomes = self.carry_out_or_tell(&requests);
         self.count(&outcomes, self.clock.now().since(begun));
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // Whoever dropped its `Pending` does not want to know.
             let _ = answer.send(outcome);
         }
+    }
+
+    /// A panic ends the group that it is over and not the writer: without it nothing would be written any more. What
+    /// unwinds undoes the transaction.
+    fn carry_out_or_tell(&mut self, requests: &[Vec<Change>]) -> Vec<Result<(), DatabaseError>> {
+        panics::catch(|| self.carry_out(requests)).unwrap_or_else(|fault| {
+            let fault = Arc::new(fault);
+            vec![Err(DatabaseError::HostFault { fault }); requests.len()]
+        })
     }
 
     /// The outcome of each request. Those that are `Ok` are on disk.
@@ -171,6 +180,8 @@ impl Writer {
         for change in requests.iter().flatten() {
             apply(&transaction, change, &mut head)?;
         }
+        #[cfg(test)]
+        super::tests::panic_if_asked(&self.path);
         transaction.commit()?;
         Ok(head)
     }
