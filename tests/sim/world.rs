@@ -191,6 +191,8 @@ impl World {
         self.rest(&mut wrong).await;
         self.ask(Request::StopTree);
         self.until_answered(STOP, &mut wrong).await;
+        // What is taken apart is asked for once.
+        self.arm(false);
         self.look().await;
         let mut supervisors = self.tree().supervisor_names();
         supervisors.retain(|name| !name.is_root());

@@ -254,9 +254,18 @@ impl Driver {
     }
 
     async fn ask(&mut self, ask: Ask) {
+        let is_new = match &ask {
+            // Before the policy knows of it: the action that follows needs it. And first of all, so that one which is
+            // not taken is let go of.
+            Ask::Add { spec, handle, .. } if !self.children.contains_key(&spec.name) => {
+                self.children.insert(spec.name.clone(), handle.clone());
+                true
+            }
+            _ => false,
+        };
         self.at();
         match ask {
-            Ask::Add { spec, handle, done } => self.add(*spec, handle, done).await,
+            Ask::Add { spec, done, .. } => self.add(*spec, is_new, done).await,
             Ask::Change { spec } => {
                 self.feed(Input::Change(spec)).await;
             }
@@ -288,14 +297,10 @@ impl Driver {
         }
     }
 
-    async fn add(&mut self, spec: ChildSpec, handle: ChildHandle, done: oneshot::Sender<Reply>) {
+    /// `is_new`: its handle was taken for this.
+    async fn add(&mut self, spec: ChildSpec, is_new: bool, done: oneshot::Sender<Reply>) {
         let name = spec.name.clone();
         let declared = spec.declared;
-        // Before the policy knows of it: the action that follows needs it.
-        let known = self.children.contains_key(&name);
-        if !known {
-            self.children.insert(name.clone(), handle);
-        }
         let now = self.services.clock.now();
         let (answer, actions) = self.decide(now, Input::Add(Box::new(spec)));
         self.at();
@@ -309,7 +314,7 @@ impl Driver {
             Answer::Ok if declared => drop(done.send(Reply::Done)),
             Answer::Ok => self.go_on_waiting(&name, vec![(Until::Started, done)]),
             refused => {
-                if !known && let Some(handle) = self.children.remove(&name) {
+                if is_new && let Some(handle) = self.children.remove(&name) {
                     dismiss(&handle, &name, &self.services);
                 }
                 let _ = done.send(Reply::Refused(refused));

@@ -138,8 +138,9 @@ impl Tree {
         let removed = parent.ask_for(|done| Ask::Remove { name: name.clone(), done }).await.map_err(stopping)?;
         self.services.budgets().forget(name);
         match removed {
+            Reply::Refused(Answer::SupervisorDown) | Reply::Failed(_) => Err(TreeError::SupervisorFell),
             Reply::Refused(_) => Err(TreeError::NotFound(name.clone())),
-            _ => Ok(()),
+            Reply::Done | Reply::Ignored => Ok(()),
         }
     }
 

@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
 use super::desk::{HAS_TIMERS, HIBERNATES, SendTape};
-use super::ending::PendingStop;
+use super::ending::{Asked, PendingStop};
 use super::guard::Guard;
 use super::handle::Turn;
 use super::recovery::Goes;
-use super::rescue::{InHand, Kept};
+use super::rescue::{Hand, InHand, Kept};
 use super::shared::{Kept as KeptStatus, Shared};
 use super::sleep::{Drowsy, InLine, Why, turn};
 use super::system::{Adopted, NoTrial, System, TrialEvent};
@@ -457,6 +457,12 @@ impl Driver {
     }
 
     async fn system(&mut self, message: System) {
+        // Its supervisor waits until it has started, or stopped, whatever becomes of that.
+        let _in_hand = match &message {
+            System::Start { .. } => Some(InHand::new(Hand::Start)),
+            System::Stop { comes_back, .. } => Some(InHand::new(Hand::Stop(Asked::by_supervisor(*comes_back)))),
+            _ => None,
+        };
         self.at();
         match message {
             System::Start { incarnation } => self.begin(incarnation).await,
@@ -488,7 +494,8 @@ impl Driver {
         }
     }
 
-    fn configure(&mut self, settings: Arc<WorkerSettings>) {
+    /// From now on these hold.
+    pub fn configure(&mut self, settings: Arc<WorkerSettings>) {
         if let Some(Live::Worker(instance)) = &mut self.live {
             instance.set_limits(&settings.limits);
         }

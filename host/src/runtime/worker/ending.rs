@@ -35,6 +35,10 @@ pub(super) enum Asked {
 }
 
 impl Asked {
+    pub fn by_supervisor(comes_back: bool) -> Asked {
+        if comes_back { Asked::ComesBack } else { Asked::Yes }
+    }
+
     /// How a worker stands that has stopped so.
     pub fn standing(self) -> Standing {
         match self {
@@ -79,8 +83,7 @@ impl Driver {
     }
 
     pub(super) async fn stop(&mut self, reason: ExitReason, shutdown: Shutdown, comes_back: bool) {
-        let asked = if comes_back { Asked::ComesBack } else { Asked::Yes };
-        let _in_hand = InHand::new(Hand::Stop(asked));
+        let asked = Asked::by_supervisor(comes_back);
         self.in_line = None;
         if self.live.is_none() && self.trial.is_none() && self.asleep.is_none() {
             self.shared.stand(asked.standing(), self.services.clock.now());

@@ -19,7 +19,7 @@ use super::guard::Sign;
 use super::rescue::{Ending, Fault, Hand, InHand};
 use super::shared::Standing;
 use super::trial::Kept as KeptMessage;
-use crate::base::{ExitReason, Name, panics};
+use crate::base::{ExitReason, Failure, HostFault, Name, panics};
 use crate::record::Event;
 use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::handoff;
@@ -41,6 +41,7 @@ struct Under {
     quit: Option<Cause<'static>>,
     ending: Option<Ending>,
     stop: Option<Asked>,
+    starts: bool,
 }
 
 impl Under {
@@ -52,6 +53,7 @@ impl Under {
                 // The innermost: what it was about last.
                 Hand::Ending(ending) => drop(under.ending.get_or_insert_with(|| ending.clone())),
                 Hand::Stop(asked) => under.stop = Some(*asked),
+                Hand::Start => under.starts = true,
                 _ => {}
             }
         }
@@ -65,7 +67,13 @@ impl Driver {
         // Should it panic here, what is still to be done is left once more.
         let mut fault = InHand::new(fault);
         let under = Under::of(&fault.hands);
+        if under.quit.is_some() || under.ending.is_some() || self.trial.is_some() || self.pending_stop.is_some() {
+            // It ends, or has ended, for another reason than this, or is rolled back.
+            self.emit_fault(&fault.fault);
+        }
         self.let_instance_go(&reason);
+        // A message that says what is in force may have been in hand.
+        self.configure(self.shared.settings());
         let from = self.answer_what_is_in_hand(&reason);
         self.at();
         if let Some(why) = under.quit {
@@ -92,6 +100,7 @@ impl Driver {
             }
         }
         // Again in the hand, in case that what follows panics.
+        fault.hands.extend(under.starts.then_some(Hand::Start));
         fault.hands.extend(under.stop.map(Hand::Stop));
         fault.hands.extend(under.ending.clone().map(Hand::Ending));
         self.end_after_fault(under, reason).await;
@@ -162,21 +171,27 @@ impl Driver {
             return self.finish_stop(stop.end, stop.asked).await;
         }
         let standing = self.shared.status().standing;
-        let asked = match (under.stop, standing) {
-            (Some(asked), _) => asked,
-            (None, Standing::Starting) => return self.start_failed(reason).await,
-            // Nothing ran. Should its supervisor wait for a report that was lost, this one will do.
-            (None, Standing::Down | Standing::Restarting | Standing::Isolated(_)) => {
-                self.services.recorder.emit(Event::HostFault { part: self.part(), fault: fault_of(&reason) });
-                return self.report(Report::Exited { child: self.shared.name().clone(), reason }).await;
+        let is_up = !matches!(standing, Standing::Down | Standing::Restarting | Standing::Isolated(_));
+        let asked = match under.stop {
+            Some(asked) => asked,
+            None if standing == Standing::Starting || (under.starts && !is_up) => {
+                return self.start_failed(reason).await;
             }
-            (None, _) => Asked::No,
+            None if is_up => Asked::No,
+            // Nothing ran, and nobody waits for a word.
+            None => {
+                if let ExitReason::Failed(Failure::HostFault(fault)) = &reason {
+                    self.emit_fault(fault);
+                }
+                return;
+            }
         };
         self.finish_stop(reason, asked).await;
     }
 
-    fn part(&self) -> String {
-        format!("the task of {:?}", self.shared.name())
+    fn emit_fault(&self, fault: &HostFault) {
+        let part = format!("the task of {:?}", self.shared.name());
+        self.services.recorder.emit(Event::HostFault { part, fault: fault.clone() });
     }
 
     /// Each recovery panicked as well. Nothing more is tried than what must not be left out: callers are told, and
@@ -187,7 +202,7 @@ impl Driver {
         let under = Under::of(&hands);
         let services = self.services.clone();
         let tried = |what: &mut dyn FnMut()| drop(panics::catch(what));
-        tried(&mut || services.recorder.emit(Event::HostFault { part: self.part(), fault: fault.clone() }));
+        tried(&mut || self.emit_fault(&fault));
         tried(&mut || self.let_instance_go(&reason));
         tried(&mut || drop(self.trial.take()));
         tried(&mut || drop(self.answer_what_is_in_hand(&reason)));
@@ -218,12 +233,5 @@ impl Driver {
             let _ = reports.send(report).await;
         });
         Some(self)
-    }
-}
-
-fn fault_of(reason: &ExitReason) -> crate::base::HostFault {
-    match reason {
-        ExitReason::Failed(crate::base::Failure::HostFault(fault)) => (**fault).clone(),
-        other => crate::base::HostFault { message: other.to_string(), backtrace: Vec::new() },
     }
 }

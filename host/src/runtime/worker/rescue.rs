@@ -34,6 +34,8 @@ pub(super) enum Hand {
     Casts(Vec<Message>),
     /// It starts or wakes: what was on the desk before.
     Mark(Box<Holdings>),
+    /// Its supervisor asked it to start.
+    Start,
     /// Its supervisor asked it to stop.
     Stop(Asked),
     /// An instance has ended, and others are told.

@@ -91,6 +91,8 @@ impl Driver {
     /// Starts when there is a place.
     pub async fn begin(&mut self, incarnation: Incarnation) {
         if self.live.is_some() || self.asleep.is_some() {
+            let standing = if self.live.is_some() { Standing::Running } else { Standing::Hibernated };
+            self.shared.stand(standing, self.services.clock.now());
             return self.report(Report::Started { child: self.shared.name().clone() }).await;
         }
         let begun = self.services.clock.now();
