@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use paguro::base::{Clock, ExitReason, Failure, Name};
+use paguro::control::server::Server;
 use paguro::control::{Host, HostOptions};
 use paguro::record::{Event, Recorder};
 use paguro::runtime::{Fuse, Spot};
@@ -90,7 +91,7 @@ async fn a_panic_in_what_a_guest_calls_ends_its_instance_and_its_caller_is_told(
     let world = World::new();
     world.put("w", "sim").put("echo", "echo").write("supervisor.toml", PATIENT);
     let (host, bang) = host(&world).await;
-    assert_eq!(call(&host, "w", "1 count").await.as_deref(), Ok("1"));
+    assert_eq!(call(&host, "w", "1 count").await.as_deref(), Ok("\"1\""));
     bang.at("guest", 1, is("w", Spot::Guest));
     let error = call(&host, "w", "2 count").await.unwrap_err();
     assert!(error.starts_with("down: failed: host fault: this is what the test is for, at all/panics.rs:"), "{error}");
@@ -100,7 +101,7 @@ async fn a_panic_in_what_a_guest_calls_ends_its_instance_and_its_caller_is_told(
     assert!(fault.backtrace.iter().any(|frame| frame.contains("WorkerLog")), "{fault:?}");
     assert_eq!(reason.word(), "host-fault");
     until("it runs again", async || standing(&host, "w") == "running").await;
-    assert_eq!(call(&host, "w", "3 count").await.as_deref(), Ok("1"));
+    assert_eq!(call(&host, "w", "3 count").await.as_deref(), Ok("\"1\""));
     assert_eq!(host.worker("w").unwrap().status().incarnation.0, 1);
     host.restart_worker("w").await.unwrap();
     assert_eq!(call(&host, "echo", "hello").await.as_deref(), Ok("hello"));
@@ -126,7 +127,7 @@ async fn a_message_over_which_the_host_panics_is_charged_as_after_a_trap() {
     }
     until("it runs", async || standing(&host, "w") == "running").await;
     assert!(call(&host, "w", "2 count").await.unwrap_err().contains("quarantined"));
-    assert_eq!(call(&host, "w", "3 count").await.as_deref(), Ok("1"));
+    assert_eq!(call(&host, "w", "3 count").await.as_deref(), Ok("\"1\""));
     stops_in_time(&host).await;
 }
 
@@ -141,7 +142,7 @@ async fn what_waits_is_kept_through_a_panic() {
     }
     until("all were taken", async || host.worker("w").unwrap().waiting() == 0).await;
     assert_eq!(bang.left("poll"), 0);
-    assert_eq!(call(&host, "w", "99 count").await.as_deref(), Ok("21"), "by the next incarnation");
+    assert_eq!(call(&host, "w", "99 count").await.as_deref(), Ok("\"21\""), "by the next incarnation");
     stops_in_time(&host).await;
 }
 
@@ -200,8 +201,13 @@ async fn the_root_comes_back_three_times_and_then_the_host_says_that_it_cannot_g
         let _ = host.restart_worker("echo").await;
         until("it was hit", async || bang.left("root") == 0).await;
         if fall <= 3 {
-            until("all run again", async || ["echo", "counter"].iter().all(|name| standing(&host, name) == "running"))
-                .await;
+            let started =
+                |event: &Event| matches!(event, Event::SupervisorStarted { supervisor } if supervisor.is_root());
+            until("it has started again", async || {
+                let events = host.recorder().events().after(0);
+                events.iter().filter(|event| started(&event.item)).count() > fall
+            })
+            .await;
             assert_eq!(call(&host, "echo", "hello").await.as_deref(), Ok("hello"));
         }
     }
@@ -227,6 +233,40 @@ async fn files_are_taken_after_a_panic_of_the_keeper() {
     for name in ["first", "second"] {
         until("a file is taken", async || standing(&host, name) == "running").await;
     }
+    stops_in_time(&host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_over_which_the_host_panics_is_answered_so_and_hurts_no_other() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::new();
+    world.put("echo", "echo");
+    let (host, bang) = host(&world).await;
+    let socket = world.path().join(".paguro/test.sock");
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let server = Server::open(&socket, None).await.unwrap();
+    let serving = tokio::spawn(server.serve(host.clone(), stopped));
+    let ask = async |request: &str| {
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let look = "GET /v1/workers HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let call = "POST /v1/workers/echo/call HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+    for request in [look, call] {
+        bang.at("request", 1, |_, spot| matches!(spot, Spot::Await { file, .. } if file.ends_with("routes.rs")));
+        let answer = ask(request).await;
+        assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("\"internal\""), "{answer}");
+        let answer = ask(request).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let told =
+        |event: &Event| matches!(event, Event::HostFault { part, .. } if part.contains("POST /v1/workers/echo/call"));
+    event(&host, "it is told", told).await;
+    stop.send_replace(true);
+    serving.await.unwrap();
     stops_in_time(&host).await;
 }
 

@@ -18,6 +18,9 @@ use std::task::Poll;
 
 use super::{bounds, clock};
 
+const _: () =
+    assert!(cfg!(panic = "unwind"), "a profile in which a panic ends the process would end all workers with one");
+
 /// What a panic said, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFault {

@@ -521,9 +521,10 @@ impl Driver {
                 let services = self.services.clone();
                 // Too much waits just now: behind it.
                 tokio::spawn(async move {
-                    if let Err(error) = services.database.commit(changes).await {
-                        let (what, error) = ("write that a child of a template was let go of", error.to_string());
-                        services.recorder.emit(Event::DatabaseFailed { what, error });
+                    let what = "write that a child of a template was let go of";
+                    let committed = services.recorder.watched(what, services.database.commit(changes)).await;
+                    if let Some(Err(error)) = committed {
+                        services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
                     }
                 });
             }

@@ -142,6 +142,10 @@ async fn whatever_panics(State(host): State<Arc<Host>>, request: Request, next: 
 /// A request over which the host's code panics is answered so, and nothing else is hurt.
 pub(super) async fn answered(host: &Host, part: String, work: impl Future<Output = Response>) -> Response {
     let shown = part.floor_char_boundary(bounds::GUEST_TEXT_BYTES_MAX);
+    let work = async {
+        host.services.fuses.at(&Name::root());
+        work.await
+    };
     match host.recorder().watched(&part[..shown], work).await {
         Some(response) => response,
         None => internal("a fault of its own code").into_response(),
