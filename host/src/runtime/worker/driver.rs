@@ -274,9 +274,9 @@ impl Driver {
 
     /// Handles a message that was handed back.
     pub async fn again(&mut self, kept: KeptMessage) {
+        let kept = InHand::new(kept);
         self.at();
         // The last one may be what ended the new revision: what came before it is saved first.
-        let kept = InHand::new(kept);
         if self.replay.is_empty() && self.is_dirty() && self.saves() {
             self.save_if_due(true).await;
             if self.live.is_none() {

@@ -7,7 +7,7 @@ use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::handle::exit_reason;
 use super::rescue::{Ending, Hand, InHand};
-use super::shared::Standing;
+use super::shared::{Shared, Standing};
 use super::system::{NoState, TrialEvent};
 use crate::base::{ExitReason, Failure, Limit, Snapshot, bounds};
 use crate::record::Event;
@@ -275,12 +275,17 @@ impl Driver {
             if let Some(watcher) = self.services.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), reason.clone());
                 if let Err(fact) = watcher.mailbox.try_push_fact(Message::Fact(fact)) {
-                    self.at();
-                    let (letters, revision) = (&self.services.dead_letters, watcher.status().revision);
-                    letters.put(watcher.name(), revision, Letter::of(fact), Cause::NoRoom).await;
+                    self.has_no_room(&watcher, fact).await;
                 }
             }
         }
+    }
+
+    /// A watcher's mailbox is full of facts.
+    async fn has_no_room(&self, watcher: &Shared, fact: Message) {
+        self.at();
+        let (letters, revision) = (&self.services.dead_letters, watcher.status().revision);
+        letters.put(watcher.name(), revision, Letter::of(fact), Cause::NoRoom).await;
     }
 
     /// Leaves the tree: what waited is answered or becomes a dead letter.
