@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
-use crate::base::panics;
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
 use crate::record::{Action, By, Change, DatabaseError, Event, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::spec::WorkerSettings;

@@ -282,7 +282,7 @@ impl Driver {
     }
 
     /// A watcher's mailbox is full of facts.
-    async fn has_no_room(&self, watcher: &Shared, fact: Message) {
+    async fn has_no_room(&mut self, watcher: &Shared, fact: Message) {
         self.at();
         let (letters, revision) = (&self.services.dead_letters, watcher.status().revision);
         letters.put(watcher.name(), revision, Letter::of(fact), Cause::NoRoom).await;
