@@ -4,11 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use paguro::base::{Clock, Name};
-use paguro::record::{Event, LogLine, Recorded, Recorder};
+use paguro::record::{Event, Follower, LogLine, Recorded, Recorder};
 use paguro::runtime::{Outcome, Standing, TreeError};
 use paguro::sandbox::CallError;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::script::{Supervisor, Worker};
 
@@ -134,8 +132,8 @@ pub fn parent(child: &Name) -> Name {
 pub struct Stream {
     clock: Clock,
     epoch: u64,
-    events: Receiver<Recorded<Event>>,
-    logs: Receiver<Recorded<LogLine>>,
+    events: Follower<Event>,
+    logs: Follower<LogLine>,
     live: BTreeMap<Name, u64>,
     pub entries: Vec<Entry>,
 }
@@ -144,7 +142,7 @@ impl Stream {
     pub fn new(recorder: &Recorder) -> Stream {
         let clock = recorder.clock().clone();
         let epoch = clock.timestamp().0;
-        let (events, logs) = (recorder.events().follow(0).1, recorder.logs().follow(0).1);
+        let (events, logs) = (recorder.events().follow(0), recorder.logs().follow(0));
         Stream { clock, epoch, events, logs, live: BTreeMap::new(), entries: Vec::new() }
     }
 
@@ -201,10 +199,7 @@ fn incarnation(line: &Recorded<LogLine>) -> Option<u64> {
     line.item.text.split(' ').next()?.parse().ok()
 }
 
-fn next<T: Clone>(tape: &mut Receiver<Recorded<T>>) -> Option<Recorded<T>> {
-    match tape.try_recv() {
-        Ok(recorded) => Some(recorded),
-        Err(TryRecvError::Empty | TryRecvError::Closed) => None,
-        Err(TryRecvError::Lagged(missed)) => panic!("the stream misses {missed} entries"),
-    }
+fn next<T: Clone>(tape: &mut Follower<T>) -> Option<Recorded<T>> {
+    let next = tape.try_next()?;
+    Some(Recorded::clone(&*next.unwrap_or_else(|missed| panic!("the stream misses {} entries", missed.0))))
 }

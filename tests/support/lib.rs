@@ -109,16 +109,12 @@ pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
 
 /// Waits for an event, from the host's start on.
 pub async fn event(host: &Host, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
-    let (backlog, mut live) = host.recorder().events().follow(0);
-    if let Some(found) = backlog.into_iter().map(|recorded| recorded.item).find(&wanted) {
-        return found;
-    }
+    let mut events = host.recorder().events().follow(0);
     let waiting = async {
         loop {
-            match live.recv().await {
-                Ok(recorded) if wanted(&recorded.item) => return recorded.item,
-                Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                Err(closed) => panic!("{closed} while waiting for {what}"),
+            match events.next().await {
+                Ok(recorded) if wanted(&recorded.item) => return recorded.item.clone(),
+                Ok(_) | Err(_) => {}
             }
         }
     };

@@ -18,8 +18,15 @@ pub const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 /// a stream that asks for them is told how many it missed.
 pub const FLIGHT_EVENTS_MAX: usize = 16_384;
 
+/// Bytes of those events. Beyond, the oldest go: an event with a guest's backtrace has up to 33 KB, and
+/// 16,384 of them would take half a gigabyte.
+pub const FLIGHT_EVENTS_BYTES_MAX: usize = 16 << 20;
+
 /// Log lines kept in memory over all workers.
 pub const LOG_LINES_MAX: usize = 16_384;
+
+/// Bytes of those lines. Beyond, the oldest go: a quarter of what the longest lines would take.
+pub const LOG_LINES_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of one log line; the rest is cut and marked.
 pub const LOG_LINE_BYTES_MAX: usize = 4_096;
@@ -28,8 +35,9 @@ pub const LOG_LINE_BYTES_MAX: usize = 4_096;
 /// and counted: a guest that makes up names must not fill the host's memory.
 pub const GUEST_METRICS_MAX: usize = 100;
 
-/// Events that wait for a slow subscriber; it then misses the oldest and is told so.
-pub const SUBSCRIBER_EVENTS_MAX: usize = 4_096;
+/// Items that a follower of events or lines takes from the tape at once. It holds no more however far behind it
+/// is; what leaves the tape before it comes to it is missed, and the follower is told how much that was.
+pub const FOLLOWER_ITEMS_MAX: usize = 64;
 
 /// Requests that wait for the database's writer. A full queue makes the sender wait: durable
 /// writes are never dropped.
@@ -288,6 +296,93 @@ pub const POISON_KILLS: u32 = 3;
 /// forgotten, and would have to end the worker three times anew.
 pub const POISON_CONTENTS_MAX: usize = 64;
 
+/// Names that a `not-found` answer is looked for among: those about its place in the order of names, and the first
+/// ones. A look takes well below a millisecond, however many workers there are.
+pub const SUGGESTION_NAMES_MAX: usize = 256;
+
+/// Workers that a reading over all of them looks at before it gives way to others: some 50 us of work.
+pub const WORKERS_AT_A_LOOK: usize = 256;
+
+/// Workers that are told of in full before a listing gives way: each takes two looks into the database, of 10 us.
+pub const INFOS_AT_A_LOOK: usize = 32;
+
+/// Bytes of settings that one child of a template is given, by a guest or a client. They are kept for good: more is
+/// refused, as in a settings file.
+pub const CONFIGURATION_BYTES_MAX: usize = SETTINGS_BYTES_MAX as usize;
+
+/// Connections over TCP take one part of so many of the process' descriptors, at the most, and those on the socket
+/// another. The rest is kept back: for the database, the keeper, and what guests open.
+pub const DESCRIPTORS_SHARE: u64 = 4;
+
+/// Connections over TCP; `paguro up --connections` says otherwise. Beyond, one that nobody has shown the token on makes
+/// room, then one that idles; where there is none, the new one is refused with 503.
+pub const CONNECTIONS_MAX: usize = 1_024;
+
+/// Connections from one address are one part of so many of all over TCP, at the most. Beyond: as above, among its own.
+pub const CONNECTIONS_PER_ADDRESS_SHARE: usize = 4;
+
+/// Connections on the socket, which are its owner's. Beyond: one that idles makes room.
+pub const SOCKET_CONNECTIONS_MAX: usize = 1_024;
+
+/// Descriptors that are held open for the socket, and closed when a connection there finds none.
+pub const SPARE_DESCRIPTORS: usize = 4;
+
+/// Bytes that a connection buffers of what it reads, and of what it writes. A header that is longer is refused with
+/// 431. A name, a token and a browser's headers take 2 KB.
+pub const CONNECTION_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// How long a connection over TCP may take until somebody has shown the token on it. Then it is closed.
+pub const CLIENT_GREETING_TIME: Duration = Duration::from_secs(5);
+
+/// How long a header may take from its first byte on. Then the connection is closed.
+pub const CLIENT_HEADER_TIME: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept between an answer and the next request.
+pub const CLIENT_IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// How long a body may take; each [`CLIENT_BYTES_PER_SECOND_MIN`] that came earn it a second more. Then: 408.
+pub const CLIENT_BODY_TIME: Duration = Duration::from_secs(20);
+
+/// And the longest that any may take: a component of 128 MiB at 150 KB/s.
+pub const CLIENT_BODY_TIME_MAX: Duration = Duration::from_secs(900);
+
+/// How long the writes of one answer may wait for a client that does not read; each [`CLIENT_BYTES_PER_SECOND_MIN`]
+/// that it takes earn it a second more. Then the connection is closed.
+pub const CLIENT_WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// Bytes per second below which a client counts as slow: a modem's.
+pub const CLIENT_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
+
+/// How often connections are looked at. Each of the times above is longer by this at the most.
+pub const CLIENT_LOOK_TIME: Duration = Duration::from_secs(1);
+
+/// How long, and how far, the body of a request that was refused is read on and thrown away: a client that still
+/// sends when its connection is closed may not see why.
+pub const CLIENT_LINGER_TIME: Duration = Duration::from_secs(2);
+pub const CLIENT_LINGER_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of a body that are not counted in the host's account: as many as a connection has in its buffers anyway.
+pub const BODY_BYTES_UNCOUNTED: u64 = 16 << 10;
+
+/// Bytes of room that is made for a body before any of it comes, whatever its length is said to be.
+pub const BODY_BYTES_AHEAD: u64 = 1 << 20;
+
+/// Bodies of requests and answers take one part of so many of the host's account, at the most, or one component.
+/// Beyond: refused with 429. The rest is for what workers keep.
+pub const BODIES_SHARE: u64 = 4;
+
+/// Clients that follow events or logs at one time. Beyond: refused with 429. Each holds at most
+/// [`FOLLOWER_ITEMS_MAX`] items, 256 KB of the longest lines.
+pub const FOLLOWERS_MAX: usize = 64;
+
+/// States that are saved for clients at one time; who asks for another waits for its turn.
+pub const STATE_EXPORTS_AT_ONCE: usize = 4;
+
+/// Findings about files and workers that `doctor` lists, of each kind; it says how many more there are.
+pub const FINDINGS_MAX: usize = 100;
+
+const _: () = assert!(2 * 2 <= DESCRIPTORS_SHARE, "half of the descriptors are not for clients");
+const _: () = assert!(BODY_BYTES_UNCOUNTED as usize <= CONNECTION_BUFFER_BYTES_MAX);
 const _: () = assert!(WASM_STACK_BYTES * 2 <= FIBER_STACK_BYTES, "host functions need the other half of the fiber");
 const _: () = assert!(DATABASE_GROUP_MAX <= DATABASE_QUEUE_MAX);
 const _: () = assert!(DEAD_LETTER_BODY_BYTES_MAX as u64 <= DEAD_LETTERS_BYTES_MAX, "each letter fits alone");
@@ -298,5 +393,4 @@ const _: () = assert!(
 const _: () = assert!(SMALL_LOADS_MIN <= SMALL_LOADS_MAX);
 const _: () = assert!(COMPILERS_BYTES_MIN <= COMPILERS_BYTES_MAX);
 const _: () = assert!(LARGE_COMPONENT_BYTES <= COMPONENT_BYTES_MAX);
-const _: () =
-    assert!(SUBSCRIBER_EVENTS_MAX <= FLIGHT_EVENTS_MAX, "a lagging subscriber can catch up from the recorder");
+const _: () = assert!(FOLLOWER_ITEMS_MAX <= FLIGHT_EVENTS_MAX && FOLLOWER_ITEMS_MAX <= LOG_LINES_MAX);

@@ -92,6 +92,19 @@ impl ExitReason {
         }
     }
 
+    /// Bytes of its texts.
+    pub fn heap_bytes(&self) -> usize {
+        let ExitReason::Failed(failure) = self else { return 0 };
+        match failure {
+            Failure::Trap { message, backtrace } => message.capacity() + frames_bytes(backtrace),
+            Failure::HostFault(fault) => fault.heap_bytes(),
+            Failure::Refused { message: text, .. } | Failure::Own(text) | Failure::NotStartable(text) => {
+                text.capacity()
+            }
+            Failure::Limit(_) | Failure::ExitCode(_) => 0,
+        }
+    }
+
     /// The guest's backtrace, if it trapped; the host's, if that panicked.
     pub fn backtrace(&self) -> &[String] {
         match self {
@@ -158,6 +171,10 @@ impl fmt::Display for Limit {
             Limit::HostCopies(bytes) => write!(f, "limit: {} copied out of the guest in one call", size(bytes)),
         }
     }
+}
+
+pub(super) fn frames_bytes(backtrace: &[String]) -> usize {
+    backtrace.iter().map(String::capacity).sum::<usize>() + std::mem::size_of_val(backtrace)
 }
 
 #[cfg(test)]

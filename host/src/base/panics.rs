@@ -30,6 +30,13 @@ pub struct HostFault {
     pub backtrace: Vec<String>,
 }
 
+impl HostFault {
+    /// Bytes of its texts.
+    pub fn heap_bytes(&self) -> usize {
+        self.message.capacity() + super::exit::frames_bytes(&self.backtrace)
+    }
+}
+
 impl fmt::Display for HostFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::tape::OnTape;
 use crate::base::units::{show_duration, show_size};
 use crate::base::{ComponentHash, ExitReason, HostFault, Incarnation, Name, RevisionNumber};
 
@@ -261,6 +262,14 @@ pub enum Event {
         help: String,
     },
 
+    /// A client was refused or cut off, because a bound of the API was reached. Said once a second for each bound.
+    ClientRefused {
+        bound: &'static str,
+        value: u64,
+        /// Its address, or the socket.
+        from: String,
+    },
+
     DatabaseFailed {
         what: &'static str,
         error: String,
@@ -334,6 +343,7 @@ impl Event {
             Event::ChildAdded { .. } => "child-added",
             Event::ChildRemoved { .. } => "child-removed",
             Event::DirectoryProblem { .. } => "directory-problem",
+            Event::ClientRefused { .. } => "client-refused",
             Event::DatabaseFailed { .. } => "database-failed",
             Event::HostFault { .. } => "host-fault",
             Event::HostBroken { .. } => "host-broken",
@@ -390,9 +400,39 @@ impl Event {
             | Event::RestartStorm { .. }
             | Event::RestartStormOver
             | Event::DirectoryProblem { .. }
+            | Event::ClientRefused { .. }
             | Event::DatabaseFailed { .. }
             | Event::HostFault { .. }
             | Event::HostBroken { .. } => None,
+        }
+    }
+
+    /// Bytes of its texts, but for the names, which are shared.
+    fn text_bytes(&self) -> usize {
+        match self {
+            Event::WorkerExited { reason, .. } | Event::WorkerStartFailed { reason, .. } => reason.heap_bytes(),
+            Event::HostFault { fault, .. } => fault.heap_bytes(),
+            Event::CompilationSlow { why: text, .. }
+            | Event::ComponentBanned { why: text, .. }
+            | Event::HostBroken { why: text }
+            | Event::HostStarted { directory: text }
+            | Event::Recovered { note: text, .. }
+            | Event::NotStartedOnDemand { why: text, .. }
+            | Event::WorkerIsolated { why: text, .. }
+            | Event::DeadLetter { reason: text, .. }
+            | Event::MessageFailed { error: text, .. }
+            | Event::SnapshotFailed { error: text, .. }
+            | Event::HealthChanged { status: text, .. }
+            | Event::UpgradeCommitted { why: text, .. }
+            | Event::UpgradeCalledOff { reason: text, .. }
+            | Event::RolledBack { reason: text, .. }
+            | Event::ClientRefused { from: text, .. }
+            | Event::DatabaseFailed { error: text, .. } => text.capacity(),
+            Event::DirectoryProblem { path, message, help } => path.capacity() + message.capacity() + help.capacity(),
+            Event::SettingsChanged { in_place, restarted, .. } => {
+                (in_place.capacity() + restarted.capacity()) * size_of::<&str>()
+            }
+            _ => 0,
         }
     }
 
@@ -410,6 +450,7 @@ impl Event {
             | Event::MessageFailed { .. }
             | Event::BoundReached { .. }
             | Event::BreakerOpened { .. }
+            | Event::ClientRefused { .. }
             | Event::RestartStorm { .. }
             | Event::DeadLetter { .. }
             | Event::PoisonQuarantined { .. }
@@ -428,6 +469,12 @@ impl Event {
             | Event::HostBroken { .. } => Level::Error,
             _ => Level::Info,
         }
+    }
+}
+
+impl OnTape for Event {
+    fn heap_bytes(&self) -> usize {
+        self.text_bytes()
     }
 }
 
@@ -553,6 +600,9 @@ impl fmt::Display for Event {
             Event::DirectoryProblem { path, message, help } => {
                 write!(f, "{path}: {message}")?;
                 if help.is_empty() { Ok(()) } else { write!(f, "; {help}") }
+            }
+            Event::ClientRefused { bound, value, from } => {
+                write!(f, "a client was refused: {bound}, {value}; it came from {from}")
             }
             Event::DatabaseFailed { what, error } => write!(f, "the database failed to {what}: {error}"),
             Event::HostFault { part, fault } => {

@@ -1,6 +1,7 @@
 //! Numbers: how often each kind of event happened, and what guests count for themselves.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::{Name, bounds};
@@ -47,10 +48,12 @@ impl Metrics {
         self.change(worker, metric, |_| GuestMetric::Gauge(value))
     }
 
-    pub fn guests(&self) -> Vec<(Name, String, GuestMetric)> {
+    /// The metrics of the first worker after this name that has any.
+    pub fn guest_after(&self, after: Option<&Name>) -> Option<(Name, Vec<(String, GuestMetric)>)> {
         let numbers = self.numbers();
-        let all = numbers.guests.iter();
-        all.flat_map(|(worker, metrics)| metrics.iter().map(|(name, m)| (worker.clone(), name.clone(), *m))).collect()
+        let after = after.map_or(Unbounded, Excluded);
+        let (worker, metrics) = numbers.guests.range::<Name, _>((after, Unbounded)).next()?;
+        Some((worker.clone(), metrics.iter().map(|(name, metric)| (name.clone(), *metric)).collect()))
     }
 
     /// Forgets a worker that was removed.
@@ -97,6 +100,9 @@ mod tests {
         }
         assert_eq!(metrics.count(&worker, "one more", 1), Err(TooMany));
         assert_eq!(metrics.count(&worker, "0", 2), Ok(()));
-        assert!(metrics.guests().contains(&(worker, "0".to_string(), GuestMetric::Counter(3))));
+        let (of, counted) = metrics.guest_after(None).unwrap();
+        assert_eq!((of, counted.len()), (worker.clone(), bounds::GUEST_METRICS_MAX));
+        assert!(counted.contains(&("0".to_string(), GuestMetric::Counter(3))));
+        assert!(metrics.guest_after(Some(&worker)).is_none());
     }
 }

@@ -8,6 +8,7 @@ mod ledger;
 pub mod metrics;
 mod recorder;
 mod state_dir;
+mod tape;
 
 pub use components::{ComponentFileError, ComponentFiles};
 pub use database::{
@@ -17,5 +18,6 @@ pub use database::{
 pub use event::{Event, Level, Origin};
 pub use ledger::{Action, By, LedgerBroken, LedgerEntry, NewLedgerEntry};
 pub use metrics::{GuestMetric, Metrics};
-pub use recorder::{LogLine, Recorded, Recorder, Tape};
+pub use recorder::{LogLine, Recorder};
 pub use state_dir::{StateDir, StateDirError};
+pub use tape::{Follower, Missed, OnTape, Recorded, Tape, TapePage};

@@ -1,23 +1,12 @@
-//! Takes events and log lines in, keeps the last ones (the flight recorder), counts them, and hands
-//! them to whoever listens. Emitting never waits and never fails.
+//! Takes events and log lines in, keeps the last ones (the flight recorder), counts them, and lets
+//! whoever listens read them. Emitting never waits and never fails.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::broadcast;
+use std::sync::Arc;
 
 use super::event::{Event, Level};
 use super::metrics::Metrics;
-use crate::base::{Clock, Name, Timestamp, bounds, panics};
-
-/// An item with its place in the stream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recorded<T> {
-    /// From 1, without gaps.
-    pub seq: u64,
-    pub at: Timestamp,
-    pub item: T,
-}
+use super::tape::{OnTape, Tape};
+use crate::base::{Clock, Name, bounds, panics};
 
 /// One line that a worker logged or printed.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,52 +17,9 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// A bounded tape of items that can be read from any place that is still on it, and followed.
-pub struct Tape<T> {
-    kept: Mutex<Kept<T>>,
-    live: broadcast::Sender<Recorded<T>>,
-}
-
-struct Kept<T> {
-    items: VecDeque<Recorded<T>>,
-    next: u64,
-    max: usize,
-}
-
-impl<T: Clone> Tape<T> {
-    fn new(max: usize) -> Tape<T> {
-        let kept = Kept { items: VecDeque::new(), next: 1, max };
-        Tape { kept: Mutex::new(kept), live: broadcast::Sender::new(bounds::SUBSCRIBER_EVENTS_MAX) }
-    }
-
-    fn push(&self, at: Timestamp, item: T) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let recorded = Recorded { seq: kept.next, at, item };
-        kept.next += 1;
-        if kept.items.len() == kept.max {
-            kept.items.pop_front();
-        }
-        kept.items.push_back(recorded.clone());
-        // Sent under the lock, so that a reader sees each item once: in the backlog or live. An
-        // error means that nobody listens.
-        let _ = self.live.send(recorded);
-    }
-
-    /// Items after `seq` that are still kept, oldest first.
-    pub fn after(&self, seq: u64) -> Vec<Recorded<T>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.items.iter().filter(|recorded| recorded.seq > seq).cloned().collect()
-    }
-
-    /// The backlog after `seq`, and a receiver for what comes after it: nothing twice, nothing
-    /// left out between the two. A receiver that lags by more than
-    /// [`bounds::SUBSCRIBER_EVENTS_MAX`] is told how many it missed and can ask again.
-    pub fn follow(&self, seq: u64) -> (Vec<Recorded<T>>, broadcast::Receiver<Recorded<T>>) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // A number from an earlier life of the host: everything of this one is new to its owner.
-        let seq = if seq >= kept.next { 0 } else { seq };
-        let backlog = kept.items.iter().filter(|recorded| recorded.seq > seq).cloned().collect();
-        (backlog, self.live.subscribe())
+impl OnTape for LogLine {
+    fn heap_bytes(&self) -> usize {
+        self.text.capacity()
     }
 }
 
@@ -83,8 +29,8 @@ pub struct Recorder(Arc<Inner>);
 
 struct Inner {
     clock: Clock,
-    events: Tape<Event>,
-    logs: Tape<LogLine>,
+    events: Arc<Tape<Event>>,
+    logs: Arc<Tape<LogLine>>,
     metrics: Metrics,
 }
 
@@ -92,8 +38,8 @@ impl Recorder {
     pub fn new(clock: Clock) -> Recorder {
         Recorder(Arc::new(Inner {
             clock,
-            events: Tape::new(bounds::FLIGHT_EVENTS_MAX),
-            logs: Tape::new(bounds::LOG_LINES_MAX),
+            events: Arc::new(Tape::new(bounds::FLIGHT_EVENTS_MAX, bounds::FLIGHT_EVENTS_BYTES_MAX)),
+            logs: Arc::new(Tape::new(bounds::LOG_LINES_MAX, bounds::LOG_LINES_BYTES_MAX)),
             metrics: Metrics::default(),
         }))
     }
@@ -130,11 +76,11 @@ impl Recorder {
         self.0.logs.push(self.0.clock.timestamp(), LogLine { worker: worker.clone(), level, text: kept });
     }
 
-    pub fn events(&self) -> &Tape<Event> {
+    pub fn events(&self) -> &Arc<Tape<Event>> {
         &self.0.events
     }
 
-    pub fn logs(&self) -> &Tape<LogLine> {
+    pub fn logs(&self) -> &Arc<Tape<LogLine>> {
         &self.0.logs
     }
 
@@ -152,25 +98,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tape_is_bounded_and_keeps_the_newest() {
-        let tape = Tape::new(3);
-        for n in 1..=5 {
-            tape.push(Timestamp(n), n);
-        }
-        let seqs: Vec<u64> = tape.after(0).iter().map(|recorded| recorded.seq).collect();
-        assert_eq!(seqs, [3, 4, 5]);
-        assert_eq!(tape.after(4).len(), 1);
-    }
-
-    #[test]
     fn a_follower_sees_everything_once() {
         let recorder = Recorder::new(Clock::manual());
         recorder.emit(Event::HostStopping);
-        let (backlog, mut live) = recorder.events().follow(0);
+        let mut follower = recorder.events().follow(0);
         recorder.emit(Event::HostStopping);
-        assert_eq!(backlog.len(), 1);
-        assert_eq!(live.try_recv().map(|recorded| recorded.seq), Ok(2));
-        assert!(live.try_recv().is_err());
+        for seq in [1, 2] {
+            assert_eq!(follower.try_next().map(|next| next.map(|recorded| recorded.seq)), Some(Ok(seq)));
+        }
+        assert_eq!(follower.try_next(), None);
     }
 
     #[test]
