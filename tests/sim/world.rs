@@ -478,6 +478,10 @@ impl Template for Keyed {
         self.component.hash()
     }
 
+    fn payload_max(&self) -> u64 {
+        settings::worker(&self.plan).limits.payload
+    }
+
     fn is_on_demand(&self) -> bool {
         self.on_demand
     }

@@ -186,6 +186,10 @@ impl Template for ComponentTemplate {
         self.component.hash()
     }
 
+    fn payload_max(&self) -> u64 {
+        self.settings.limits.payload
+    }
+
     fn is_on_demand(&self) -> bool {
         self.on_demand
     }

@@ -10,6 +10,7 @@ use super::supervisor::{self, Ask, ChildHandle, Reply, SupervisorHandle};
 use super::templates::NotMade;
 use super::tree::{Started, TreeError, started};
 use super::worker::{self, Shared, Standing};
+use crate::base::units::show_size;
 use crate::base::{Name, Tick, bounds};
 use crate::record::Event;
 use crate::sandbox::CallError;
@@ -25,6 +26,14 @@ pub fn is_new(services: &Services, name: &Name) -> bool {
 
 /// Starts the child of a key that has none. Returns when it runs, or failed to and is forgotten.
 pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<Started, TreeError> {
+    let size = config.map_or(0, str::len);
+    if size > bounds::CONFIGURATION_BYTES_MAX {
+        let bound = Event::BoundReached { worker: name.clone(), bound: "configuration-bytes", value: size as u64 };
+        services.not_made(bound);
+        let (size, max) = (show_size(size as u64), show_size(bounds::CONFIGURATION_BYTES_MAX as u64));
+        let why = format!("its configuration has {size} where {max} are accepted");
+        return Err(TreeError::NotMade { name: name.clone(), why });
+    }
     let made = loop {
         match make(services, name, config) {
             // Waits until what is queued is written, which makes room.
@@ -53,6 +62,17 @@ pub async fn start(services: &Arc<Services>, name: &Name, config: Option<&str>) 
         });
     }
     started(name, reply.await.map_err(|_| TreeError::Stopping)?)
+}
+
+/// Bytes of a message to this name that are accepted: by the worker that is there, or by the child that it would start.
+/// `None`: nobody would take it.
+pub fn payload_max(services: &Services, name: &str) -> Option<(Name, u64)> {
+    if let Some(worker) = services.registry.find(name) {
+        return Some((worker.name().clone(), worker.settings().limits.payload));
+    }
+    let name = Name::parse(name).ok()?;
+    let template = services.templates.get(&name.parent()?).filter(|template| template.is_on_demand())?;
+    Some((name, template.payload_max()))
 }
 
 /// The worker a message is for: one that is there, or the child of a key whose template starts it on

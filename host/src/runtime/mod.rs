@@ -15,6 +15,7 @@ mod keyed;
 mod lent;
 mod mailbox;
 mod message;
+mod names;
 mod poison;
 mod rate;
 mod registry;
@@ -32,9 +33,9 @@ pub mod worker;
 
 pub use dead_letters::{Cause, DeadLetters, Letter};
 pub use faults::{Fuse, Fuses, Spot};
-pub use keyed::{find, find_in_time};
+pub use keyed::{find, find_in_time, payload_max};
 pub use message::Outcome;
-pub use registry::Registry;
+pub use registry::{Registry, WorkerPages};
 pub use residents::{
     AsleepBytes, Place, Residents, account_bytes_max_here, asleep_bytes_max_here, compilers_bytes_max_here,
     live_instances_max, live_instances_max_here,

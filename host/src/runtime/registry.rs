@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::names::Names;
 use super::worker::Shared;
 use crate::base::{MonitorId, Name, bounds};
 
@@ -11,6 +12,9 @@ use crate::base::{MonitorId, Name, bounds};
 #[derive(Default)]
 pub struct Registry {
     workers: RwLock<HashMap<Name, Arc<Shared>>>,
+    /// The same in order of name. A worker is put in here first and taken out last, so that one that is found above is
+    /// here until it is removed.
+    order: Names<Arc<Shared>>,
 }
 
 impl Registry {
@@ -24,6 +28,7 @@ impl Registry {
     }
 
     pub fn insert(&self, worker: Arc<Shared>) {
+        self.order.insert(worker.name().clone(), worker.clone());
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = workers.insert(worker.name().clone(), worker) {
             before.leave();
@@ -38,6 +43,10 @@ impl Registry {
             worker.leave();
             workers.remove(worker.name());
         }
+        drop(workers);
+        if is_its_own {
+            self.order.remove_if(worker.name(), |known| std::ptr::eq(Arc::as_ptr(known), worker));
+        }
         is_its_own
     }
 
@@ -46,42 +55,50 @@ impl Registry {
         self.workers.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// All workers by name.
+    /// All workers by name. One that comes or goes meanwhile may be among them or not. For who cannot wait: others
+    /// go through [`Registry::pages`].
     pub fn all(&self) -> Vec<Arc<Shared>> {
-        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = workers.values().cloned().collect();
-        all.sort_by(|a, b| a.name().cmp(b.name()));
-        all
+        let mut all: Vec<Arc<Shared>> = Vec::with_capacity(self.count());
+        loop {
+            let page = self.page(all.last().map(|last| last.name()), bounds::PAGE_ROWS_MAX);
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
     }
 
     /// The first `limit` workers after a name, in order of name.
     pub fn page(&self, after: Option<&Name>, limit: usize) -> Vec<Arc<Shared>> {
-        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
-        let later = workers.values().filter(|worker| after.is_none_or(|after| worker.name() > after));
-        let mut page: Vec<_> = later.collect();
-        if page.len() > limit {
-            // Only the page itself is put in order.
-            page.select_nth_unstable_by(limit, |a, b| a.name().cmp(b.name()));
-            page.truncate(limit);
-        }
-        page.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-        page.into_iter().cloned().collect()
+        self.order.page(after, limit)
+    }
+
+    /// All workers by name, some at a time: who reads them gives way in between.
+    pub fn pages(&self) -> WorkerPages<'_> {
+        WorkerPages { registry: self, after: None }
     }
 
     /// The names most like this one, best first: what somebody may have meant.
     pub fn nearest(&self, name: &str) -> Vec<String> {
-        if name.len() > bounds::NAME_BYTES_MAX {
-            return Vec::new();
+        self.order.nearest(name)
+    }
+}
+
+/// Workers by name, some at a time.
+pub struct WorkerPages<'a> {
+    registry: &'a Registry,
+    after: Option<Name>,
+}
+
+impl WorkerPages<'_> {
+    /// The next ones; `None` after the last. Gives way to others first.
+    pub async fn next(&mut self) -> Option<Vec<Arc<Shared>>> {
+        if self.after.is_some() {
+            tokio::task::yield_now().await;
         }
-        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
-        let scored = workers.keys().map(|known| {
-            let whole = strsim::jaro_winkler(name, known.as_str());
-            let leaf = strsim::jaro_winkler(name, known.leaf());
-            (whole.max(leaf), known.to_string())
-        });
-        let mut near: Vec<(f64, String)> = scored.filter(|(score, _)| *score > 0.7).collect();
-        near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        near.into_iter().take(bounds::SUGGESTIONS_MAX).map(|(_, name)| name).collect()
+        let page = self.registry.page(self.after.as_ref(), bounds::WORKERS_AT_A_LOOK);
+        self.after = Some(page.last()?.name().clone());
+        Some(page)
     }
 }
 

@@ -150,9 +150,14 @@ impl Services {
 
     /// Said once a second: who sends to keys in a loop must not drive everything else off the record.
     pub(super) fn not_started_on_demand(&self, name: Name, why: String) {
+        self.not_made(Event::NotStartedOnDemand { name, why });
+    }
+
+    /// As above.
+    pub(super) fn not_made(&self, event: Event) {
         let second = self.clock.now().time().as_secs();
         if self.said_not_started.swap(second, Ordering::Relaxed) != second {
-            self.recorder.emit(Event::NotStartedOnDemand { name, why });
+            self.recorder.emit(event);
         }
     }
 

@@ -15,6 +15,9 @@ pub trait Template: Send + Sync {
     /// What new children are made of.
     fn component(&self) -> ComponentHash;
 
+    /// Bytes of a message that a new child takes.
+    fn payload_max(&self) -> u64;
+
     /// Whether the first message to a key starts its child.
     fn is_on_demand(&self) -> bool;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::desk::{Joined, PutBack, SentResult};
 use super::pace::WorkerPace;
 use super::shared::Shared;
+use crate::base::units::show_size;
 use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
 use crate::record::{Event, Recorder};
 use crate::runtime::faults::{Fuse, Spot};
@@ -266,6 +267,11 @@ impl Outside for Door {
                 Ok(name) => name,
                 Err(error) => return failed(error.to_string()),
             };
+            if config.len() > bounds::CONFIGURATION_BYTES_MAX {
+                self.bound_reached("configuration-bytes", config.len());
+                let (size, max) = (show_size(config.len() as u64), show_size(bounds::CONFIGURATION_BYTES_MAX as u64));
+                return failed(format!("its configuration has {size} where {max} are accepted"));
+            }
             let config = (!config.trim().is_empty()).then_some(config);
             if config.is_some_and(|config| !is_object(config)) {
                 return failed("its configuration is no JSON object".to_string());
