@@ -3,6 +3,8 @@
 mod breakers;
 mod cancellation;
 mod cli;
+mod client_times;
+mod clients;
 mod compiling;
 mod cpu;
 mod dead_letters;

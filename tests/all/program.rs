@@ -67,7 +67,13 @@ impl Program {
 
     /// The same under a limit of the system, as the shell's `ulimit` sets it: `-n 64`.
     pub fn up_within(&mut self, limit: &str) {
-        let up = paguro(&["up"], &self.path());
+        self.up_with(Some(limit), &[]);
+    }
+
+    /// The same with more arguments of `up`.
+    pub fn up_with(&mut self, limit: Option<&str>, more: &[&str]) {
+        let up = paguro(&[&["up"], more].concat(), &self.path());
+        let Some(limit) = limit else { return self.up_as(up) };
         let mut command = Command::new("sh");
         command.env_clear().args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]);
         command.arg(up.get_program()).args(up.get_args()).stdin(Stdio::null());

@@ -15,7 +15,7 @@ use super::wire::{
     CheckInfo, ChildInfo, DeadLetterInfo, EventInfo, HostInfo, LedgerInfo, LogInfo, RehearsalInfo, RevisionInfo,
     StateInfo, SupervisorInfo, UpgradeInfo, WorkerInfo,
 };
-use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot};
+use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot, bounds};
 use crate::change::{Outcome, Rehearsal, Switched};
 use crate::record::{DatabaseError, DeadLetterRecord, Event, LedgerEntry, Level, LogLine, Recorded, RevisionRecord};
 use crate::runtime::{Page, Shared, Standing};
@@ -48,7 +48,7 @@ impl Host {
             state: self.state_path.display().to_string(),
             pid: std::process::id(),
             started_at: self.started_at.to_string(),
-            workers: self.workers().len(),
+            workers: self.services.registry.count(),
             supervisors: self.tree.supervisor_names().len(),
         }
     }
@@ -147,14 +147,26 @@ impl Host {
                 info.children.push(ChildInfo::Supervisor(below));
             } else if let Some(worker) = self.services.registry.get(&child) {
                 info.children.push(ChildInfo::Worker(Box::new(self.worker_info(&worker)?)));
+                if info.children.len() % bounds::INFOS_AT_A_LOOK == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
         }
         Ok(info)
     }
 
-    /// A page of workers after a name, in order of name.
-    pub fn worker_page(&self, after: Option<&Name>, limit: usize) -> Result<Vec<WorkerInfo>, DatabaseError> {
-        self.services.registry.page(after, limit).iter().map(|worker| self.worker_info(worker)).collect()
+    /// A page of workers after a name, in order of name. Each takes looks into the database: others have their turn
+    /// in between.
+    pub async fn worker_page(&self, after: Option<&Name>, limit: usize) -> Result<Vec<WorkerInfo>, DatabaseError> {
+        let page = self.services.registry.page(after, limit);
+        let mut infos = Vec::with_capacity(page.len());
+        for some in page.chunks(bounds::INFOS_AT_A_LOOK) {
+            for worker in some {
+                infos.push(self.worker_info(worker)?);
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(infos)
     }
 
     pub fn history(&self, worker: &Arc<Shared>) -> Result<Vec<RevisionInfo>, DatabaseError> {
@@ -266,13 +278,25 @@ pub fn is_json(media_type: &str) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
-pub fn state_info(state: &Snapshot) -> StateInfo {
-    StateInfo {
+/// A [`StateInfo`] as JSON. The state itself is put in as it is written: taken apart, a state of small numbers takes
+/// thirty times its size.
+pub fn state_json(state: &Snapshot) -> Vec<u8> {
+    let info = StateInfo {
         schema: state.schema,
         media_type: state.media_type.to_string(),
         bytes: state.len() as u64,
-        json: if is_json(&state.media_type) { serde_json::from_slice(&state.data).ok() } else { None },
+        json: None,
+    };
+    // These types always are JSON.
+    let mut json = serde_json::to_vec(&info).unwrap_or_default();
+    if is_json(&state.media_type) && serde_json::from_slice::<serde::de::IgnoredAny>(&state.data).is_ok() {
+        json.reserve_exact(state.len() + 16);
+        json.truncate(json.len().saturating_sub(1));
+        json.extend_from_slice(b",\"json\":");
+        json.extend_from_slice(&state.data);
+        json.push(b'}');
     }
+    json
 }
 
 pub fn ledger_info(entry: &LedgerEntry) -> LedgerInfo {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::host::Host;
 use super::wire::DoctorInfo;
+use crate::base::bounds;
 use crate::base::units::show_size;
 use crate::record::{Event, Recorded};
 use crate::runtime::Standing;
@@ -32,38 +33,45 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     }];
     found.push(disk(&host.state_path));
     found.push(instances(host));
-    let problems = host.recorder().events().after(0);
-    let failed = problems
-        .iter()
-        .filter(|event| event.item.kind() == "database-failed" || event.item.kind() == "snapshot-failed")
-        .count();
+    let counted = host.recorder().metrics().events().into_iter();
+    let failed: u64 = counted
+        .filter(|(kind, _)| matches!(*kind, "database-failed" | "snapshot-failed"))
+        .map(|(_, count)| count)
+        .sum();
     found.push(match failed {
         0 => ok("database", "every write succeeded since the start".to_string()),
         n => warn("database", format!("{n} writes failed since the start"), "`paguro events` says which and why"),
     });
     found.push(faults(&problems));
-    for (path, why) in host.problems() {
+    let problems = host.problems();
+    for (path, why) in problems.iter().take(bounds::FINDINGS_MAX) {
         found.push(warn("directory", format!("{path}: {why}"), "mend or remove the file; what ran before goes on"));
     }
-    for (component, why) in host.services.sandbox.banned() {
+    found.extend(more("directory", problems.len(), "files cannot be used", "mend those above first"));
+    let banned = host.services.sandbox.banned();
+    for (component, why) in banned.iter().take(bounds::FINDINGS_MAX) {
         found.push(warn(
             &format!("component {}", component.short()),
             format!("is not compiled any more: {why}"),
             "`paguro check FILE` compiles it once more; a file that changes is tried by itself",
         ));
     }
+    found.extend(more("components", banned.len(), "are not compiled", "`paguro check FILE` compiles one once more"));
     found.push(directory(&host.directory));
-    for worker in host.workers() {
-        let status = worker.status();
-        let name = worker.name();
-        if let Standing::Isolated(why) = status.standing {
-            found.push(warn(
-                &format!("worker {name}"),
-                format!("isolated: {why}"),
-                &format!("`paguro logs {name}`, then `paguro start {name}` or a new file"),
-            ));
+    let mut isolated = 0;
+    let mut pages = host.services.registry.pages();
+    while let Some(page) = pages.next().await {
+        for worker in &page {
+            let Standing::Isolated(why) = worker.status().standing else { continue };
+            isolated += 1;
+            if isolated <= bounds::FINDINGS_MAX {
+                let name = worker.name();
+                let help = format!("`paguro logs {name}`, then `paguro start {name}` or a new file");
+                found.push(warn(&format!("worker {name}"), format!("isolated: {why}"), &help));
+            }
         }
     }
+    found.extend(more("workers", isolated, "are isolated", "`paguro health` counts them"));
     found
 }
 
@@ -83,6 +91,10 @@ fn faults(events: &[Recorded<Event>]) -> DoctorInfo {
     let help = "`paguro events` shows each with its backtrace: please report it; `paguro check` looks at a component";
     let is_broken = events.iter().any(|event| matches!(event.item, Event::HostBroken { .. }));
     if is_broken { error("host", detail, help) } else { warn("host", detail, help) }
+/// What is said of those that are not listed.
+fn more(what: &str, found: usize, say: &str, help: &str) -> Option<DoctorInfo> {
+    let more = found.checked_sub(bounds::FINDINGS_MAX).filter(|more| *more > 0)?;
+    Some(warn(what, format!("{more} more {say}"), help))
 }
 
 fn disk(path: &Path) -> DoctorInfo {
@@ -119,7 +131,7 @@ fn directory(path: &Path) -> DoctorInfo {
 fn instances(host: &Host) -> DoctorInfo {
     let residents = &host.services.residents;
     let (live, max, waiting) = (residents.live(), residents.max(), residents.waiting());
-    let workers = host.workers().len();
+    let workers = host.services.registry.count();
     let asleep = show_size(residents.asleep_bytes());
     let asleep_max = show_size(residents.asleep_bytes_max());
     let lowered = match residents.configured() {

@@ -316,14 +316,27 @@ impl Host {
         })
     }
 
+    /// For whom a message to this name is, and how many bytes of it are accepted. Starts nobody.
+    pub(super) fn payload_limit(&self, name: &str) -> Result<(Name, u64), RequestError> {
+        match crate::runtime::payload_max(&self.services, name) {
+            Some(limit) => Ok(limit),
+            None => self.worker(name).map(|worker| (worker.name().clone(), worker.settings().limits.payload)),
+        }
+    }
+
+    /// Whether there is something of this name to start.
+    pub(super) fn startable(&self, name: &str) -> Result<Name, RequestError> {
+        self.child_or_key(name)
+    }
+
     /// Why the directory's file of this name does not run, if that is so.
     fn problem_of(&self, name: &str) -> Option<String> {
-        let problems = self.problems();
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         let file = |path: &str| {
             let stem = path.strip_suffix(".wasm").or_else(|| path.strip_suffix(".toml"));
             stem.is_some_and(|stem| stem == name || stem.ends_with(&format!("/{name}")))
         };
-        problems.into_iter().find(|(path, _)| file(path)).map(|(path, why)| format!("{path}: {why}"))
+        problems.iter().find(|(path, _)| file(path)).map(|(path, why)| format!("{path}: {why}"))
     }
 
     /// Sends a request and waits for the answer, for `time` at the most.

@@ -95,7 +95,7 @@ const OPERATIONS: &[Operation] = &[
     Operation("get", "/v1/dead-letters/{id}", "One of them, with its body", &[], None, JSON),
     Operation("delete", "/v1/dead-letters/{id}", "Throws it away", &[], None, JSON),
     Operation("post", "/v1/dead-letters/{id}/resend", "Puts it into the mailbox again", &[], None, JSON),
-    Operation("get", "/v1/events", "Events that are kept", &["after", "worker"], None, JSON),
+    Operation("get", "/v1/events", "Events that are kept, in pages", &["after", "worker", "limit"], None, JSON),
     Operation(
         "get",
         "/v1/events/follow",
@@ -104,7 +104,7 @@ const OPERATIONS: &[Operation] = &[
         None,
         EVENTS,
     ),
-    Operation("get", "/v1/logs", "Log lines that are kept", &["after", "worker"], None, JSON),
+    Operation("get", "/v1/logs", "Log lines that are kept, in pages", &["after", "worker", "limit"], None, JSON),
     Operation(
         "get",
         "/v1/logs/follow",

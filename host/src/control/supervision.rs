@@ -111,24 +111,9 @@ impl Host {
     pub async fn health(&self, after: Option<&Name>, limit: usize) -> HealthInfo {
         let mut totals = TotalsInfo::default();
         let mut isolated = Vec::new();
-        for worker in self.services.registry.all() {
-            let child = self.child_health(&worker);
-            totals.workers += 1;
-            totals.restarts += child.restarts;
-            match child.state.as_str() {
-                "running" | "probation" => totals.running += 1,
-                "hibernated" => totals.hibernated += 1,
-                "down" => totals.down += 1,
-                "isolated" => {
-                    totals.isolated += 1;
-                    isolated.push(child.name.clone());
-                }
-                _ => totals.moving += 1,
-            }
-            let says = |word: &str| child.health.as_ref().is_some_and(|health| health.starts_with(word));
-            totals.degraded += u64::from(says("degraded"));
-            totals.critical += u64::from(says("critical"));
-            totals.breakers_open += u64::from(child.breaker.as_ref().is_some_and(|breaker| breaker != "closed"));
+        let mut pages = self.services.registry.pages();
+        while let Some(page) = pages.next().await {
+            page.iter().for_each(|worker| add(&mut totals, &mut isolated, self.child_health(worker)));
         }
         // A supervisor that its parent let go of has nobody below it that could say so.
         for name in self.tree.supervisor_names() {
@@ -173,6 +158,28 @@ impl Host {
             breaker: breaker(worker),
             reason,
         }
+    }
+}
+
+/// Counts one worker.
+fn add(totals: &mut TotalsInfo, isolated: &mut Vec<String>, child: ChildHealth) {
+    totals.workers += 1;
+    totals.restarts += child.restarts;
+    let says = |word: &str| child.health.as_ref().is_some_and(|health| health.starts_with(word));
+    totals.degraded += u64::from(says("degraded"));
+    totals.critical += u64::from(says("critical"));
+    totals.breakers_open += u64::from(child.breaker.as_ref().is_some_and(|breaker| breaker != "closed"));
+    match child.state.as_str() {
+        "running" | "probation" => totals.running += 1,
+        "hibernated" => totals.hibernated += 1,
+        "down" => totals.down += 1,
+        "isolated" => {
+            totals.isolated += 1;
+            if isolated.len() < bounds::PAGE_ROWS_MAX {
+                isolated.push(child.name);
+            }
+        }
+        _ => totals.moving += 1,
     }
 }
 

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::answer::{event_info, log_info};
 use super::host::{Host, HostError, HostOptions};
-use super::server::{ServeError, Server};
+use super::server::{Room, ServeError, Server};
 use super::wire::{EventInfo, LogInfo};
 use crate::base::panics;
 use crate::record::{DatabaseError, Event, LogLine, Recorded, Recorder, StateDirError};
@@ -32,6 +31,12 @@ pub struct UpOptions {
     pub token: Option<String>,
     /// Bytes of memory for all compilers together; see [`HostOptions::compilers_bytes_max`].
     pub compilers_bytes_max: Option<u64>,
+    /// Connections over TCP that there may be; by default [`CONNECTIONS_MAX`](crate::base::bounds::CONNECTIONS_MAX).
+    /// Never more than the process' descriptors have room for.
+    pub connections: Option<usize>,
+    /// Raises the process' soft limit of descriptors to the hard one. The program does; one that embeds a host owns
+    /// its limits.
+    pub raise_descriptors: bool,
     /// Called for each event and log line, one after another.
     pub log: Box<dyn Fn(UpLine) + Send + Sync>,
 }
@@ -104,6 +109,9 @@ impl UpError {
 pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    if options.raise_descriptors {
+        raise_descriptors();
+    }
     let host_options = HostOptions {
         state: options.state,
         // This very program, whatever lies at its path by now.
@@ -124,7 +132,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let (stop, stopped) = watch::channel(false);
     let tcp = options.listen.map(|address| (address, options.token));
     let server = match Server::open(&host.socket_path, tcp).await {
-        Ok(server) => server,
+        Ok(server) => server.with_room(room(options.connections)),
         Err(error) => {
             host.stop().await;
             return Err(error.into());
@@ -167,6 +175,26 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     }
 }
 
+/// Room for as many connections as were asked for, or as there are descriptors for.
+fn room(asked: Option<usize>) -> Room {
+    let room = Room::here(asked);
+    if asked.is_some_and(|asked| asked > room.tcp) {
+        let (asked, tcp) = (asked.unwrap_or_default(), room.tcp);
+        tracing::warn!(target: "paguro", asked, tcp, "fewer connections than asked for: `ulimit -Hn` is a bound on them");
+    }
+    room
+}
+
+/// The soft limit is low for programs that know no more than 1,024. Where it cannot be raised, it stays as it is: the
+/// bounds on connections follow from it.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(target: "paguro", ?current, ?maximum, %error, "the limit of descriptors is not raised");
+    }
+}
+
 /// Ends every guest's run at once, and finishes the stop.
 async fn kill(host: &Host) {
     tracing::warn!(target: "paguro", "asked again: what still runs is killed");
@@ -190,32 +218,24 @@ async fn show_always(recorder: Recorder, log: Box<dyn Fn(UpLine) + Send + Sync>)
 
 /// Shows events and log lines as they come; one that lags goes on where the recorder still is.
 async fn show(recorder: &Recorder, log: &(dyn Fn(UpLine) + Send + Sync), seen: &mut (u64, u64)) {
-    let (events, mut live_events) = recorder.events().follow(seen.0);
-    let (lines, mut live_lines) = recorder.logs().follow(seen.1);
-    // Noted first: one over which this panics is passed over.
-    let mut event = |event: &Recorded<Event>| {
-        seen.0 = event.seq;
-        log(UpLine::Event(event_info(event)));
-    };
-    let mut line = |line: &Recorded<LogLine>| {
-        seen.1 = line.seq;
-        log(UpLine::Log(log_info(line)));
-    };
-    events.iter().for_each(&mut event);
-    lines.iter().for_each(&mut line);
+    let (mut events, mut lines) = (recorder.events().follow(seen.0), recorder.logs().follow(seen.1));
     loop {
-        tokio::select! {
+        // Noted first: one over which this panics is passed over.
+        let line = tokio::select! {
             biased;
-            next = live_events.recv() => match next {
-                Ok(next) => event(&next),
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            },
-            next = live_lines.recv() => match next {
-                Ok(next) => line(&next),
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            },
+            event = events.next() => event.map(|event| {
+                seen.0 = event.seq;
+                UpLine::Event(event_info(&event))
+            }),
+            line = lines.next() => line.map(|line| {
+                seen.1 = line.seq;
+                UpLine::Log(log_info(&line))
+            }),
+        };
+        if let Ok(line) = line {
+            log(line);
         }
+        // It has something to show without end while workers log.
+        tokio::task::coop::consume_budget().await;
     }
 }

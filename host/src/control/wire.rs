@@ -30,8 +30,8 @@
 //! GET  /v1/dead-letters/{id}                DeadLetterInfo, with its body
 //! POST /v1/dead-letters/{id}/resend         200 DeadLetterInfo
 //! DELETE /v1/dead-letters/{id}              204
-//! GET  /v1/events?after=  GET /v1/events/follow?after=   [EventInfo], or server-sent events of it
-//! GET  /v1/logs?after=&worker=  GET /v1/logs/follow?after=&worker=  [LogInfo], or server-sent events
+//! GET  /v1/events?after=&worker=&limit=     [EventInfo], a page; GET /v1/events/follow?after=  server-sent events of it
+//! GET  /v1/logs?after=&worker=&limit=       [LogInfo], a page; GET /v1/logs/follow?after=&worker=  server-sent events
 //! GET  /v1/doctor                           [DoctorInfo]
 //! GET  /v1/openapi.json    GET /metrics
 //! ```
@@ -487,6 +487,8 @@ impl ErrorInfo {
         ("down", 502),
         ("rejected", 422),
         ("too-large", 413),
+        ("too-many", 429),
+        ("request-timeout", 408),
         ("not-a-worker", 415),
         ("same-component", 409),
         ("under-way", 409),

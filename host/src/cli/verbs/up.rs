@@ -38,6 +38,9 @@ pub struct UpArgs {
     /// Memory for all compilers together, such as 1GiB [default: 2GiB, or half of the machine's if that is less]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     compile_memory: Option<u64>,
+    /// Connections over TCP at one time, a quarter of them from one address [default: 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    connections: Option<u32>,
 }
 
 /// Runs until the host has stopped.
@@ -60,13 +63,16 @@ fn options(args: UpArgs, host: &HostArgs) -> Result<UpOptions, CliError> {
             .help("give one in PAGURO_TOKEN or with --token-file FILE"));
     }
     let dir = args.directory.unwrap_or_else(|| host.dir.clone());
-    let compilers_bytes_max = args.compile_memory;
+    let connections = args.connections.map(|connections| connections as usize);
+    let (state, listen, compilers_bytes_max) = (host.state.clone(), args.listen, args.compile_memory);
     Ok(UpOptions {
         dir,
-        state: host.state.clone(),
-        listen: args.listen,
+        state,
+        listen,
         token,
         compilers_bytes_max,
+        connections,
+        raise_descriptors: true,
         log: Box::new(log),
     })
 }
@@ -108,7 +114,7 @@ mod tests {
     }
 
     fn args() -> UpArgs {
-        UpArgs { directory: None, listen: None, token_file: None, compile_memory: None }
+        UpArgs { directory: None, listen: None, token_file: None, compile_memory: None, connections: None }
     }
 
     fn refused(args: UpArgs, host: &HostArgs) -> CliError {

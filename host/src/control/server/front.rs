@@ -1,64 +1,150 @@
-//! The way of a call: past the router.
+//! The way of a request: the token first, then calls past the router, and everything else through it.
 //!
 //! The router finds one of forty routes in a tree, keeps the parameters of its path by name, and goes through a boxed
 //! service for each layer. All that took as many instructions as the call of a worker itself. What is a call and no
-//! more (`POST /v1/workers/{name}/call`, without a query, with a body of known, modest length) is seen here at its path
+//! more (`POST /v1/workers/{name}/call`, without a query, with a short body of known length) is seen here at its path
 //! alone; everything else, calls with a query among it, goes to the router, and is answered in the same way.
 
 use std::convert::Infallible;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{HttpBody, to_bytes};
-use axum::extract::Request;
-use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use axum::response::IntoResponse;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tower_service::Service;
 
-use super::routes::{self, App};
+use super::bodies::{Inbound, Outgoing};
+use super::failed::{Answer, Failed};
+use super::line::Line;
+use super::routes::{self, Api};
+use crate::base::{Name, bounds, panics};
+use crate::control::Host;
+use crate::record::Event;
 use crate::runtime::CALL_DEADLINE;
 
-/// Bytes of a body that takes this way.
-const BODY_BYTES_MAX: usize = 1 << 20;
-
-#[derive(Clone)]
-pub struct Front {
-    pub app: App,
-    pub rest: Router,
+/// What all connections of one listener share.
+pub struct Shared {
+    pub api: Arc<Api>,
+    pub router: Router,
+    /// The hash of the token that clients must show, if they must.
+    pub token: Option<blake3::Hash>,
 }
 
-impl Service<Request> for Front {
-    type Response = Response;
+/// Answers the requests of one connection.
+pub struct Front {
+    shared: Arc<Shared>,
+    line: Arc<Line>,
+}
+
+impl Front {
+    pub fn new(shared: Arc<Shared>, line: Arc<Line>) -> Front {
+        Front { shared, line }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Front {
+    type Response = Response<Outgoing>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<Outgoing>, Infallible>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let Some(name) = called(&request) else { return self.rest.call(request).boxed() };
-        let host = self.app.host.clone();
-        let part = format!("the request {} {}", request.method(), request.uri().path());
-        let answer = async move {
-            let Ok(body) = to_bytes(request.into_body(), BODY_BYTES_MAX).await else {
-                // It broke off.
-                return Ok(StatusCode::BAD_REQUEST.into_response());
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.line.begin();
+        let (shared, line) = (self.shared.clone(), self.line.clone());
+        if !shared.admits(request.headers()) {
+            // Its body, if there is one, goes unread but for what a client needs to see the answer.
+            return std::future::ready(Ok(unauthorized(inbound(request).into_body(), line))).boxed();
+        }
+        line.know();
+        let what = (request.method().clone(), request.uri().clone());
+        async move {
+            let answer = async {
+                match called(&request) {
+                    Some(name) => call(&shared.api, &name, request).await.unwrap_or_else(IntoResponse::into_response),
+                    None => match shared.router.clone().call(inbound(request)).await {
+                        Ok(response) => response,
+                    },
+                }
             };
-            let answer = async { routes::answer_call(&host, &name, body, CALL_DEADLINE).await.into_response() };
-            Ok(routes::answered(&host, part, answer).await)
-        };
-        answer.boxed()
+            let response = whatever_panics(&shared.api.host, what, answer).await;
+            Ok(outgoing(&shared.api, response, line))
+        }
+        .boxed()
     }
+}
+
+impl Shared {
+    /// Whether a request carries the token, where one is asked for.
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let given = given.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
+        // Hashes are compared, so that the time it takes tells nothing about the token.
+        blake3::hash(given) == *token
+    }
+}
+
+/// A request over which the host's code panics is answered so, and nothing else is hurt.
+async fn whatever_panics(
+    host: &Host,
+    (method, uri): (Method, Uri),
+    answer: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    let work = async {
+        host.services.fuses.at(&Name::root());
+        answer.await
+    };
+    match panics::guarded(work).await {
+        Ok(response) => response,
+        Err(fault) => {
+            let part = format!("the request {method} {}", uri.path());
+            let part = part[..part.floor_char_boundary(bounds::GUEST_TEXT_BYTES_MAX)].to_string();
+            host.recorder().emit(Event::HostFault { part, fault });
+            Failed::internal("a fault of its own code").into_response()
+        }
+    }
+}
+
+fn unauthorized(_unread: Body, line: Arc<Line>) -> Response<Outgoing> {
+    let help = "give the host's token with `--token` or PAGURO_TOKEN";
+    let mut response = Failed::new("unauthorized", "the token is missing or wrong", "", help).into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response.map(|body| Outgoing::new(body, line, None))
+}
+
+fn inbound(request: Request<Incoming>) -> Request<Body> {
+    let waits = request.headers().contains_key(header::EXPECT);
+    request.map(|body| Body::new(Inbound::new(body, waits)))
+}
+
+/// Counts what an answer holds until it is written.
+fn outgoing(api: &Api, response: Response<Body>, line: Arc<Line>) -> Response<Outgoing> {
+    // One without a known length makes its parts as they are written.
+    let held = api.bodies.answer(response.body().size_hint().exact().unwrap_or(0));
+    let (response, held) = held.map_or_else(|failed| (failed.into_response(), None), |held| (response, held));
+    response.map(|body| Outgoing::new(body, line, held))
+}
+
+/// Reads a short body and calls.
+async fn call(api: &Api, name: &str, request: Request<Incoming>) -> Answer<Response<Body>> {
+    let waits = request.headers().contains_key(header::EXPECT);
+    let mut body = Inbound::new(request.into_body(), waits);
+    // Most come with their header: nothing is waited for, and no time is set.
+    let message = match body.whole().await? {
+        Some(whole) => Vec::from(whole),
+        None => routes::read_message(api, name, body).await?.bytes,
+    };
+    routes::answer_call(&api.host, name, message, CALL_DEADLINE).await
 }
 
 /// The worker that a request calls, if it takes this way.
-fn called(request: &Request) -> Option<String> {
+fn called<B: HttpBody>(request: &Request<B>) -> Option<String> {
     let uri = request.uri();
-    let is_short = request.body().size_hint().upper().is_some_and(|bytes| bytes <= BODY_BYTES_MAX as u64);
+    let is_short = request.body().size_hint().upper().is_some_and(|bytes| bytes <= bounds::BODY_BYTES_UNCOUNTED);
     if request.method() != Method::POST || uri.query().is_some() || !is_short {
         return None;
     }
@@ -71,8 +157,6 @@ fn called(request: &Request) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     #[test]
@@ -94,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(called_by(method, uri, short()), None, "{method} {uri}");
         }
-        let long = Body::from(vec![0; BODY_BYTES_MAX + 1]);
+        let long = Body::from(vec![0; 1 << 20]);
         assert_eq!(called_by("POST", "/v1/workers/a/call", long), None);
         let of_unknown_length = Body::from_stream(futures::stream::empty::<Result<&[u8], Infallible>>());
         assert_eq!(called_by("POST", "/v1/workers/a/call", of_unknown_length), None);

@@ -1,6 +1,12 @@
 //! The API over HTTP: on a Unix socket that is its owner's alone, and by choice on TCP with a token.
 
+mod accept;
+mod bodies;
+mod connections;
+mod failed;
 mod front;
+mod line;
+mod patience;
 mod routes;
 mod stream;
 
@@ -9,18 +15,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::{Router, ServiceExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
-use self::front::Front;
+use self::connections::Connections;
+use self::front::Shared;
 use super::host::Host;
-use super::wire::ErrorInfo;
 
+pub use connections::Room;
+pub use patience::Patience;
+pub(super) use routes::Api;
 pub use routes::ROUTES;
 
 /// Why the API cannot be served.
@@ -46,8 +50,11 @@ const TOKEN_CHARS_MIN: usize = 16;
 /// A listener that is open: from now on requests wait.
 pub struct Server {
     unix: UnixListener,
-    tcp: Option<(TcpListener, Arc<str>)>,
+    /// With the hash of its token.
+    tcp: Option<(TcpListener, blake3::Hash)>,
     socket: PathBuf,
+    room: Room,
+    patience: Patience,
 }
 
 impl Server {
@@ -71,10 +78,11 @@ impl Server {
                     token.filter(|token| token.chars().count() >= TOKEN_CHARS_MIN).ok_or(ServeError::NoToken)?;
                 let bound = TcpListener::bind(address).await;
                 let listener = bound.map_err(|source| ServeError::Address { address, source })?;
-                Some((listener, Arc::from(token)))
+                Some((listener, blake3::hash(token.as_bytes())))
             }
         };
-        Ok(Server { unix, tcp, socket: socket.to_path_buf() })
+        let (room, patience) = (Room::here(None), Patience::default());
+        Ok(Server { unix, tcp, socket: socket.to_path_buf(), room, patience })
     }
 
     /// The TCP address that was bound, if any.
@@ -82,47 +90,43 @@ impl Server {
         self.tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
+    /// With room for other numbers of connections than by default.
+    pub fn with_room(self, room: Room) -> Server {
+        Server { room, ..self }
+    }
+
+    /// With other times than by default.
+    pub fn with_patience(self, patience: Patience) -> Server {
+        Server { patience, ..self }
+    }
+
     /// Serves until `stop` says so; requests under way are answered, streams end.
     pub async fn serve(self, host: Arc<Host>, stop: watch::Receiver<bool>) {
-        let app = routes::App { host: host.clone(), stop: stop.clone() };
-        let router = routes::router(host, stop.clone());
-        let tcp = self.tcp.map(|(listener, token)| {
-            let guarded = router.clone().layer(middleware::from_fn_with_state(token, guard));
-            tokio::spawn(axum::serve(listener, guarded).with_graceful_shutdown(stopped(stop.clone())).into_future())
-        });
-        // An error is one of accepting; axum goes on accepting by itself.
-        let front = ServiceExt::<Request>::into_make_service(Front { app, rest: router });
-        let _ = axum::serve(self.unix, front).with_graceful_shutdown(stopped(stop)).await;
+        let Server { unix, tcp, socket, room, patience } = self;
+        let connections = Connections::new(room, patience);
+        let api = routes::Api::new(host, stop.clone(), connections.clone());
+        let router = routes::router(api.clone());
+        let shared = |token| Arc::new(Shared { api: api.clone(), router: router.clone(), token });
+        let looking = tokio::spawn(look(api.clone()));
+        let tcp = tcp
+            .map(|(listener, token)| tokio::spawn(accept::accept(listener, shared(Some(token)), connections.clone())));
+        accept::accept(unix, shared(None), connections.clone()).await;
         if let Some(tcp) = tcp {
             let _ = tcp.await;
         }
-        let _ = std::fs::remove_file(&self.socket);
+        connections.all_ended().await;
+        looking.abort();
+        let _ = std::fs::remove_file(&socket);
     }
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that nobody is left to say so: the same.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Lets a request through that carries the token.
-async fn guard(State(token): State<Arc<str>>, request: Request, next: Next) -> Response {
-    let header = request.headers().get("authorization").map(|value| value.as_bytes());
-    let given = header.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
-    // Hashes are compared, so that the time it takes tells nothing about the token.
-    if blake3::hash(given) == blake3::hash(token.as_bytes()) {
-        return next.run(request).await;
+/// Cuts clients that are waited for too long.
+async fn look(api: Arc<routes::Api>) {
+    let connections = &api.connections;
+    loop {
+        tokio::time::sleep(connections.patience().look).await;
+        for (peer, (bound, value)) in connections.look(api.host.recorder().clock().now()) {
+            api.refusals.reached(bound, value, peer);
+        }
     }
-    let error = ErrorInfo {
-        code: "unauthorized".to_string(),
-        message: "the token is missing or wrong".to_string(),
-        cause: String::new(),
-        help: "give the host's token with `--token` or PAGURO_TOKEN".to_string(),
-    };
-    (StatusCode::UNAUTHORIZED, axum::Json(error)).into_response()
-}
-
-/// A router without a listener, for tests.
-pub fn router(host: Arc<Host>, stop: watch::Receiver<bool>) -> Router {
-    routes::router(host, stop)
 }

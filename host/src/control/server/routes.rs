@@ -3,24 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use super::stream::{self, Follow};
+use super::bodies::{Bodies, Limit, Received};
+use super::connections::Connections;
+use super::failed::{Answer, Failed, Refusals};
+use super::stream;
+use crate::base::units::show_size;
 use crate::base::{Name, Payload, RevisionNumber, Snapshot, bounds};
 use crate::control::answer;
 use crate::control::host::{Host, RequestError};
-use crate::control::wire::{DeadLetterInfo, DroppedInfo, ErrorInfo, UpgradeInfo};
+use crate::control::wire::{DeadLetterInfo, DroppedInfo, UpgradeInfo};
 use crate::control::{doctor, metrics, openapi};
-use crate::record::DatabaseError;
 use crate::runtime::{CALL_DEADLINE, Page};
+use crate::sandbox::CallError;
 
 /// Every route, as `METHOD path`: what the OpenAPI document must describe.
 pub const ROUTES: &[&str] = &[
@@ -60,46 +63,45 @@ pub const ROUTES: &[&str] = &[
     "GET /metrics",
 ];
 
-/// Bytes of a request or a state in a body: beyond any payload or state that a worker could take.
-/// Components have a bound of their own.
-const BODY_BYTES_MAX: usize = 256 << 20;
-
-#[derive(Clone)]
-pub struct App {
+/// What the routes share.
+pub struct Api {
     pub host: Arc<Host>,
     pub stop: watch::Receiver<bool>,
+    pub connections: Arc<Connections>,
+    pub bodies: Bodies,
+    pub refusals: Arc<Refusals>,
+    /// Leave to follow events or logs.
+    pub followers: Arc<Semaphore>,
+    /// Turns to have a state shown.
+    exports: Semaphore,
+    /// The turn to have the host looked over.
+    examination: Semaphore,
 }
 
-type Answer<T> = Result<T, Failed>;
+pub type App = Arc<Api>;
 
-/// An error on its way out.
-pub struct Failed(ErrorInfo);
-
-impl From<RequestError> for Failed {
-    fn from(error: RequestError) -> Failed {
-        Failed(ErrorInfo::from(&error))
+impl Api {
+    pub fn new(host: Arc<Host>, stop: watch::Receiver<bool>, connections: Arc<Connections>) -> App {
+        let refusals = Arc::new(Refusals::new(host.recorder().clone()));
+        let clock = host.recorder().clock();
+        let bodies = Bodies::new(&host.services.account, clock, connections.patience(), &refusals);
+        Arc::new(Api {
+            bodies,
+            stop,
+            connections,
+            refusals,
+            followers: Arc::new(Semaphore::new(bounds::FOLLOWERS_MAX)),
+            exports: Semaphore::new(bounds::STATE_EXPORTS_AT_ONCE),
+            examination: Semaphore::new(1),
+            host,
+        })
     }
 }
 
-impl From<DatabaseError> for Failed {
-    fn from(error: DatabaseError) -> Failed {
-        Failed(ErrorInfo::from(&RequestError::Database(error)))
-    }
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        let known = ErrorInfo::CODES.iter().find(|(code, _)| *code == self.0.code);
-        let status = known.and_then(|(_, status)| StatusCode::from_u16(*status).ok());
-        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0)).into_response()
-    }
-}
-
-pub fn router(host: Arc<Host>, stop: watch::Receiver<bool>) -> Router {
-    let components = usize::try_from(bounds::COMPONENT_BYTES_MAX).unwrap_or(usize::MAX);
+pub fn router(app: App) -> Router {
     Router::new()
-        .route("/v1/workers/{name}/upgrade", post(upgrade).layer(DefaultBodyLimit::max(components)))
-        .route("/v1/check", post(check).layer(DefaultBodyLimit::max(components)))
+        .route("/v1/workers/{name}/upgrade", post(upgrade))
+        .route("/v1/check", post(check))
         .route("/v1/host", get(async |State(app): State<App>| Json(app.host.info())))
         .route("/v1/workers", get(workers))
         .route("/v1/workers/{name}", get(worker).delete(delete))
@@ -125,40 +127,13 @@ pub fn router(host: Arc<Host>, stop: watch::Receiver<bool>) -> Router {
         .route("/v1/events/follow", get(stream::follow_events))
         .route("/v1/logs", get(stream::logs))
         .route("/v1/logs/follow", get(stream::follow_logs))
-        .route("/v1/doctor", get(async |State(app): State<App>| Json(doctor::examine(&app.host).await)))
+        .route("/v1/doctor", get(examine))
         .route("/v1/openapi.json", get(async || Json(openapi::document())))
-        .route("/metrics", get(async |State(app): State<App>| metrics::text(&app.host)))
-        .fallback(not_found)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(host.clone(), whatever_panics))
-        .with_state(App { host, stop })
-}
-
-async fn whatever_panics(State(host): State<Arc<Host>>, request: Request, next: Next) -> Response {
-    let part = format!("the request {} {}", request.method(), request.uri().path());
-    answered(&host, part, next.run(request)).await
-}
-
-/// A request over which the host's code panics is answered so, and nothing else is hurt.
-pub(super) async fn answered(host: &Host, part: String, work: impl Future<Output = Response>) -> Response {
-    let shown = part.floor_char_boundary(bounds::GUEST_TEXT_BYTES_MAX);
-    let work = async {
-        host.services.fuses.at(&Name::root());
-        work.await
-    };
-    match host.recorder().watched(&part[..shown], work).await {
-        Some(response) => response,
-        None => internal("a fault of its own code").into_response(),
-    }
-}
-
-async fn not_found() -> Failed {
-    Failed(ErrorInfo {
-        code: "not-found".to_string(),
-        message: "the API has no such route".to_string(),
-        cause: String::new(),
-        help: "GET /v1/openapi.json describes what there is".to_string(),
-    })
+        .route("/metrics", get(async |State(app): State<App>| metrics::answer(app)))
+        .fallback(async || {
+            Failed::new("not-found", "the API has no such route", "", "GET /v1/openapi.json describes what there is")
+        })
+        .with_state(app)
 }
 
 /// A page of a listing by name.
@@ -171,13 +146,7 @@ struct PageQuery {
 impl PageQuery {
     fn read(self) -> Answer<Page> {
         let after = self.after.map(|name| Name::parse(&name)).transpose().map_err(|error| {
-            let (code, message) = ("usage".to_string(), format!("`after` is no name: {error}"));
-            Failed(ErrorInfo {
-                code,
-                message,
-                cause: String::new(),
-                help: "leave it out for the first page".to_string(),
-            })
+            Failed::new("usage", format!("`after` is no name: {error}"), "", "leave it out for the first page")
         })?;
         let limit = self.limit.unwrap_or(bounds::PAGE_ROWS_MAX).clamp(1, bounds::PAGE_ROWS_MAX);
         Ok(Page { after, limit })
@@ -186,7 +155,7 @@ impl PageQuery {
 
 async fn workers(State(app): State<App>, Query(query): Query<PageQuery>) -> Answer<Response> {
     let page = query.read()?;
-    Ok(Json(app.host.worker_page(page.after.as_ref(), page.limit)?).into_response())
+    Ok(Json(app.host.worker_page(page.after.as_ref(), page.limit).await?).into_response())
 }
 
 async fn supervisor(
@@ -196,7 +165,8 @@ async fn supervisor(
 ) -> Answer<Response> {
     // A name cannot be empty in a path: `-`, which is no name, stands for the root.
     let name = if name == "-" { Some(Name::root()) } else { Name::parse(&name).ok() };
-    let name = name.ok_or_else(|| app.host.worker("").err().map_or_else(|| internal("no error"), Failed::from))?;
+    let name =
+        name.ok_or_else(|| app.host.worker("").err().map_or_else(|| Failed::internal("no error"), Failed::from))?;
     Ok(Json(app.host.supervisor(&name, query.read()?).await?).into_response())
 }
 
@@ -219,20 +189,36 @@ async fn call(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(query): Query<CallQuery>,
-    body: Bytes,
+    body: Body,
 ) -> Answer<Response> {
     let time = query.timeout_ms.map_or(CALL_DEADLINE, Duration::from_millis);
-    answer_call(&app.host, &name, body, time).await
+    let Received { bytes, held: _held } = read_message(&app, &name, body).await?;
+    answer_call(&app.host, &name, bytes, time).await
+}
+
+/// Reads a message for a worker: first who it is, and what it takes.
+pub async fn read_message(
+    app: &Api,
+    name: &str,
+    body: impl HttpBody<Data = Bytes, Error: std::fmt::Display> + Unpin,
+) -> Answer<Received> {
+    let (worker, limit) = app.host.payload_limit(name)?;
+    let too_large = |size| {
+        let (worker, error) = (worker.clone(), CallError::TooLarge { size, limit });
+        Failed::from(RequestError::Call { worker, error })
+    };
+    app.bodies.read(body, Limit { bytes: limit, too_large: &too_large }).await
 }
 
 /// Calls a worker, and answers with what it answered.
-pub async fn answer_call(host: &Host, name: &str, request: Bytes, time: Duration) -> Answer<Response> {
-    let reply = host.call(name, Payload::from(Vec::from(request)), time).await?;
+pub async fn answer_call(host: &Host, name: &str, request: Vec<u8>, time: Duration) -> Answer<Response> {
+    let reply = host.call(name, Payload::from(request), time).await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], reply.into_vec()).into_response())
 }
 
-async fn cast(State(app): State<App>, Path(name): Path<String>, body: Bytes) -> Answer<StatusCode> {
-    app.host.cast(&name, Payload::from(Vec::from(body)))?;
+async fn cast(State(app): State<App>, Path(name): Path<String>, body: Body) -> Answer<StatusCode> {
+    let Received { bytes, held: _held } = read_message(&app, &name, body).await?;
+    app.host.cast(&name, Payload::from(bytes))?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -249,20 +235,35 @@ async fn upgrade(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(query): Query<UpgradeQuery>,
-    body: Bytes,
+    body: Body,
 ) -> Answer<Json<UpgradeInfo>> {
+    app.host.worker(&name)?;
+    let body = read_component(&app, body).await?;
     // An upgrade goes on to its end even where its client goes away half way.
     let recorder = app.host.recorder().clone();
     let work = async move { recorder.watched("an upgrade by request", run_upgrade(app, name, query, body)).await };
     // An error means that the runtime ends.
-    tokio::spawn(work).await.ok().flatten().unwrap_or_else(|| Err(internal("a fault of its own code")))
+    tokio::spawn(work).await.ok().flatten().unwrap_or_else(|| Err(Failed::internal("a fault of its own code")))
 }
 
-async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Bytes) -> Answer<Json<UpgradeInfo>> {
+async fn read_component(app: &Api, body: Body) -> Answer<Received> {
+    let limit = bounds::COMPONENT_BYTES_MAX;
+    let help = "a component of this size is not run; leave out its debug information, for one";
+    let too_large = |size| too_large("component", size, limit, help);
+    app.bodies.read(body, Limit { bytes: limit, too_large: &too_large }).await
+}
+
+fn too_large(what: &str, size: u64, limit: u64, help: &str) -> Failed {
+    let cause = format!("{} where {} are accepted", show_size(size), show_size(limit));
+    Failed::new("too-large", format!("the {what} is too large"), cause, help)
+}
+
+async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Received) -> Answer<Json<UpgradeInfo>> {
+    let Received { bytes, held: _held } = body;
     let worker = app.host.worker(&name)?;
     let from = worker.status();
     if query.dry_run {
-        let (to, rehearsal) = app.host.dry_run(&name, Vec::from(body)).await?;
+        let (to, rehearsal) = app.host.dry_run(&name, bytes).await?;
         return Ok(Json(UpgradeInfo {
             worker: name,
             outcome: "rehearsed".to_string(),
@@ -277,7 +278,7 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Bytes) -
         }));
     }
     let probation = query.probation_ms.map(Duration::from_millis);
-    let mut switched = app.host.upgrade(&name, Vec::from(body), probation).await?;
+    let mut switched = app.host.upgrade(&name, bytes, probation).await?;
     let outcome = if query.wait || switched.probation.is_zero() {
         // An error means that the host is stopping, and the verdict is in the ledger.
         (&mut switched.outcome).await.ok()
@@ -316,8 +317,13 @@ async fn commit(State(app): State<App>, Path(name): Path<String>) -> Answer<Json
     Ok(Json(answer::ended_info(&worker, before, outcome)))
 }
 
-async fn start(State(app): State<App>, Path(name): Path<String>, body: Bytes) -> Answer<StatusCode> {
-    let config = str::from_utf8(&body).ok().filter(|text| !text.trim().is_empty());
+async fn start(State(app): State<App>, Path(name): Path<String>, body: Body) -> Answer<StatusCode> {
+    app.host.startable(&name)?;
+    let limit = bounds::SETTINGS_BYTES_MAX;
+    let help = "a configuration is kept for good; give what is large as a message, or as a file by a grant";
+    let too_large = |size| too_large("configuration", size, limit, help);
+    let Received { bytes, held: _held } = app.bodies.read(body, Limit { bytes: limit, too_large: &too_large }).await?;
+    let config = str::from_utf8(&bytes).ok().filter(|text| !text.trim().is_empty());
     app.host.start_with(&name, config).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -348,14 +354,28 @@ async fn history(State(app): State<App>, Path(name): Path<String>) -> Answer<Res
 }
 
 async fn state(State(app): State<App>, Path(name): Path<String>) -> Answer<Response> {
-    Ok(Json(answer::state_info(&app.host.state(&name).await?)).into_response())
+    let state = shown_state(&app, &name).await?;
+    let json = tokio::task::spawn_blocking(move || answer::state_json(&state)).await.map_err(Failed::internal)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 async fn state_data(State(app): State<App>, Path(name): Path<String>) -> Answer<Response> {
-    let state = app.host.state(&name).await?;
+    let state = shown_state(&app, &name).await?;
     let schema = state.schema.to_string();
     let headers = [("paguro-schema", schema), ("content-type", header_text(&state.media_type))];
     Ok((headers, state.data.into_vec()).into_response())
+}
+
+/// A state, in its turn: it is counted as an answer when it has come, and until then these are all there are.
+async fn shown_state(app: &Api, name: &str) -> Answer<Snapshot> {
+    app.host.worker(name)?;
+    let _turn = app.exports.acquire().await.map_err(Failed::internal)?;
+    Ok(app.host.state(name).await?)
+}
+
+async fn examine(State(app): State<App>) -> Answer<Response> {
+    let _turn = app.examination.acquire().await.map_err(Failed::internal)?;
+    Ok(Json(doctor::examine(&app.host).await).into_response())
 }
 
 #[derive(Deserialize)]
@@ -368,18 +388,21 @@ async fn import(
     Path(name): Path<String>,
     Query(query): Query<ImportQuery>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Answer<StatusCode> {
+    let limit = app.host.worker(&name)?.settings().limits.state;
+    let too_large = |size| too_large("state", size, limit, "`state` under [limits] in its settings raises the limit");
+    let Received { bytes, held: _held } = app.bodies.read(body, Limit { bytes: limit, too_large: &too_large }).await?;
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_string);
     let (schema, media_type) = match (query.schema, given) {
         (Some(schema), Some(media_type)) => (schema, media_type.into()),
         // What is not said stays as it is.
         (schema, media_type) => {
-            let now = app.host.state(&name).await?;
+            let now = shown_state(&app, &name).await?;
             (schema.unwrap_or(now.schema), media_type.map_or(now.media_type, Into::into))
         }
     };
-    app.host.import(&name, Snapshot { schema, media_type, data: Payload::from(Vec::from(body)) }).await?;
+    app.host.import(&name, Snapshot { schema, media_type, data: Payload::from(bytes) }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -388,8 +411,12 @@ struct CheckQuery {
     against: Option<String>,
 }
 
-async fn check(State(app): State<App>, Query(query): Query<CheckQuery>, body: Bytes) -> Answer<Response> {
-    let checked = app.host.check(Vec::from(body), query.against.as_deref()).await?;
+async fn check(State(app): State<App>, Query(query): Query<CheckQuery>, body: Body) -> Answer<Response> {
+    if let Some(against) = &query.against {
+        app.host.worker(against)?;
+    }
+    let Received { bytes, held: _held } = read_component(&app, body).await?;
+    let checked = app.host.check(bytes, query.against.as_deref()).await?;
     Ok(Json(answer::check_info(&checked, query.against.as_deref())).into_response())
 }
 
@@ -439,7 +466,8 @@ async fn resend(State(app): State<App>, Path(id): Path<u64>) -> Answer<Json<Dead
     let recorder = app.host.recorder().clone();
     let work = async move { recorder.watched("the resend of a dead letter", app.host.resend_dead_letter(id)).await };
     // An error means that the runtime ends.
-    let letter = tokio::spawn(work).await.ok().flatten().ok_or_else(|| internal("a fault of its own code"))??;
+    let letter = tokio::spawn(work).await.ok().flatten();
+    let letter = letter.ok_or_else(|| Failed::internal("a fault of its own code"))??;
     Ok(Json(answer::dead_letter_info(&letter)))
 }
 
@@ -458,25 +486,8 @@ async fn drop_dead_letters(State(app): State<App>, Query(query): Query<DropQuery
     Ok(Json(DroppedInfo { letters }))
 }
 
-fn internal(why: &str) -> Failed {
-    Failed(ErrorInfo {
-        code: "internal".to_string(),
-        message: "the host failed to carry this out".to_string(),
-        cause: why.to_string(),
-        help: "`paguro events` and the host's own output tell more".to_string(),
-    })
-}
-
 /// A guest's media type may hold anything; a header may not.
 fn header_text(text: &str) -> String {
     let visible: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(100).collect();
     if visible.is_empty() { "application/octet-stream".to_string() } else { visible }
-}
-
-impl Follow {
-    /// Where to go on: after `Last-Event-ID` if the client came back, else where it asked.
-    pub fn place(&self, headers: &HeaderMap) -> u64 {
-        let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-        last.and_then(|text| text.parse().ok()).or(self.after).unwrap_or(0)
-    }
 }
