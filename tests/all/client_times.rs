@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use paguro::control::server::{Patience, Server};
+use paguro::control::server::{Patience, Room, Server};
 use paguro::control::{Host, HostOptions};
 use paguro_tests::{PATIENCE, World, ask, standing, until};
 use serde_json::json;
@@ -25,6 +26,10 @@ struct Served {
 
 impl Served {
     async fn new(workers: &[(&str, &str)], toml: &str, patience: Patience) -> Served {
+        Served::within(workers, toml, patience, None).await
+    }
+
+    async fn within(workers: &[(&str, &str)], toml: &str, patience: Patience, room: Option<Room>) -> Served {
         let mut world = World::new();
         for (name, guest) in workers {
             world.put(name, guest).write(&format!("{name}.toml"), toml);
@@ -34,6 +39,10 @@ impl Served {
         world.host = Some(host.clone());
         let socket = world.path().join(".paguro/test.sock");
         let server = Server::open(&socket, None).await.unwrap().with_patience(patience);
+        let server = match room {
+            Some(room) => server.with_room(room),
+            None => server,
+        };
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(host.clone(), stopped));
         Served { world, host, socket, stop, serving }
@@ -194,6 +203,41 @@ async fn idle_connections_and_half_headers_end_and_requests_that_take_long_do_no
         }
     };
     tokio::time::timeout(PATIENCE, seeing).await.expect("the follower sees it");
+    served.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_connections_are_at_work_one_more_is_told_so() {
+    let room = Room { tcp: 1, tcp_per_address: 1, socket: 2 };
+    let served = Served::within(&[("mute", "fault-mute")], "", Patience::default(), Some(room)).await;
+    let head = "POST /v1/workers/mute/call?timeout_ms=60000 HTTP/1.1\r\ncontent-length: 1";
+    let at_work = served.begin(head, 1).await;
+    let handled = || served.host.worker("mute").is_ok_and(|worker| worker.counters.handled.load(Relaxed) == 1);
+    until("it is called", async || handled()).await;
+    // Those that idle make room for each other.
+    for _ in 0..10 {
+        let mut idle = served.begin("GET /v1/host HTTP/1.1", 0).await;
+        assert_eq!(status(&mut idle).await, "200");
+    }
+    let _follower = served.begin("GET /v1/events/follow HTTP/1.1", 0).await;
+    let mut refused = String::new();
+    until("both are at work", async || {
+        let mut more = served.connect().await;
+        let mut text = String::new();
+        let _ = tokio::time::timeout(Duration::from_millis(100), more.read_to_string(&mut text)).await;
+        text.starts_with("HTTP/1.1 503") && text.contains("too many connections")
+    })
+    .await;
+    let mut more = served.connect().await;
+    more.read_to_string(&mut refused).await.unwrap();
+    assert!(refused.contains("socket-connections"), "{refused}");
+    drop(at_work);
+    until("there is room again", async || {
+        let mut more = served.begin("GET /v1/host HTTP/1.1", 0).await;
+        let mut line = [0; 12];
+        more.read_exact(&mut line).await.is_ok() && line.ends_with(b"200")
+    })
+    .await;
     served.down().await;
 }
 

@@ -353,6 +353,10 @@ pub const CLIENT_WRITE_TIME: Duration = Duration::from_secs(30);
 /// Bytes per second below which a client counts as slow: a modem's.
 pub const CLIENT_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
 
+/// How long a client over TCP may be silent before its system is asked whether it lives; after as long again without
+/// an answer the connection ends.
+pub const CLIENT_SILENT_TIME: Duration = Duration::from_secs(60);
+
 /// How often connections are looked at. Each of the times above is longer by this at the most.
 pub const CLIENT_LOOK_TIME: Duration = Duration::from_secs(1);
 
@@ -376,7 +380,7 @@ pub const BODIES_SHARE: u64 = 4;
 pub const FOLLOWERS_MAX: usize = 64;
 
 /// States that are saved for clients at one time; who asks for another waits for its turn.
-pub const STATE_EXPORTS_AT_ONCE: usize = 4;
+pub const STATE_EXPORTS_AT_ONCE: usize = 16;
 
 /// Findings about files and workers that `doctor` lists, of each kind; it says how many more there are.
 pub const FINDINGS_MAX: usize = 100;

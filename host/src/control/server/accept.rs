@@ -164,8 +164,18 @@ impl Listens for TcpListener {
 
     async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
         let (stream, address): (_, SocketAddr) = TcpListener::accept(self).await?;
+        // Best effort: a client that went away without a word would follow, or wait for its answer, for good.
+        let _ = ask_whether_it_lives(&stream);
         Ok((stream, Peer::of(address.ip())))
     }
+}
+
+fn ask_whether_it_lives(stream: &TcpStream) -> Result<(), Errno> {
+    use rustix::net::sockopt;
+    sockopt::set_tcp_keepidle(stream, bounds::CLIENT_SILENT_TIME)?;
+    sockopt::set_tcp_keepintvl(stream, bounds::CLIENT_SILENT_TIME / 4)?;
+    sockopt::set_tcp_keepcnt(stream, 4)?;
+    sockopt::set_socket_keepalive(stream, true)
 }
 
 impl Listens for UnixListener {

@@ -103,7 +103,12 @@ impl Bodies {
         if bytes <= bounds::BODY_BYTES_UNCOUNTED {
             return Ok(None);
         }
-        self.take(bytes).map(Some)
+        self.take(bytes).map(Some).map_err(|mut failed| {
+            failed.0.message = "the host has no room for the answer".to_string();
+            failed.0.help =
+                "the request was carried out, its answer is lost; ask for less, or when others are done".to_string();
+            failed
+        })
     }
 
     /// Before so many more bytes are put behind those that came.
