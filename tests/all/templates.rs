@@ -210,6 +210,14 @@ async fn a_hundred_thousand_children_are_started_asked_and_stopped() {
     assert_eq!((view.counts.specs, view.counts.active), (CHILDREN, CHILDREN));
     // The first ones sleep by now, and wake with what they were told.
     assert_eq!(call(&host, "tenants/1000", "get").await.as_deref(), Ok("1"));
+    // A name that nobody has is looked for among a few hundred, which takes no time that others would feel.
+    let took = (0..5).map(|_| {
+        let begun = std::time::Instant::now();
+        assert!(host.worker("tenants/nobody").is_err());
+        begun.elapsed()
+    });
+    let took = took.min().expect("five");
+    assert!(took < Duration::from_millis(50), "{took:?}");
     let begun = std::time::Instant::now();
     host.stop_worker("tenants").await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
