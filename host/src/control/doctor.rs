@@ -6,7 +6,7 @@ use super::host::Host;
 use super::wire::DoctorInfo;
 use crate::base::bounds;
 use crate::base::units::show_size;
-use crate::record::{Event, Recorded};
+use crate::record::{Event, Recorder};
 use crate::runtime::Standing;
 
 /// Below this a disk is nearly full: snapshots of a busy host take that much in hours.
@@ -42,7 +42,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         0 => ok("database", "every write succeeded since the start".to_string()),
         n => warn("database", format!("{n} writes failed since the start"), "`paguro events` says which and why"),
     });
-    found.push(faults(&problems));
+    found.push(faults(host.recorder()));
     let problems = host.problems();
     for (path, why) in problems.iter().take(bounds::FINDINGS_MAX) {
         found.push(warn("directory", format!("{path}: {why}"), "mend or remove the file; what ran before goes on"));
@@ -76,7 +76,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
 }
 
 /// Whether the host's own code panicked.
-fn faults(events: &[Recorded<Event>]) -> DoctorInfo {
+fn faults(recorder: &Recorder) -> DoctorInfo {
     let fault = |event: &Event| match event {
         Event::HostFault { part, fault } => Some(format!("{part}: {fault}")),
         Event::HostBroken { why } => Some(why.clone()),
@@ -85,12 +85,20 @@ fn faults(events: &[Recorded<Event>]) -> DoctorInfo {
         }
         _ => None,
     };
-    let faults: Vec<String> = events.iter().filter_map(|event| fault(&event.item)).collect();
-    let Some(last) = faults.last() else { return ok("host", "no fault of its own since the start".to_string()) };
-    let detail = format!("{} faults of its own since the start, the last in {last}", faults.len());
+    let (mut events, mut count, mut last, mut is_broken) = (recorder.events().follow(0), 0, None, false);
+    while let Some(next) = events.try_next() {
+        let Ok(event) = next else { continue };
+        is_broken |= matches!(event.item, Event::HostBroken { .. });
+        if let Some(found) = fault(&event.item) {
+            (count, last) = (count + 1, Some(found));
+        }
+    }
+    let Some(last) = last else { return ok("host", "no fault of its own since the start".to_string()) };
+    let detail = format!("{count} faults of its own since the start, the last in {last}");
     let help = "`paguro events` shows each with its backtrace: please report it; `paguro check` looks at a component";
-    let is_broken = events.iter().any(|event| matches!(event.item, Event::HostBroken { .. }));
     if is_broken { error("host", detail, help) } else { warn("host", detail, help) }
+}
+
 /// What is said of those that are not listed.
 fn more(what: &str, found: usize, say: &str, help: &str) -> Option<DoctorInfo> {
     let more = found.checked_sub(bounds::FINDINGS_MAX).filter(|more| *more > 0)?;

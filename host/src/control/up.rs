@@ -12,7 +12,7 @@ use super::host::{Host, HostError, HostOptions};
 use super::server::{Room, ServeError, Server};
 use super::wire::{EventInfo, LogInfo};
 use crate::base::panics;
-use crate::record::{DatabaseError, Event, LogLine, Recorded, Recorder, StateDirError};
+use crate::record::{DatabaseError, Event, Recorder, StateDirError};
 use crate::sandbox::{CompilerChoice, SandboxError};
 
 /// Something to show to whoever runs `paguro up`.
