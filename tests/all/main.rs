@@ -12,6 +12,7 @@ mod directory;
 mod disk;
 mod faults;
 mod first_light;
+mod fixtures;
 mod health;
 mod hibernation;
 mod layers;
