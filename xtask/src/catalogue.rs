@@ -60,7 +60,7 @@ pub enum Language {
 
 const COUNTERS: [&str; 3] = ["counter-v1", "counter-v2", "counter-v3"];
 const SHOP: [&str; 2] = ["orders", "inventory"];
-const PROBES: [&str; 6] = ["probe", "echo", "batcher", "sim", "relay", "relay-b"];
+const PROBES: [&str; 7] = ["probe", "echo", "batcher", "sim", "relay", "relay-b", "files"];
 const COMMANDS: [&str; 2] = ["command-ok", "command-fail"];
 const FAULTS: [&str; 21] = [
     "fault-spin",
