@@ -15,6 +15,7 @@ mod python;
 mod rust;
 mod shell;
 mod snippets;
+mod soak;
 mod stamp;
 mod tools;
 
@@ -41,6 +42,8 @@ enum Task {
     BuildWorker(build_worker::Options),
     /// Measure the host beside Erlang and bare floors, such as `bench upgrade`
     Bench(bench::Options),
+    /// Send the host hostile input of one kind for ten minutes, such as `soak files`
+    Soak(soak::Options),
     /// What must hold before a push: format, clippy, docs, tests
     Prepush {
         /// Leave the tests out
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Guests(options) => guests::run(&options),
         Task::BuildWorker(options) => build_worker::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Prepush { no_test } => gates::prepush(no_test),
     };
     match outcome {

@@ -417,7 +417,7 @@ fn imports(count: u32) -> Component {
     types.function().params::<[(&str, wasm::ComponentValType); 0], _>([]).result(None);
     let mut imports = wasm::ComponentImportSection::new();
     for number in 0..count {
-        imports.import(&format!("nobody-{number}"), wasm::ComponentTypeRef::Func(0));
+        imports.import(format!("nobody-{number}").as_str(), wasm::ComponentTypeRef::Func(0));
     }
     let mut component = Component::new();
     component.section(&types).section(&imports);

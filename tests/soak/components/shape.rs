@@ -125,8 +125,9 @@ impl Plan {
 
     fn shape(&mut self) -> Shape {
         match self.0.u32(0..22) {
-            // What was seen to cost most comes twice as often.
-            0 | 1 => Shape::Joins { locals: self.about(64, 3_000), joins: self.about(64, 30_000) },
+            0 => Shape::Joins { locals: self.about(64, 3_000), joins: self.about(64, 30_000) },
+            // A minute and more than a gigabyte, and from there on.
+            1 => Shape::Joins { locals: self.0.u32(1_000..=3_000), joins: self.0.u32(10_000..=30_000) },
             2 => Shape::Globals { globals: self.about(100, 1_000_000), times: self.about(1, 400) },
             3 => Shape::Functions { functions: self.about(100, 200_000), times: self.about(1, 40) },
             4 => Shape::Tables {

@@ -23,8 +23,11 @@ use crate::site::{Site, files_below};
 
 pub struct Grants;
 
+/// Where it is on the machine, where in the guest, and what it is granted for.
+type Granted = (&'static str, &'static str, &'static str);
+
 /// Workers, and what each is granted: alone, one above another, beside one another, and to be read alone.
-const GRANTED: [(&str, &[(&str, &str, &str)]); 5] = [
+const GRANTED: [(&str, &[Granted]); 5] = [
     ("alone", &[("../other", "/a", "read-write")]),
     ("nested", &[("../shared", "/a", "read-write"), ("../shared/b", "/b", "read-write")]),
     ("below", &[("../shared/b", "/b", "read-write")]),
@@ -94,8 +97,8 @@ impl Kind for Grants {
     }
 }
 
-fn settings(site: &Site, grants: &[(&str, &str, &str)], number: u32) -> String {
-    let grant = |(host, guest, access): &(&str, &str, &str)| {
+fn settings(site: &Site, grants: &[Granted], number: u32) -> String {
+    let grant = |(host, guest, access): &Granted| {
         format!("{{ host = \"{host}\", guest = \"{guest}\", access = \"{access}\" }}")
     };
     let list: Vec<String> = grants.iter().map(grant).collect();
