@@ -18,6 +18,7 @@ pub fn test() -> Result<()> {
         guests::build_all()?;
         guests::verify()
     })?;
+    // Hostile input, ten seconds of each kind, is one of the workspace's tests: `cargo xtask soak` gives it longer.
     step(&format!("tests of the host, {SIMULATED} seeds of its simulation among them"), || {
         stream(cargo(paths::root()).args(["test", "--workspace"]).env("PAGURO_SIM_SEEDS", SIMULATED))
     })?;

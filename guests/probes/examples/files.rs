@@ -74,12 +74,23 @@ fn carry_out(operation: &Operation) -> Value {
 }
 
 fn append(path: &str, text: &str) -> io::Result<()> {
-    fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
+    fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)?
+        .write_all(text.as_bytes())
 }
 
 fn list(path: &str) -> io::Result<Value> {
-    let names: io::Result<Vec<_>> = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect();
-    Ok(json!(names?.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>()))
+    let names: io::Result<Vec<_>> = fs::read_dir(path)?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect();
+    Ok(json!(
+        names?
+            .iter()
+            .map(|name| name.to_string_lossy())
+            .collect::<Vec<_>>()
+    ))
 }
 
 unsafe extern "C" {
@@ -105,7 +116,11 @@ impl Worker for Files {
         Ok(Files)
     }
 
-    fn call(&mut self, _: CallId, operations: Vec<Operation>) -> Result<Answer<Vec<Value>>, String> {
+    fn call(
+        &mut self,
+        _: CallId,
+        operations: Vec<Operation>,
+    ) -> Result<Answer<Vec<Value>>, String> {
         Ok(operations.iter().map(carry_out).collect::<Vec<_>>().into())
     }
 }
