@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `PAGURO_SOAK_SECONDS` | how long the input comes, for each kind |
 //! | `PAGURO_SOAK_SEED` | what it is drawn from |
+//! | `PAGURO_SOAK_PROGRAM` | another `paguro` than this tree's |
 //!
 //! The same seed draws the same steps. When they take effect is the machine's affair, so a failure is likely to
 //! come again and not certain to.

@@ -3,6 +3,7 @@
 //! A call counts from the moment at which it was due, not from when it could be sent: a host that stands still for a
 //! second has not kept one caller waiting but a hundred.
 
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::http::{Client, Request};
@@ -57,18 +58,32 @@ pub fn call(site: &Site, goes_on: &dyn Fn() -> bool) -> Neighbour {
 }
 
 fn call_once(site: &Site, client: &mut Option<Client>, number: u32, goes_on: &dyn Fn() -> bool) -> Result<(), String> {
-    let connected = match client.take() {
-        Some(client) => client,
-        None => site.connect().map_err(|error| format!("no connection: {error}"))?,
-    };
     let body = number.to_string();
     let target = format!("/v1/workers/{NEIGHBOUR}/call");
     let request = Request::post(&target, body.as_bytes()).within(CALL_TIME);
-    let answer = client.insert(connected).ask(&request, goes_on).map_err(|error| format!("no answer: {error}"))?;
+    // A host may close a connection that idles; a client then opens another, as all clients do.
+    let kept = client.take().and_then(|mut kept| match kept.ask(&request, goes_on) {
+        Err(error) if is_closed(&error) => None,
+        told => Some((kept, told)),
+    });
+    let (connected, told) = match kept {
+        Some(kept) => kept,
+        None => {
+            let mut new = site.connect().map_err(|error| format!("no connection: {error}"))?;
+            let told = new.ask(&request, goes_on);
+            (new, told)
+        }
+    };
+    let answer = told.map_err(|error| format!("no answer: {error}"))?;
+    *client = Some(connected);
     if answer.status == 200 && answer.text() == body {
         return Ok(());
     }
     Err(format!("answered {}: {}", answer.status, answer.text()))
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)
 }
 
 /// How late the machine itself wakes a thread that sleeps: what no program on it can be quicker than.

@@ -13,7 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::http::Request;
 use crate::site::Site;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_paguro-under-test");
+/// The program of this tree, or another build of it that somebody wants to try.
+fn program() -> String {
+    std::env::var("PAGURO_SOAK_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_paguro-under-test").to_string())
+}
 
 /// What the host may hold for guests, clients and files, all together.
 pub const ACCOUNT_BYTES: u64 = 512 << 20;
@@ -43,12 +46,13 @@ pub struct Told {
 impl Subject {
     /// Starts it and waits until it answers.
     pub fn up(site: &Site, descriptors: Option<u32>) -> Subject {
-        let help = Command::new(PROGRAM).args(["up", "--help"]).output().expect("the program starts");
+        let program = program();
+        let help = Command::new(&program).args(["up", "--help"]).output().expect("the program starts");
         let help = String::from_utf8_lossy(&help.stdout).into_owned();
         let limit = descriptors.map(|count| format!("ulimit -n {count} && ")).unwrap_or_default();
         let mut command = Command::new("sh");
         command.env_clear().env("PAGURO_TOKEN", &site.token).env("RUST_BACKTRACE", "1");
-        command.args(["-c", &format!("{limit}exec \"$0\" \"$@\""), PROGRAM, "up", "--dir"]).arg(site.workers());
+        command.args(["-c", &format!("{limit}exec \"$0\" \"$@\""), &program, "up", "--dir"]).arg(site.workers());
         command.args(["--listen", &site.tcp.to_string()]);
         for (flag, bytes) in [("--memory", ACCOUNT_BYTES), ("--compile-memory", COMPILE_BYTES)] {
             if help.contains(&format!("{flag} ")) {

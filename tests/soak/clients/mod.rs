@@ -20,6 +20,9 @@ const HOST_DESCRIPTORS: u32 = 1_024;
 /// Connections that one hand holds and does nothing with; the oldest goes when one more comes. Together they are more
 /// than the host has descriptors.
 const HELD_MAX: usize = 600;
+/// Of them, on the owner's socket. Nobody but the owner reaches it, and a host can let him have no more connections than
+/// it has descriptors: with fewer than these he must still come through.
+const HELD_ON_SOCKET_MAX: usize = 40;
 /// The worker that writes what followers do not read.
 const TALKER: &str = "talker";
 
@@ -43,21 +46,29 @@ impl Kind for Clients {
     }
 
     fn work(&self, _: usize, seed: u64, site: &Site, run: &Run) {
-        let mut held: VecDeque<Wire> = VecDeque::new();
+        let mut held: [VecDeque<Wire>; 2] = Default::default();
         for Step { door, behaviour } in Plan::new(seed).take_while(|_| run.goes_on()) {
             let outcome = match behave(site, run, door, &behaviour) {
-                Ok((mut wires, outcome)) => {
-                    held.extend(wires.drain(..));
+                Ok((wires, outcome)) => {
+                    hold(&mut held[usize::from(door == Door::Unix)], wires, held_max(door));
                     outcome
                 }
                 Err(error) => format!("{:?}", error.kind()),
             };
-            while held.len() > HELD_MAX {
-                held.pop_front();
-            }
             run.tally.count(behaviour.name(), format!("{} {outcome}", door.name()));
         }
     }
+}
+
+fn held_max(door: Door) -> usize {
+    if door == Door::Unix { HELD_ON_SOCKET_MAX } else { HELD_MAX }
+}
+
+/// The oldest go when more come.
+fn hold(held: &mut VecDeque<Wire>, new: Vec<Wire>, most: usize) {
+    held.extend(new);
+    let over = held.len().saturating_sub(most);
+    held.drain(..over);
 }
 
 fn open(site: &Site, door: Door) -> io::Result<Wire> {
@@ -82,13 +93,14 @@ fn behave(site: &Site, run: &Run, door: Door, behaviour: &Behaviour) -> io::Resu
     let held = |wire: Wire| Ok((vec![wire], "held".to_string()));
     match behaviour {
         Behaviour::Silent { connections } => {
-            let wires: Vec<Wire> = (0..*connections).map_while(|_| open(site, door).ok()).collect();
-            let outcome = if wires.len() == *connections as usize { "held" } else { "refused" };
+            let count = (*connections as usize).min(held_max(door));
+            let wires: Vec<Wire> = (0..count).map_while(|_| open(site, door).ok()).collect();
+            let outcome = if wires.len() == count { "held" } else { "refused" };
             Ok((wires, outcome.to_string()))
         }
         Behaviour::HalfHeader { connections } => {
             let mut wires = Vec::new();
-            for _ in 0..*connections {
+            for _ in 0..(*connections as usize).min(held_max(door)) {
                 let mut wire = open(site, door)?;
                 wire.write_all(b"GET /v1/host HTTP/1.1\r\nHost: pag")?;
                 wires.push(wire);
