@@ -21,6 +21,7 @@ mod http;
 mod latency;
 mod neighbour;
 mod plan;
+mod processor;
 mod resident;
 mod run;
 mod say;

@@ -9,6 +9,7 @@ use paguro_tests::guest;
 use crate::http::Request;
 use crate::neighbour;
 use crate::plan::seed_of_hand;
+use crate::processor::Processor;
 use crate::resident::Resident;
 use crate::say::say;
 use crate::site::{NEIGHBOUR, Site};
@@ -144,6 +145,7 @@ fn measure(kind: &dyn Kind, seed: u64, time: Duration, site: &Site, subject: &mu
     figures.base_calls = neighbour::call(site, &|| before.goes_on());
     figures.base = Resident::of(subject.pid());
 
+    let processor = Processor::of(subject.pid());
     let run = Run::new(time);
     std::thread::scope(|scope| {
         for hand in 0..kind.hands() {
@@ -156,6 +158,7 @@ fn measure(kind: &dyn Kind, seed: u64, time: Duration, site: &Site, subject: &mu
         let calls = scope.spawn(|| neighbour::call(site, &|| run.goes_on()));
         let late = scope.spawn(|| neighbour::lateness(&|| run.goes_on()));
         watch(&run, subject, &mut figures);
+        figures.processor = Processor::of(subject.pid()).since(processor);
         figures.calls = calls.join().expect("the neighbour's caller does not panic");
         figures.lateness = late.join().expect("it only sleeps").percentile(99);
     });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::neighbour::Neighbour;
+use crate::processor::Processor;
 use crate::resident::Resident;
 use crate::subject::{ACCOUNT_BYTES, COMPILE_BYTES};
 
@@ -28,6 +29,8 @@ pub struct Figures {
     pub calls: Neighbour,
     /// How late the machine woke a thread meanwhile, 99 times of 100.
     pub lateness: Duration,
+    /// Of the host's threads meanwhile.
+    pub processor: Processor,
     pub steps: u64,
     /// How the host ended before it was told to.
     pub ended: Option<String>,
@@ -104,7 +107,7 @@ impl Figures {
         format!(
             "{} steps; host {} before, {} at most of {}{compilers}, {} after; its children {} at most of {}; \
              neighbour p50 {}, p99 {} (before {}, the machine's own {}), longest {}, {failed} of {} failed; \
-             a new file taken after {}; stopped after {}",
+             the host's threads ran {:.1} s and waited {:.1} s for a processor; a new file taken after {}; stopped after {}",
             self.steps,
             size(self.base.host),
             size(self.peak.host),
@@ -118,6 +121,8 @@ impl Figures {
             ms(self.lateness),
             ms(calls.longest()),
             calls.len(),
+            self.processor.ran.as_secs_f64(),
+            self.processor.waited.as_secs_f64(),
             took(self.taken.as_ref()),
             took(stopped),
         )
