@@ -38,10 +38,20 @@ pub const GUEST_METRICS_MAX: usize = 100;
 /// Items that a follower of events or lines takes from the tape at once. It holds no more however far behind it
 /// is; what leaves the tape before it comes to it is missed, and the follower is told how much that was.
 pub const FOLLOWER_ITEMS_MAX: usize = 64;
+/// Bytes of the names of all metrics of all workers, with what each takes beside. Beyond: as with
+/// [`GUEST_METRICS_MAX`]. Enough for a hundred metrics of ten thousand workers.
+pub const GUEST_METRICS_BYTES_MAX: usize = 128 << 20;
+
+/// What a metric takes besides its name.
+pub const GUEST_METRIC_BYTES: usize = 64;
 
 /// Requests that wait for the database's writer. A full queue makes the sender wait: durable
 /// writes are never dropped.
 pub const DATABASE_QUEUE_MAX: usize = 1_024;
+
+/// Bytes of snapshots and other contents in these requests. Beyond, the sender waits as well; one request is always
+/// taken. A thousand snapshots of 64 MiB would otherwise wait in memory for a slow disk.
+pub const DATABASE_QUEUE_BYTES_MAX: usize = 256 << 20;
 
 /// Requests that the writer commits in one transaction.
 pub const DATABASE_GROUP_MAX: usize = 256;
@@ -65,6 +75,86 @@ pub const KEEPER_WAITS: Duration = Duration::from_secs(30);
 /// Workers of one host. Beyond, no key of a template is taken up: whoever can name a template could
 /// otherwise fill the host's memory with children.
 pub const WORKERS_MAX: usize = 1_200_000;
+
+/// Of these, those that children of templates leave for workers that have files. Beyond: as with [`WORKERS_MAX`].
+pub const WORKERS_FOR_FILES: usize = 50_000;
+
+/// Of these, how many may be children of one template, so that no template takes all keys. Beyond: as with
+/// [`WORKERS_MAX`]. A million that sleep are what one host was measured with.
+pub const KEYS_PER_TEMPLATE_MAX: usize = 1_050_000;
+
+/// New keys of on-demand templates that one caller may have taken up in any second, on average, where `new-keys` of
+/// the supervisor names no other number: a worker is one caller, all children of one template together are one, and
+/// all clients are one. Beyond: `overloaded`, and an event. A key takes a kilobyte for good where its children sleep,
+/// so this is a megabyte a second.
+pub const NEW_KEYS_PER_SECOND: u32 = 1_000;
+
+/// How many times as many at once: a client that comes back brings thousands of keys that were there before.
+pub const NEW_KEYS_BURST: u32 = 10;
+
+/// Callers whose new keys are told apart. Beyond, the one that has used up least is forgotten.
+pub const NEW_KEYS_CALLERS_MAX: usize = 1_024;
+
+/// How long a child of an on-demand template that exports no `state` may have nothing to do before it ends, where
+/// `idle-stop` of the supervisor says nothing else: such a child cannot hibernate, and would hold its place for good.
+pub const IDLE_STOP: Duration = Duration::from_secs(600);
+
+/// How often the children of an on-demand template are looked at within that time: they end at most two such parts of
+/// it later than said.
+pub const IDLE_LOOKS: u32 = 10;
+
+/// Steps in which bytes that change often are taken from the account: a page. What is below costs nothing that others
+/// share.
+pub const ACCOUNT_STEP_BYTES: u64 = 4_096;
+
+/// The part of the host's account that is held back for workers that have files: children of templates and the bodies
+/// of clients are refused an eighth before the others, because anybody can make more of them.
+pub const ACCOUNT_FILES_PART: u64 = 8;
+
+/// The part of each account that is held back for instances, half: whatever waits in mailboxes, who is to handle it can
+/// wake, and one that crashed comes back. Less, and in a small container no interpreter would start while mailboxes
+/// are full, which only it could empty.
+pub const ACCOUNT_INSTANCES_PART: u64 = 2;
+
+/// The part of each account that states of workers may take, a quarter: those that are durable are on disk anyway, and
+/// what wakes them needs room too.
+pub const ACCOUNT_STATES_PART: u64 = 4;
+
+/// The part of the host's account that the children of one template may fill: half, so that no template takes what
+/// all of them have.
+pub const ACCOUNT_TEMPLATE_PART: u64 = 2;
+
+/// Bytes that a message which waits is taken to cost beyond its payload: its place in the queue, that of its answer,
+/// and what the allocator leaves free.
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 256;
+
+/// The same of a timer, in two tables.
+pub const TIMER_OVERHEAD_BYTES: u64 = 192;
+
+/// The same of an open call, a monitor and a membership of a group, with the name that is kept beside.
+pub const DESK_ENTRY_BYTES: u64 = 384;
+
+/// The same of a configuration: the settings around it, which a child of a template shares with others as long as it
+/// has none of its own.
+pub const SETTINGS_BYTES: u64 = 1_024;
+
+/// How long a start or a wake waits before it tries again whether there is memory for it in the account: a wake for
+/// ever, for its callers have deadlines; a start as long as its start time.
+pub const MEMORY_AGAIN: Duration = Duration::from_millis(100);
+
+/// Bytes of the engine's own memory that an instance is taken to use where its component does not say: its store and
+/// the tables of a few core instances, measured with small workers.
+pub const INSTANCE_OVERHEAD_BYTES: u64 = 20 << 10;
+
+/// Bytes of the engine's memory for one element of a table.
+pub const TABLE_ELEMENT_BYTES: u64 = 16;
+
+/// The part of all places for live instances that is held back for workers that have files. Children of templates
+/// wait in line before: a worker that crashed comes back, and a new file starts.
+pub const PLACES_FILES_PART: usize = 8;
+
+/// The part of all places that children of one template may take that export no `state`: they cannot make room.
+pub const PLACES_STATELESS_PART: usize = 2;
 
 /// Children of one supervisor that start at one time. The others wait for their turn: a start has its
 /// time, and too many side by side would take each other's.
@@ -389,6 +479,8 @@ const _: () = assert!(2 * 2 <= DESCRIPTORS_SHARE, "half of the descriptors are n
 const _: () = assert!(BODY_BYTES_UNCOUNTED as usize <= CONNECTION_BUFFER_BYTES_MAX);
 const _: () = assert!(WASM_STACK_BYTES * 2 <= FIBER_STACK_BYTES, "host functions need the other half of the fiber");
 const _: () = assert!(DATABASE_GROUP_MAX <= DATABASE_QUEUE_MAX);
+const _: () = assert!(KEYS_PER_TEMPLATE_MAX + WORKERS_FOR_FILES <= WORKERS_MAX, "one template leaves room for files");
+const _: () = assert!(IDLE_LOOKS > 0);
 const _: () = assert!(DEAD_LETTER_BODY_BYTES_MAX as u64 <= DEAD_LETTERS_BYTES_MAX, "each letter fits alone");
 const _: () = assert!(
     (DEAD_LETTER_QUEUE_MAX * DEAD_LETTER_BODY_BYTES_MAX) as u64 <= MAILBOX_BYTES_MAX,

@@ -62,6 +62,10 @@ pub enum Limit {
     Facts(u64),
     /// Bytes that one call may make the host copy out of the guest.
     HostCopies(u64),
+    /// Bytes that all workers, clients and files together may make the host keep.
+    HostMemory(u64),
+    /// Bytes that all below a supervisor may make the host keep: its budget, or a template's share.
+    BudgetMemory(u64),
 }
 
 impl ExitReason {
@@ -168,6 +172,10 @@ impl fmt::Display for Limit {
             Limit::State(bytes) => write!(f, "limit: state, {}", size(bytes)),
             Limit::Timers(count) => write!(f, "limit: timers, {count} at one time"),
             Limit::Facts(count) => write!(f, "limit: facts, {count} wait in the mailbox"),
+            Limit::HostMemory(bytes) => write!(f, "limit: host memory, the {} that all may use together", size(bytes)),
+            Limit::BudgetMemory(bytes) => {
+                write!(f, "limit: budget memory, the {} that all below its supervisor may use together", size(bytes))
+            }
             Limit::HostCopies(bytes) => write!(f, "limit: {} copied out of the guest in one call", size(bytes)),
         }
     }

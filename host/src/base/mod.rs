@@ -14,7 +14,7 @@ pub mod units;
 
 use std::sync::Arc;
 
-pub use account::{Account, Held, Holding};
+pub use account::{Account, Charge, Full, Held, Holding};
 pub use clock::{Clock, Tick, Timestamp};
 pub use exit::{ExitReason, Failure, Limit};
 pub use ids::{CallId, ComponentHash, Incarnation, MonitorId, Name, NameError, RevisionNumber, TimerId};
@@ -22,6 +22,16 @@ pub use panics::HostFault;
 pub use payload::Payload;
 pub use random::Random;
 pub use rare_queue::RareQueue;
+
+/// Entries for which a table keeps its room.
+const ROOM_KEPT: usize = 1_024;
+
+/// A table that has become a quarter as full as it was once gives back the room: what a load made is gone.
+pub fn give_back_room<K: Eq + std::hash::Hash, V>(table: &mut std::collections::HashMap<K, V>) {
+    if table.capacity() > ROOM_KEPT && table.len() < table.capacity() / 4 {
+        table.shrink_to(table.len() * 2);
+    }
+}
 
 /// A worker's whole state as bytes: what `state.save-state` returned.
 #[derive(Clone, Debug, PartialEq, Eq)]

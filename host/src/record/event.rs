@@ -189,6 +189,36 @@ pub enum Event {
         sort: &'static str,
         error: String,
     },
+    /// The host, or all below a supervisor, keep as many bytes as they may: what asked for more is refused. Said once
+    /// a second at most.
+    AccountFull {
+        /// Whose account is full; `None`: the host's.
+        supervisor: Option<Name>,
+        /// What more was asked for.
+        holding: &'static str,
+        asked: u64,
+        max: u64,
+        /// What most of that account is used for, and how much.
+        most: &'static str,
+        most_bytes: u64,
+        /// Below which supervisor most is kept, and how much.
+        holder: Name,
+        holder_bytes: u64,
+    },
+    /// One caller asks for more new keys of on-demand templates than it may in a second: those beyond are refused with
+    /// `overloaded`. Said once a second at most.
+    NewKeysRefused {
+        supervisor: Name,
+        /// A worker, a template whose children they are, or `None` for clients.
+        caller: Option<Name>,
+        per_second: u32,
+    },
+    /// A child of an on-demand template had nothing to do for `idle-stop` and has no state to hibernate with: it ended
+    /// in order. The next message to its key starts it.
+    StoppedIdle {
+        worker: Name,
+        idle: Duration,
+    },
     /// A named bound was reached.
     BoundReached {
         worker: Name,
@@ -329,6 +359,9 @@ impl Event {
             Event::DeadLettersDropped { .. } => "dead-letters-dropped",
             Event::PoisonQuarantined { .. } => "poison-quarantined",
             Event::MessageFailed { .. } => "message-failed",
+            Event::AccountFull { .. } => "account-full",
+            Event::NewKeysRefused { .. } => "new-keys-refused",
+            Event::StoppedIdle { .. } => "stopped-idle",
             Event::BoundReached { .. } => "bound-reached",
             Event::SnapshotFailed { .. } => "snapshot-failed",
             Event::HealthChanged { .. } => "health-changed",
@@ -373,6 +406,7 @@ impl Event {
             | Event::DeadLettersDropped { worker, .. }
             | Event::PoisonQuarantined { worker, .. }
             | Event::MessageFailed { worker, .. }
+            | Event::StoppedIdle { worker, .. }
             | Event::BoundReached { worker, .. }
             | Event::SnapshotFailed { worker, .. }
             | Event::HealthChanged { worker, .. }
@@ -387,7 +421,9 @@ impl Event {
             | Event::SupervisorGaveUp { supervisor, .. }
             | Event::RestartTogether { supervisor, .. }
             | Event::AutoShutdown { supervisor, .. }
+            | Event::NewKeysRefused { supervisor, .. }
             | Event::PolicyChanged { supervisor } => Some(supervisor),
+            Event::AccountFull { supervisor, .. } => supervisor.as_ref(),
             Event::SettingsChanged { name, .. }
             | Event::NotStartedOnDemand { name, .. }
             | Event::TemplateSet { name, .. }
@@ -448,6 +484,8 @@ impl Event {
             | Event::ComponentBanned { .. }
             | Event::WorkerStartFailed { .. }
             | Event::MessageFailed { .. }
+            | Event::AccountFull { .. }
+            | Event::NewKeysRefused { .. }
             | Event::BoundReached { .. }
             | Event::BreakerOpened { .. }
             | Event::ClientRefused { .. }
@@ -572,6 +610,21 @@ impl fmt::Display for Event {
             }
             Event::MessageFailed { sort, error, .. } => write!(f, "a {sort} failed: {error}"),
             Event::BoundReached { bound, value, .. } => write!(f, "bound reached: {bound}, {value}"),
+            Event::AccountFull { holding, asked, max, most, most_bytes, holder, holder_bytes, .. } => write!(
+                f,
+                "no room for {} more in {holding}: {} may be kept, most of it in {most} ({}) and below {holder:?} ({})",
+                show_size(*asked),
+                show_size(*max),
+                show_size(*most_bytes),
+                show_size(*holder_bytes)
+            ),
+            Event::NewKeysRefused { caller, per_second, .. } => {
+                let who = caller.as_ref().map_or_else(|| "clients".to_string(), |caller| format!("{caller:?}"));
+                write!(f, "{who} asked for more than {per_second} new keys in a second: those beyond are refused")
+            }
+            Event::StoppedIdle { idle, .. } => {
+                write!(f, "had nothing to do for {} and has no state: it ended", show_duration(*idle))
+            }
             Event::SnapshotFailed { error, .. } => write!(f, "its state was not saved: {error}"),
             Event::HealthChanged { status, .. } => write!(f, "health: {status}"),
             Event::UpgradeRequested { from, to, .. } => write!(f, "upgrade from {} to {}", from.short(), to.short()),

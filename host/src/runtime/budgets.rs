@@ -2,13 +2,15 @@
 //! given back when it leaves. Pure.
 //!
 //! A worker's `limits.memory` is what it may use at the most, and the engine holds it to that; so the
-//! sum of what was taken bounds the subtree while it runs.
+//! sum of what was taken bounds the instances of the subtree while it runs. What else it makes the host keep (messages,
+//! timers, states) has no limit that could be summed up: that is counted as it is used, together with the memory of
+//! instances, in the subtree's account ([`super::accounts`]), which has the same bound.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::spec::SubtreeBudget;
-use crate::base::Name;
 use crate::base::units::show_size;
+use crate::base::{Name, give_back_room};
 
 #[derive(Debug, Default)]
 pub struct Budgets {
@@ -99,6 +101,7 @@ impl Budgets {
     /// Gives back what `worker` took.
     pub fn release(&mut self, worker: &Name) -> Option<Needs> {
         let needs = self.taken.remove(worker)?;
+        give_back_room(&mut self.taken);
         self.for_each_above(worker, |used| used.remove(needs));
         Some(needs)
     }

@@ -1,8 +1,9 @@
 //! Mailboxes, workers, names, timers, and the supervisors above them.
 //!
-//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `cpu`, `poison`, `rate`, `storm`, `supervision`. Drivers:
+//! Pure: `spec`, `budget`, `budgets`, `backoff`, `breaker`, `cpu`, `new_keys`, `poison`, `rate`, `storm`, `supervision`. Drivers:
 //! `worker` (one task for each worker) and `supervisor` (one for each supervisor). Others send.
 
+mod accounts;
 mod backoff;
 mod breaker;
 mod budget;
@@ -16,6 +17,7 @@ mod lent;
 mod mailbox;
 mod message;
 mod names;
+mod new_keys;
 mod poison;
 mod rate;
 mod registry;
@@ -31,13 +33,14 @@ mod tree;
 mod waits;
 pub mod worker;
 
+pub use accounts::Accounts;
 pub use dead_letters::{Cause, DeadLetters, Letter};
 pub use faults::{Fuse, Fuses, Spot};
-pub use keyed::{find, find_in_time, payload_max};
+pub use keyed::{By, find, find_in_time, payload_max};
 pub use message::Outcome;
 pub use registry::{Registry, WorkerPages};
 pub use residents::{
-    AsleepBytes, Place, Residents, account_bytes_max_here, asleep_bytes_max_here, compilers_bytes_max_here,
+    AsleepBytes, Lodger, Place, Residents, account_bytes_max_here, asleep_bytes_max_here, compilers_bytes_max_here,
     live_instances_max, live_instances_max_here,
 };
 pub use services::{CALL_DEADLINE, CALL_DEADLINE_MAX, Services};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::accounts::Accounts;
 use super::budgets::Budgets;
 use super::dead_letters::DeadLetters;
 use super::faults::Fuses;
@@ -14,16 +15,17 @@ use super::handoff::Calling;
 use super::lent;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
+use super::new_keys::NewKeys;
 use super::registry::{Groups, Monitors, Registry};
 use super::residents::Residents;
 use super::share::CpuBudgets;
-use super::spec::Tier;
+use super::spec::{Strategy, SupervisorSettings, Tier};
 use super::storm::{self, Storm, Weather};
 use super::supervisor::SupervisorHandle;
 use super::templates::Templates;
 use super::worker::{Shared, Undertaker};
 use crate::base::{Account, CallId, Clock, Name, Payload, Random, Tick, TimerId};
-use crate::record::{Database, Event, Recorder};
+use crate::record::{Change, Database, Event, Recorder};
 use crate::sandbox::{CallError, Fact, Sandbox};
 
 /// Deadline of a call that names none (DESIGN section 6).
@@ -69,8 +71,12 @@ pub struct Services {
     pub fuses: Fuses,
     /// Why the host cannot go on, once that is so.
     pub(super) broken: watch::Sender<Option<Arc<str>>>,
-    /// The second in which it was said last that a key could not be taken up.
+    /// The account of each supervisor.
+    pub accounts: Arc<Accounts>,
+    new_keys: Mutex<NewKeys>,
+    /// The second in which it was said last that a key could not be taken up, and that a caller asked for too many.
     said_not_started: AtomicU64,
+    said_new_keys: AtomicU64,
     /// When this run began, by the calendar, in milliseconds.
     began: u64,
     /// The next block of ids for calls.
@@ -90,6 +96,8 @@ impl Services {
     ) -> Arc<Services> {
         let dead_letters = DeadLetters::new(database.clone(), recorder.clone());
         let began = clock.timestamp().0;
+        let accounts = Arc::new(Accounts::new(account.clone()));
+        tell_when_full(&accounts, &account, &recorder);
         let services = Arc::new(Services {
             clock,
             random,
@@ -110,7 +118,10 @@ impl Services {
             account,
             fuses: Fuses::default(),
             broken: watch::Sender::new(None),
+            accounts,
+            new_keys: Mutex::default(),
             said_not_started: AtomicU64::new(u64::MAX),
+            said_new_keys: AtomicU64::new(u64::MAX),
             began,
             next_calls: AtomicU64::new(began << IDS_PER_MS_BITS),
         });
@@ -161,6 +172,35 @@ impl Services {
         }
     }
 
+    /// Said once a second.
+    pub(super) fn new_keys_refused(&self, supervisor: Name, caller: Option<Name>, per_second: u32) {
+        let second = self.clock.now().time().as_secs();
+        if self.said_new_keys.swap(second, Ordering::Relaxed) != second {
+            self.recorder.emit(Event::NewKeysRefused { supervisor, caller, per_second });
+        }
+    }
+
+    pub(super) fn new_keys(&self) -> MutexGuard<'_, NewKeys> {
+        self.new_keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes that a key was let go of: the next start of the host does not bring it back by itself. State and history
+    /// stay under its name. Queued behind what was written of it before.
+    pub(super) fn let_go_of_key(&self, name: &Name) {
+        let changes = vec![Change::WorkerRemoved(name.clone()), Change::ClearBreaker(name.clone())];
+        if self.database.submit(changes.clone()).is_ok() {
+            return;
+        }
+        let (database, recorder) = (self.database.clone(), self.recorder.clone());
+        // Too much waits just now: behind it.
+        tokio::spawn(async move {
+            if let Err(error) = database.commit(changes).await {
+                let (what, error) = ("write that a child of a template was let go of", error.to_string());
+                recorder.emit(Event::DatabaseFailed { what, error });
+            }
+        });
+    }
+
     /// Returns when no child is being made of a template that was in force before.
     pub fn making_is_done(&self) {
         drop(self.making.lock().unwrap_or_else(PoisonError::into_inner));
@@ -172,7 +212,8 @@ impl Services {
             if let Some(watcher) = self.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), crate::base::ExitReason::Shutdown);
                 // One whose mailbox is full of facts is told of nothing more.
-                let _ = watcher.mailbox.push_fact(Message::Fact(fact));
+                let account = || self.accounts.of(watcher.name());
+                let _ = watcher.mailbox.push_fact(Message::Fact(fact), account);
             }
         }
     }
@@ -220,6 +261,12 @@ impl Services {
         }
     }
 
+    /// Bytes that all below a supervisor may make the host keep, and whether they are children of a template.
+    pub fn set_account(&self, supervisor: &Name, settings: &SupervisorSettings) {
+        let keyed = settings.strategy == Strategy::SimpleOneForOne;
+        self.accounts.set(supervisor, settings.budget.memory, keyed);
+    }
+
     /// Fuel per second for all workers below a supervisor together; `None`: no bound of its own.
     pub fn set_cpu_budget(&self, supervisor: &Name, per_second: Option<u64>) {
         if self.cpu.set(supervisor, per_second, self.clock.now()) {
@@ -237,7 +284,7 @@ impl Services {
     }
 
     /// Sends a request from outside the tree and waits for its answer.
-    pub async fn call(&self, to: &Arc<Shared>, request: Payload, time: Duration) -> Outcome {
+    pub async fn call(self: &Arc<Services>, to: &Arc<Shared>, request: Payload, time: Duration) -> Outcome {
         let deadline = self.clock.now().after(time.min(CALL_DEADLINE_MAX));
         let sent = self.hand_or_put(to, None, request, deadline);
         let outcome = match sent.map_err(|error| down_if_it_failed(to, error))? {
@@ -255,7 +302,7 @@ impl Services {
 
     /// Hands a call to a worker that idles, which runs on this thread then; else puts it into the mailbox.
     pub(super) fn hand_or_put(
-        &self,
+        self: &Arc<Services>,
         to: &Arc<Shared>,
         from: Option<Name>,
         request: Payload,
@@ -276,8 +323,17 @@ impl Services {
             Err(call) => call,
         };
         let (reply, mut answer) = ReplyTo::new(pass);
-        let waits =
-            to.mailbox.push_quietly(Message::Call(Call { reply, ..call })).map_err(|refused| why(to, &refused))?;
+        let account = || self.accounts.of(to.name());
+        let waits = match to.mailbox.push_quietly(Message::Call(Call { reply, ..call }), account) {
+            Ok(waits) => waits,
+            Err(refused) => {
+                let (other, call) = self.other_for(to, refused)?;
+                return match call {
+                    Message::Call(call) => self.hand_or_put(&other, call.from, call.request, deadline),
+                    _ => Err(CallError::NotFound),
+                };
+            }
+        };
         if waits {
             to.lend();
             if let Some(Ok(outcome)) = answer.try_take() {
@@ -293,7 +349,7 @@ impl Services {
 
     /// Puts a call into a mailbox; the answer arrives at the receiver.
     pub fn send_call(
-        &self,
+        self: &Arc<Services>,
         to: &Arc<Shared>,
         from: Option<Name>,
         request: Payload,
@@ -302,22 +358,53 @@ impl Services {
         let pass = to.admits_from(request.len(), from.as_ref())?;
         let (reply, answer) = ReplyTo::new(pass);
         let id = self.next_call(to);
-        let put = to.mailbox.push(Message::Call(Call { id, from, request, deadline, reply }));
-        put.map_err(|refused| why(to, &refused))?;
-        Ok(answer)
+        let account = || self.accounts.of(to.name());
+        match to.mailbox.push(Message::Call(Call { id, from, request, deadline, reply }), account) {
+            Ok(()) => Ok(answer),
+            Err(refused) => match self.other_for(to, refused)? {
+                (other, Message::Call(call)) => self.send_call(&other, call.from, call.request, deadline),
+                _ => Err(CallError::NotFound),
+            },
+        }
     }
 
     /// Puts a cast into a mailbox. `Ok` means that it is there. `from` is `None` for a client outside
     /// the tree.
-    pub fn cast(&self, to: &Shared, from: Option<Name>, message: Payload) -> Result<(), CallError> {
+    pub fn cast(self: &Arc<Services>, to: &Shared, from: Option<Name>, message: Payload) -> Result<(), CallError> {
         let pass = to.admits_from(message.len(), from.as_ref())?;
-        to.mailbox.push(Message::Cast { from, message, pass }).map_err(|refused| why(to, &refused))
+        let account = || self.accounts.of(to.name());
+        match to.mailbox.push(Message::Cast { from, message, pass }, account) {
+            Ok(()) => Ok(()),
+            Err(refused) => match self.other_for(to, refused)? {
+                (other, Message::Cast { from, message, .. }) => self.cast(&other, from, message),
+                _ => Err(CallError::NotFound),
+            },
+        }
+    }
+
+    /// Who takes a message that came when its receiver had just left the tree: a child of an on-demand template that
+    /// ended idle, for which another is made.
+    fn other_for(self: &Arc<Services>, to: &Shared, refused: Refused) -> Result<(Arc<Shared>, Message), CallError> {
+        let message = match refused {
+            Refused::Full => {
+                to.counters.failures().refused.fetch_add(1, Ordering::Relaxed);
+                return Err(CallError::Overloaded);
+            }
+            Refused::Closed(message) => *message,
+        };
+        let from = match &message {
+            Message::Call(Call { from, .. }) | Message::Cast { from, .. } => from.as_ref(),
+            Message::Fact(_) => None,
+        };
+        let other = super::keyed::find_for(self, to.name().as_str(), from)?;
+        if std::ptr::eq(Arc::as_ptr(&other), to) { Err(CallError::NotFound) } else { Ok((other, message)) }
     }
 
     /// Has a timer fire that fired before and was not handled.
     pub fn fire_again(&self, to: &Shared, timer: TimerId, message: Payload) -> Result<(), CallError> {
         to.admits(message.len())?;
-        let fired = to.mailbox.push_fact(Message::Fact(Fact::Timer(timer, message)));
+        let account = || self.accounts.of(to.name());
+        let fired = to.mailbox.push_fact(Message::Fact(Fact::Timer(timer, message)), account);
         if fired { Ok(()) } else { Err(CallError::Overloaded) }
     }
 
@@ -354,6 +441,30 @@ impl Services {
     }
 }
 
+/// Says that the account is full, once a second at most: it is refused in loops.
+fn tell_when_full(accounts: &Arc<Accounts>, account: &Account, recorder: &Recorder) {
+    let (accounts, recorder) = (Arc::downgrade(accounts), recorder.clone());
+    let said = AtomicU64::new(u64::MAX);
+    account.tell(Box::new(move |full| {
+        let second = recorder.clock().now().time().as_secs();
+        let Some(accounts) = accounts.upgrade().filter(|_| said.swap(second, Ordering::Relaxed) != second) else {
+            return;
+        };
+        let own = full.owner.as_ref().map_or_else(|| accounts.host().clone(), |owner| accounts.at(owner));
+        let ((most, most_bytes), (holder, holder_bytes)) = (own.used_most_by(), accounts.largest());
+        recorder.emit(Event::AccountFull {
+            supervisor: full.owner.clone(),
+            holding: full.holding.word(),
+            asked: full.asked,
+            max: full.max,
+            most: most.word(),
+            most_bytes,
+            holder,
+            holder_bytes,
+        });
+    }));
+}
+
 /// Waits until a storm is over, and says so. One task for each storm.
 async fn see_off(services: Weak<Services>) {
     loop {
@@ -376,17 +487,6 @@ fn down_if_it_failed(to: &Shared, error: CallError) -> CallError {
     match (error, to.status().last_exit) {
         (CallError::NotFound, Some(reason)) if !reason.is_orderly() => CallError::Down(reason),
         (error, _) => error,
-    }
-}
-
-/// Why a message was not accepted.
-fn why(to: &Shared, refused: &Refused) -> CallError {
-    match refused {
-        Refused::Full => {
-            to.counters.failures().refused.fetch_add(1, Ordering::Relaxed);
-            CallError::Overloaded
-        }
-        Refused::Closed => CallError::NotFound,
     }
 }
 
