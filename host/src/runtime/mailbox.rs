@@ -2,17 +2,21 @@
 //! them. It belongs to the worker, not to an instance: a restart, an upgrade and a rollback keep it.
 //!
 //! Senders never wait: a full mailbox refuses. What was accepted is taken in order, once.
+//!
+//! What waits is charged to an account of memory ([`Account`]), and so is what was taken last, until the taker comes
+//! for more. It is charged in steps under the mailbox's own lock: most messages touch no account. A taker that sleeps
+//! with nothing to take holds nothing.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use super::message::{Call, Message};
 use super::residents::Rest;
-use crate::base::{RareQueue, bounds};
+use crate::base::{Account, Charge, Holding, RareQueue, bounds};
 
 /// `S` is the worker's system message; the mailbox does not look inside.
 pub struct Mailbox<S> {
@@ -37,8 +41,9 @@ struct Queues<S> {
     /// Boxed: they are rare and large, and what is taken is moved about.
     system: RareQueue<Box<S>>,
     messages: VecDeque<Message>,
-    /// Bytes of `messages`, and how many of them are facts.
-    bytes: u64,
+    /// Made with the first message, and let go of when the taker sleeps.
+    weight: Option<Box<Weight>>,
+    /// How many of `messages` are facts.
     facts: u32,
     max: u32,
     closed: bool,
@@ -51,7 +56,70 @@ struct Queues<S> {
     waits: Option<Take>,
 }
 
+/// What the messages weigh, and the account that this is charged to.
+#[derive(Debug)]
+pub struct Weight {
+    /// Payloads of those that wait.
+    bytes: u64,
+    /// Of what was taken last, with what each message costs besides.
+    in_hand: u64,
+    charge: Charge,
+}
+
+impl Default for Weight {
+    fn default() -> Weight {
+        Weight { bytes: 0, in_hand: 0, charge: Charge::new(Holding::Mailboxes) }
+    }
+}
+
+/// What a message is taken to cost.
+fn cost(message: &Message) -> u64 {
+    message.bytes() as u64 + bounds::MESSAGE_OVERHEAD_BYTES
+}
+
 impl<S> Queues<S> {
+    /// Payload bytes of what waits.
+    fn bytes(&self) -> u64 {
+        self.weight.as_ref().map_or(0, |weight| weight.bytes)
+    }
+
+    /// What all messages cost, those in hand included.
+    fn cost(&self) -> u64 {
+        let waiting = self.messages.len() as u64 * bounds::MESSAGE_OVERHEAD_BYTES;
+        self.weight.as_ref().map_or(0, |weight| weight.bytes + weight.in_hand + waiting)
+    }
+
+    /// Whether one more message fits into the account.
+    fn room_for(&mut self, message: &Message, account: impl FnOnce() -> Arc<Account>) -> bool {
+        let cost = self.cost() + cost(message);
+        self.weight.get_or_insert_default().charge.cover(cost, account).is_ok()
+    }
+
+    /// What was in hand is done with.
+    fn nothing_in_hand(&mut self) {
+        let cost = self.cost();
+        let Some(weight) = &mut self.weight else { return };
+        let cost = cost - std::mem::take(&mut weight.in_hand);
+        weight.charge.ease(cost);
+    }
+
+    /// Some of what waited is gone.
+    fn ease(&mut self) {
+        let cost = self.cost();
+        if let Some(weight) = &mut self.weight {
+            weight.charge.ease(cost);
+        }
+    }
+
+    /// Takes all that waits, to put back what is to stay.
+    fn take_all(&mut self) -> VecDeque<Message> {
+        if let Some(weight) = &mut self.weight {
+            weight.bytes = 0;
+        }
+        self.facts = 0;
+        std::mem::take(&mut self.messages)
+    }
+
     /// Whether the taker waits for messages. Who asks has to wake it.
     fn awaited(&mut self) -> bool {
         self.waits.take_if(|take| *take != Take::SystemOnly).is_some()
@@ -64,15 +132,19 @@ impl<S> Queues<S> {
         system | messages | awaited
     }
 
+    /// Charged before.
     fn put(&mut self, message: Message) {
-        self.bytes += message.bytes() as u64;
+        self.weight.get_or_insert_default().bytes += message.bytes() as u64;
         self.facts += u32::from(matches!(message, Message::Fact(_)));
         self.messages.push_back(message);
     }
 
     fn take(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
-        self.bytes -= message.bytes() as u64;
+        if let Some(weight) = &mut self.weight {
+            weight.bytes -= message.bytes() as u64;
+            weight.in_hand += cost(&message);
+        }
         self.facts -= u32::from(matches!(message, Message::Fact(_)));
         Some(message)
     }
@@ -137,11 +209,20 @@ pub enum Take {
     Look,
 }
 
-/// Why a message was not accepted. It is handed back.
+/// Why a message was not accepted.
 #[derive(Debug)]
 pub enum Refused {
+    /// As many messages or bytes wait as may, here or in the account.
     Full,
-    /// The worker was removed.
+    /// The worker was removed, or ended idle; the message is handed back: another of its name may take it.
+    Closed(Box<Message>),
+}
+
+/// Why a system message was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemRefused {
+    /// As many wait as may.
+    Full,
     Closed,
 }
 
@@ -151,7 +232,7 @@ impl<S> Mailbox<S> {
         let queues = Queues {
             system: RareQueue::new(),
             messages: VecDeque::new(),
-            bytes: 0,
+            weight: None,
             facts: 0,
             max: bound(max),
             closed: false,
@@ -168,9 +249,10 @@ impl<S> Mailbox<S> {
         }
     }
 
-    pub fn push(&self, message: Message) -> Result<(), Refused> {
+    /// `account`: what the message is charged to, asked for where a step of it is needed.
+    pub fn push(&self, message: Message, account: impl FnOnce() -> Arc<Account>) -> Result<(), Refused> {
         let mut queues = self.queues();
-        if Self::put(&mut queues, message)? {
+        if Self::put(&mut queues, message, account)? {
             queues.wake();
         }
         Ok(())
@@ -178,56 +260,75 @@ impl<S> Mailbox<S> {
 
     /// As [`Mailbox::push`], but wakes nobody: true if the taker waits, and is to be run or woken by who
     /// asked.
-    pub fn push_quietly(&self, message: Message) -> Result<bool, Refused> {
-        Self::put(&mut self.queues(), message)
+    pub fn push_quietly(&self, message: Message, account: impl FnOnce() -> Arc<Account>) -> Result<bool, Refused> {
+        Self::put(&mut self.queues(), message, account)
     }
 
-    fn put(queues: &mut Queues<S>, message: Message) -> Result<bool, Refused> {
+    fn put(queues: &mut Queues<S>, message: Message, account: impl FnOnce() -> Arc<Account>) -> Result<bool, Refused> {
         if queues.closed {
-            return Err(Refused::Closed);
+            return Err(Refused::Closed(Box::new(message)));
         }
-        let bytes = queues.bytes + message.bytes() as u64;
+        let bytes = queues.bytes() + message.bytes() as u64;
         let too_many_bytes = bytes > bounds::MAILBOX_BYTES_MAX && !queues.messages.is_empty();
-        if queues.messages.len() >= queues.max as usize || too_many_bytes {
+        let too_many = queues.messages.len() >= queues.max as usize || too_many_bytes;
+        if too_many || !queues.room_for(&message, account) {
             return Err(Refused::Full);
         }
         queues.put(message);
         Ok(queues.awaited())
     }
 
-    /// A fact from the host (a timer, a down) does not compete with other messages for room. False
-    /// when [`bounds::FACTS_MAX`] of them wait already, or the mailbox is closed.
-    pub fn push_fact(&self, message: Message) -> bool {
-        self.try_push_fact(message).is_ok()
+    /// A fact from the host (a timer, a down) does not compete with other messages for room in the mailbox. False
+    /// when [`bounds::FACTS_MAX`] of them wait already, the account is full, or the mailbox is closed.
+    pub fn push_fact(&self, message: Message, account: impl FnOnce() -> Arc<Account>) -> bool {
+        self.try_push_fact(message, account).is_ok()
     }
 
     /// As [`Mailbox::push_fact`]; what finds no room is handed back.
-    pub fn try_push_fact(&self, message: Message) -> Result<(), Message> {
+    pub fn try_push_fact(&self, message: Message, account: impl FnOnce() -> Arc<Account>) -> Result<(), Message> {
+        let mut queues = self.queues();
+        let has_room = !queues.closed && (queues.facts as usize) < bounds::FACTS_MAX;
+        if !has_room || !queues.room_for(&message, account) {
+            return Err(message);
+        }
+        Self::put_fact(queues, message);
+        Ok(())
+    }
+
+    /// A timer of the worker's own that fired: it was charged to the account on the desk, and is charged here whether
+    /// it fits or not. What finds no room in the mailbox is handed back.
+    pub fn push_fired(&self, message: Message, account: impl FnOnce() -> Arc<Account>) -> Result<(), Message> {
         let mut queues = self.queues();
         if queues.closed || queues.facts as usize >= bounds::FACTS_MAX {
             return Err(message);
         }
+        let cost = queues.cost() + cost(&message);
+        queues.weight.get_or_insert_default().charge.cover_anyway(cost, account);
+        Self::put_fact(queues, message);
+        Ok(())
+    }
+
+    fn put_fact(mut queues: QueuesGuard<'_, S>, message: Message) {
         queues.put(message);
         if queues.awaited() {
             queues.wake();
         }
-        Ok(())
     }
 
     /// Whether one more fact of a timer finds room: timers wait on the desk until it does.
     pub fn has_room_for_timers(&self) -> bool {
         let queues = self.queues();
-        (queues.facts as usize) < bounds::FACTS_MAX && queues.bytes < bounds::MAILBOX_BYTES_MAX
+        (queues.facts as usize) < bounds::FACTS_MAX && queues.bytes() < bounds::MAILBOX_BYTES_MAX
     }
 
     /// System messages overtake all others; among themselves they keep their order.
-    pub fn push_system(&self, message: S) -> Result<(), Refused> {
+    pub fn push_system(&self, message: S) -> Result<(), SystemRefused> {
         let mut queues = self.queues();
         if queues.closed {
-            return Err(Refused::Closed);
+            return Err(SystemRefused::Closed);
         }
         if queues.system.len() >= bounds::SYSTEM_QUEUE_MAX {
-            return Err(Refused::Full);
+            return Err(SystemRefused::Full);
         }
         queues.system.push_back(Box::new(message));
         if queues.waits.take().is_some() {
@@ -321,6 +422,7 @@ impl<S> Mailbox<S> {
     }
 
     fn take(queues: &mut Queues<S>, take: Take) -> Option<Next<S>> {
+        queues.nothing_in_hand();
         let next = match queues.system.pop_front() {
             Some(message) => Some(Next::System(message)),
             None => match take {
@@ -360,7 +462,7 @@ impl<S> Mailbox<S> {
         queues.waits = Some(take);
         queues.taker = Some(taker.clone());
         // It may be long before anything comes.
-        (queues.system, queues.messages) = (RareQueue::new(), VecDeque::new());
+        (queues.system, queues.messages, queues.weight) = (RareQueue::new(), VecDeque::new(), None);
         true
     }
 
@@ -392,9 +494,9 @@ impl<S> Mailbox<S> {
     /// Lets go of the messages that are not wanted any more.
     pub fn retain(&self, wanted: impl Fn(&Message) -> bool) {
         let mut queues = self.queues();
-        let messages = std::mem::take(&mut queues.messages);
-        (queues.bytes, queues.facts) = (0, 0);
+        let messages = queues.take_all();
         messages.into_iter().filter(|message| wanted(message)).for_each(|message| queues.put(message));
+        queues.ease();
     }
 
     /// Takes the calls out; the rest goes on waiting.
@@ -403,8 +505,7 @@ impl<S> Mailbox<S> {
         if !queues.messages.iter().any(|message| matches!(message, Message::Call(_))) {
             return Vec::new();
         }
-        let messages = std::mem::take(&mut queues.messages);
-        (queues.bytes, queues.facts) = (0, 0);
+        let messages = queues.take_all();
         let mut calls = Vec::new();
         for message in messages {
             match message {
@@ -412,6 +513,7 @@ impl<S> Mailbox<S> {
                 other => queues.put(other),
             }
         }
+        queues.ease();
         calls
     }
 
@@ -425,12 +527,21 @@ impl<S> Mailbox<S> {
         self.queues().max = bound(max);
     }
 
-    /// Refuses everything from now on and hands over what waited.
-    pub fn close(&self) -> (Vec<Box<S>>, Vec<Message>) {
+    /// Refuses everything from now on and hands over what waited, with what it is charged to.
+    pub fn close(&self) -> (Vec<Box<S>>, Vec<Message>, Option<Box<Weight>>) {
         let mut queues = self.queues();
         queues.closed = true;
-        (queues.bytes, queues.facts) = (0, 0);
-        (queues.system.take().into(), queues.messages.drain(..).collect())
+        let messages = queues.take_all();
+        (queues.system.take().into(), messages.into(), queues.weight.take())
+    }
+
+    /// Refuses everything from now on, if nothing waits. False if something does: then nothing changes. For the
+    /// taker, which has nothing in hand.
+    pub fn close_if_empty(&self) -> bool {
+        let mut queues = self.queues();
+        let is_empty = queues.messages.is_empty() && queues.system.is_empty();
+        queues.closed |= is_empty;
+        is_empty
     }
 
     fn queues(&self) -> QueuesGuard<'_, S> {
@@ -452,6 +563,11 @@ mod tests {
     use crate::base::{Payload, TimerId};
     use crate::sandbox::Fact;
 
+    /// Where nothing is refused.
+    fn free() -> Arc<Account> {
+        Account::new(u64::MAX)
+    }
+
     fn cast(text: &str) -> Message {
         Message::Cast { from: None, message: Payload::from(text), pass: None }
     }
@@ -468,7 +584,7 @@ mod tests {
     fn system_messages_overtake_and_order_is_kept_within_a_class() {
         let mailbox = Mailbox::new(10);
         for message in [cast("1"), cast("2")] {
-            mailbox.push(message).unwrap();
+            mailbox.push(message, free).unwrap();
         }
         mailbox.push_system("stop").unwrap();
         mailbox.push_system("health").unwrap();
@@ -479,9 +595,9 @@ mod tests {
     #[test]
     fn a_full_mailbox_refuses_at_once_and_keeps_what_it_has() {
         let mailbox: Mailbox<&str> = Mailbox::new(1);
-        mailbox.push(cast("1")).unwrap();
-        assert!(matches!(mailbox.push(cast("2")), Err(Refused::Full)));
-        assert!(mailbox.push_fact(cast("fact")));
+        mailbox.push(cast("1"), free).unwrap();
+        assert!(matches!(mailbox.push(cast("2"), free), Err(Refused::Full)));
+        assert!(mailbox.push_fact(cast("fact"), free));
         mailbox.push_system("stop").unwrap();
         assert_eq!(mailbox.len(), 2);
         assert_eq!(text(mailbox.try_next(Take::SystemOnly)), "stop");
@@ -494,11 +610,11 @@ mod tests {
         let mailbox: Mailbox<&str> = Mailbox::new(100);
         let huge = || Payload::from(vec![0; bounds::MAILBOX_BYTES_MAX as usize + 1]);
         let large = || Message::Cast { from: None, message: huge(), pass: None };
-        mailbox.push(large()).unwrap();
-        assert!(matches!(mailbox.push(cast("1")), Err(Refused::Full)));
+        mailbox.push(large(), free).unwrap();
+        assert!(matches!(mailbox.push(cast("1"), free), Err(Refused::Full)));
         assert!(!mailbox.has_room_for_timers());
         assert!(mailbox.try_next(Take::All).is_some());
-        mailbox.push(cast("1")).unwrap();
+        mailbox.push(cast("1"), free).unwrap();
         assert!(mailbox.has_room_for_timers());
     }
 
@@ -506,17 +622,17 @@ mod tests {
     fn facts_are_bounded() {
         let mailbox: Mailbox<&str> = Mailbox::new(1);
         let fact = || Message::Fact(crate::sandbox::Fact::Timer(crate::base::TimerId(1), Payload::default()));
-        assert!((0..bounds::FACTS_MAX).all(|_| mailbox.push_fact(fact())));
-        assert!(!mailbox.push_fact(fact()));
+        assert!((0..bounds::FACTS_MAX).all(|_| mailbox.push_fact(fact(), free)));
+        assert!(!mailbox.push_fact(fact(), free));
         assert!(mailbox.try_next(Take::All).is_some());
-        assert!(mailbox.push_fact(fact()));
+        assert!(mailbox.push_fact(fact(), free));
     }
 
     #[test]
     fn one_that_sleeps_is_told_of_a_message_and_leaves_it() {
         let mailbox: Mailbox<&str> = Mailbox::new(5);
         assert!(mailbox.try_next(Take::Look).is_none());
-        mailbox.push(cast("1")).unwrap();
+        mailbox.push(cast("1"), free).unwrap();
         assert!(matches!(mailbox.try_next(Take::Look), Some(Next::Waiting)));
         assert_eq!(text(mailbox.try_next(Take::All)), "1");
     }
@@ -527,7 +643,7 @@ mod tests {
         assert_eq!(mailbox.rest(), Rest::Busy, "it has not looked yet");
         assert!(mailbox.try_next(Take::All).is_none());
         assert_eq!(mailbox.rest(), Rest::Idle);
-        mailbox.push(cast("1")).unwrap();
+        mailbox.push(cast("1"), free).unwrap();
         assert_eq!(mailbox.rest(), Rest::Busy);
         mailbox.try_next(Take::All);
         assert_eq!(mailbox.rest(), Rest::Busy, "it handles it");
@@ -540,10 +656,44 @@ mod tests {
     #[test]
     fn a_closed_mailbox_hands_over_what_waited_and_refuses() {
         let mailbox: Mailbox<&str> = Mailbox::new(5);
-        mailbox.push(cast("1")).unwrap();
+        mailbox.push(cast("1"), free).unwrap();
         assert_eq!(mailbox.close().1.len(), 1);
-        assert!(matches!(mailbox.push(cast("2")), Err(Refused::Closed)));
+        assert!(matches!(mailbox.push(cast("2"), free), Err(Refused::Closed(message)) if message.bytes() == 1));
         assert!(mailbox.push_system("stop").is_err());
+    }
+
+    #[test]
+    fn what_waits_and_what_is_in_hand_is_charged_and_refused_beyond_the_account() {
+        const STEP: u64 = bounds::ACCOUNT_STEP_BYTES;
+        let (mailbox, account) = (Mailbox::<&str>::new(1_000), Account::new(STEP * 10));
+        let page = || Message::Cast { from: None, message: Payload::from(vec![0; STEP as usize]), pass: None };
+        let push = |message| mailbox.push(message, || account.clone());
+        // Each takes its page and what a message costs besides.
+        let fit = (0..20).take_while(|_| push(page()).is_ok()).count();
+        assert_eq!((fit, account.used_by(Holding::Mailboxes)), (9, STEP * 10));
+        assert!(!mailbox.push_fact(page(), || account.clone()));
+        assert!(matches!(mailbox.try_next(Take::All), Some(Next::Message(_))));
+        assert!(matches!(push(page()), Err(Refused::Full)), "what was taken is in hand still");
+        assert!(matches!(mailbox.try_next(Take::All), Some(Next::Message(_))), "it is done with the first");
+        push(page()).unwrap();
+        mailbox.push_fired(page(), || account.clone()).unwrap();
+        assert_eq!(account.used(), STEP * 11, "a timer that fired was charged before");
+        while mailbox.try_next(Take::All).is_some() {}
+        assert_eq!(account.used(), STEP, "one step is kept");
+        assert!(mailbox.next_or_wait(Take::Look, Waker::noop()).is_none());
+        assert!(mailbox.will_wake(Take::Look, Waker::noop()));
+        assert_eq!(account.used(), 0, "and none while its taker sleeps");
+    }
+
+    #[test]
+    fn a_mailbox_that_is_closed_when_it_is_empty_loses_nothing() {
+        let mailbox = Mailbox::<&str>::new(5);
+        mailbox.push(cast("1"), free).unwrap();
+        assert!(!mailbox.close_if_empty());
+        mailbox.push_system("stop").unwrap();
+        assert!(mailbox.try_next(Take::All).is_some() && mailbox.try_next(Take::All).is_some());
+        assert!(mailbox.close_if_empty());
+        assert!(matches!(mailbox.push(cast("2"), free), Err(Refused::Closed(_))));
     }
 
     /// Whether the mailbox said that it is awaited, each time its taker was woken.
@@ -562,10 +712,10 @@ mod tests {
         let looks = Arc::new(Looks(mailbox.clone(), Mutex::default()));
         let waits = || mailbox.next_or_wait(Take::All, &Waker::from(looks.clone())).is_none();
         let wakes: [fn(&Mailbox<&'static str>); 4] = [
-            |mailbox| mailbox.push(cast("a")).unwrap(),
+            |mailbox| mailbox.push(cast("a"), free).unwrap(),
             |mailbox| mailbox.push_system("b").unwrap(),
             |mailbox| mailbox.push_supervision("c"),
-            |mailbox| assert!(mailbox.push_fact(Message::Fact(Fact::Timer(TimerId(1), Payload::default())))),
+            |mailbox| assert!(mailbox.push_fact(Message::Fact(Fact::Timer(TimerId(1), Payload::default())), free)),
         ];
         for wake in wakes {
             assert!(waits() && mailbox.is_awaited());
@@ -609,7 +759,7 @@ mod tests {
             async move { text(Some(mailbox.next(Take::All).await)) }
         });
         tokio::task::yield_now().await;
-        mailbox.push(cast("1")).unwrap();
+        mailbox.push(cast("1"), free).unwrap();
         assert_eq!(taker.await.unwrap(), "1");
     }
 }

@@ -56,12 +56,12 @@ impl Message {
         }
     }
 
-    /// Bytes of payload.
+    /// Bytes of payload, or of what it tells.
     pub fn bytes(&self) -> usize {
         match self {
             Message::Call(call) => call.request.len(),
             Message::Cast { message, .. } | Message::Fact(Fact::Timer(_, message)) => message.len(),
-            Message::Fact(Fact::Down(..)) => 0,
+            Message::Fact(Fact::Down(_, name, reason)) => name.len() + reason.bytes(),
         }
     }
 }

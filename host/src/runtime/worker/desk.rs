@@ -3,10 +3,16 @@
 //!
 //! The worker's task and, during a guest's run, the imports of that same task use it: the lock is
 //! never contended.
+//!
+//! What lies on it is charged to an account of memory ([`Account`]), in steps. What a rollback puts back is charged
+//! whether it fits or not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
-use crate::base::{CallId, ExitReason, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
+use crate::base::{
+    Account, CallId, Charge, ExitReason, Full, Holding, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds,
+};
 use crate::runtime::message::{Awaited, Call, CallHead, Message, Outcome, ReplyTo};
 use crate::sandbox::{CallError, Fact};
 
@@ -24,6 +30,21 @@ pub struct Desk {
     /// Bounds that were reached and said to be, each once for an instance.
     pub said: BTreeSet<&'static str>,
     pub tape: SendTape,
+    charges: Charges,
+    /// Open calls beyond which there is no room in the account.
+    open_max: Option<usize>,
+}
+
+/// What the holdings are charged to.
+struct Charges {
+    timers: Charge,
+    entries: Charge,
+}
+
+impl Default for Charges {
+    fn default() -> Charges {
+        Charges { timers: Charge::new(Holding::Timers), entries: Charge::new(Holding::Desks) }
+    }
 }
 
 /// The call that is being handled.
@@ -55,12 +76,14 @@ pub const HIBERNATES: u8 = 2;
 /// What a rollback puts back.
 #[derive(Clone, Default)]
 pub struct Holdings {
-    timers: BTreeMap<(Tick, TimerId), Payload>,
+    /// Shared with what a rollback puts back.
+    timers: BTreeMap<(Tick, TimerId), Arc<Payload>>,
     due: HashMap<TimerId, Tick>,
     timer_bytes: u64,
     /// By age: callers are told in the order in which they called.
     open: BTreeMap<CallId, Open>,
     groups: BTreeSet<String>,
+    group_bytes: u64,
     monitors: BTreeMap<MonitorId, Name>,
     /// The newest ids at the mark: later ones belong to what is rolled back.
     last_timer: TimerId,
@@ -92,6 +115,21 @@ impl Holdings {
             Message::Fact(Fact::Down(monitor, ..)) => *monitor <= self.last_monitor,
             Message::Call(_) | Message::Cast { .. } => true,
         }
+    }
+
+    /// Bytes that all of it is taken to cost.
+    pub fn cost(&self) -> u64 {
+        self.timers_cost() + self.entries_cost()
+    }
+
+    fn timers_cost(&self) -> u64 {
+        self.timer_bytes + self.timers.len() as u64 * bounds::TIMER_OVERHEAD_BYTES
+    }
+
+    fn entries_cost(&self) -> u64 {
+        let entries = self.open.len() + self.groups.len() + self.monitors.len();
+        // A group's name is here and in the table of all groups.
+        entries as u64 * bounds::DESK_ENTRY_BYTES + 2 * self.group_bytes
     }
 
     fn drop_timer(&mut self, due: Tick, timer: TimerId) -> bool {
@@ -223,21 +261,37 @@ impl SendTape {
 }
 
 impl Desk {
-    pub fn set_timer(&mut self, due: Tick, message: Payload) -> Result<TimerId, Limit> {
+    /// `account`: what it is charged to, asked for where a step of it is needed; here and below.
+    pub fn set_timer(
+        &mut self,
+        due: Tick,
+        message: Payload,
+        account: impl FnOnce() -> Arc<Account>,
+    ) -> Result<TimerId, Limit> {
         let bytes = self.holdings.timer_bytes + message.len() as u64;
         if self.holdings.timers.len() >= bounds::TIMERS_MAX || bytes > bounds::TIMER_BYTES_MAX {
             return Err(Limit::Timers(bounds::TIMERS_MAX as u64));
         }
+        let cost = self.holdings.timers_cost() + message.len() as u64 + bounds::TIMER_OVERHEAD_BYTES;
+        self.charges.timers.cover(cost, account).map_err(|full| full.limit())?;
         self.holdings.timer_bytes = bytes;
         self.last_timer = self.last_timer.next();
-        self.holdings.timers.insert((due, self.last_timer), message);
+        self.holdings.timers.insert((due, self.last_timer), Arc::new(message));
         self.holdings.due.insert(self.last_timer, due);
         Ok(self.last_timer)
     }
 
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         let Some(due) = self.holdings.due.remove(&timer) else { return false };
-        self.holdings.drop_timer(due, timer)
+        let dropped = self.holdings.drop_timer(due, timer);
+        self.ease();
+        dropped
+    }
+
+    /// Something is gone from it.
+    fn ease(&mut self) {
+        self.charges.timers.ease(self.holdings.timers_cost());
+        self.charges.entries.ease(self.holdings.entries_cost());
     }
 
     /// When the next timer fires.
@@ -254,15 +308,18 @@ impl Desk {
         let ((_, timer), message) = entry.remove_entry();
         self.holdings.due.remove(&timer);
         self.holdings.timer_bytes -= message.len() as u64;
-        Some((timer, message))
+        self.ease();
+        Some((timer, Arc::unwrap_or_clone(message)))
     }
 
     /// Whether there is room for one more open call. Calls that nobody waits for make room.
     pub fn room_for_call(&mut self) -> bool {
-        if self.holdings.open.len() >= bounds::OPEN_CALLS_MAX {
+        let max = self.open_max.unwrap_or(bounds::OPEN_CALLS_MAX);
+        if self.holdings.open.len() >= max {
             self.holdings.open.retain(|_, open| open.reply.is_waiting());
+            self.ease();
         }
-        self.holdings.open.len() < bounds::OPEN_CALLS_MAX
+        self.holdings.open.len() < max
     }
 
     /// The guest is about to be handed this call. `is_for_caller`: whether somebody waits for what it does.
@@ -276,11 +333,18 @@ impl Desk {
         self.current.take()
     }
 
-    /// The guest has returned and will answer later, if it has not done so.
-    pub fn stays_open(&mut self) {
+    /// The guest has returned and will answer later, if it has not done so. Where that finds no room in the account,
+    /// no more calls are handed to it until there is some.
+    pub fn stays_open(&mut self, account: impl Fn() -> Arc<Account>) {
         if let Some(Current { id, from, deadline, reply: Some(reply), .. }) = self.current.take() {
             debug_assert!(!reply.is_at_hand(), "its caller's thread goes on, and a mark may be taken of it");
             self.holdings.open.insert(id, Open { id, from, deadline, reply, saved: false });
+            let cost = self.holdings.entries_cost();
+            let fits = self.charges.entries.cover(cost, &account).is_ok();
+            if !fits {
+                self.charges.entries.cover_anyway(cost, &account);
+            }
+            self.open_max = (!fits).then(|| self.holdings.open.len());
         }
     }
 
@@ -306,12 +370,20 @@ impl Desk {
     pub fn close_call(&mut self, id: CallId) -> Option<ReplyTo> {
         let current = self.current.as_mut().filter(|current| current.id == id);
         let reply = current.and_then(|current| current.reply.take());
-        reply.or_else(|| self.holdings.open.remove(&id).map(|open| open.reply))
+        reply.or_else(|| {
+            let open = self.holdings.open.remove(&id)?;
+            self.ease();
+            Some(open.reply)
+        })
     }
 
     /// Whether the guest was handed this call and has not answered it.
     pub fn is_open(&self, id: CallId) -> bool {
         self.current_open(id).is_some() || self.holdings.open.contains_key(&id)
+    }
+
+    pub fn has_open_calls(&self) -> bool {
+        !self.holdings.open.is_empty()
     }
 
     pub fn caller(&self, id: CallId) -> Option<String> {
@@ -355,7 +427,9 @@ impl Desk {
             deadline: open.deadline,
             reply: open.reply,
         };
-        lost.map(|(_, open)| call(open)).collect()
+        let lost = lost.map(|(_, open)| call(open)).collect();
+        self.ease();
+        lost
     }
 
     /// A snapshot was taken: the state knows of the calls that are open now.
@@ -383,32 +457,49 @@ impl Desk {
         holds_nothing && asks_nothing && self.said.is_empty() && self.tape.is_off()
     }
 
-    pub fn join(&mut self, group: &str) -> Joined {
+    pub fn join(&mut self, group: &str, account: impl FnOnce() -> Arc<Account>) -> Joined {
         if self.holdings.groups.contains(group) {
             return Joined::Already;
         }
         if self.holdings.groups.len() >= bounds::GROUPS_MAX {
             return Joined::TooMany;
         }
+        if self.room_for_entry(2 * group.len(), account).is_err() {
+            return Joined::NoRoom;
+        }
+        self.holdings.group_bytes += group.len() as u64;
         self.holdings.groups.insert(group.to_string());
         Joined::New
     }
 
     pub fn leave(&mut self, group: &str) -> bool {
-        self.holdings.groups.remove(group)
+        let left = self.holdings.groups.remove(group);
+        if left {
+            self.holdings.group_bytes -= group.len() as u64;
+            self.ease();
+        }
+        left
     }
 
-    pub fn monitor(&mut self, target: &Name) -> Option<MonitorId> {
+    pub fn monitor(&mut self, target: &Name, account: impl FnOnce() -> Arc<Account>) -> Result<MonitorId, NoMonitor> {
         if self.holdings.monitors.len() >= bounds::MONITORS_MAX {
-            return None;
+            return Err(NoMonitor::TooMany);
         }
+        self.room_for_entry(0, account).map_err(|_| NoMonitor::NoRoom)?;
         self.last_monitor = self.last_monitor.next();
         self.holdings.monitors.insert(self.last_monitor, target.clone());
-        Some(self.last_monitor)
+        Ok(self.last_monitor)
+    }
+
+    fn room_for_entry(&mut self, bytes: usize, account: impl FnOnce() -> Arc<Account>) -> Result<(), Full> {
+        let cost = self.holdings.entries_cost() + bounds::DESK_ENTRY_BYTES + bytes as u64;
+        self.charges.entries.cover(cost, account)
     }
 
     pub fn demonitor(&mut self, monitor: MonitorId) -> Option<Name> {
-        self.holdings.monitors.remove(&monitor)
+        let target = self.holdings.monitors.remove(&monitor)?;
+        self.ease();
+        Some(target)
     }
 
     /// What would be put back by a rollback from now on.
@@ -444,6 +535,9 @@ impl Desk {
             watch: missing(&mark.monitors, &now.monitors),
         };
         self.holdings = mark;
+        self.charges.timers.cover_as_before(self.holdings.timers_cost());
+        self.charges.entries.cover_as_before(self.holdings.entries_cost());
+        self.ease();
         change
     }
 
@@ -458,6 +552,16 @@ pub enum Joined {
     New,
     Already,
     TooMany,
+    /// The account is full, which was said there.
+    NoRoom,
+}
+
+/// Why there is no monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoMonitor {
+    TooMany,
+    /// The account is full, which was said there.
+    NoRoom,
 }
 
 fn missing(these: &BTreeMap<MonitorId, Name>, in_those: &BTreeMap<MonitorId, Name>) -> Vec<(MonitorId, Name)> {
@@ -486,6 +590,11 @@ mod tests {
 
     use super::*;
 
+    /// Where nothing is refused.
+    fn free() -> Arc<Account> {
+        Account::new(u64::MAX)
+    }
+
     fn at(ms: u64) -> Tick {
         Tick::at(Duration::from_millis(ms))
     }
@@ -493,8 +602,8 @@ mod tests {
     #[test]
     fn timers_fire_in_order_of_time_and_only_when_due() {
         let mut desk = Desk::default();
-        let late = desk.set_timer(at(20), Payload::from("late")).unwrap();
-        let soon = desk.set_timer(at(10), Payload::from("soon")).unwrap();
+        let late = desk.set_timer(at(20), Payload::from("late"), free).unwrap();
+        let soon = desk.set_timer(at(10), Payload::from("soon"), free).unwrap();
         assert_eq!(desk.next_due(), Some(at(10)));
         assert_eq!(desk.fire(at(9)), None);
         assert_eq!(desk.fire(at(30)).map(|(id, _)| id), Some(soon));
@@ -507,32 +616,61 @@ mod tests {
     fn timers_are_bounded() {
         let mut desk = Desk::default();
         for _ in 0..bounds::TIMERS_MAX {
-            desk.set_timer(at(1), Payload::default()).unwrap();
+            desk.set_timer(at(1), Payload::default(), free).unwrap();
         }
-        assert!(desk.set_timer(at(1), Payload::default()).is_err());
+        assert!(desk.set_timer(at(1), Payload::default(), free).is_err());
 
         let mut desk = Desk::default();
         let half = || Payload::from(vec![0; bounds::TIMER_BYTES_MAX as usize / 2]);
-        let first = desk.set_timer(at(1), half()).unwrap();
-        desk.set_timer(at(2), half()).unwrap();
-        assert!(desk.set_timer(at(3), half()).is_err());
+        let first = desk.set_timer(at(1), half(), free).unwrap();
+        desk.set_timer(at(2), half(), free).unwrap();
+        assert!(desk.set_timer(at(3), half(), free).is_err());
         assert!(desk.cancel_timer(first));
-        assert!(desk.set_timer(at(3), half()).is_ok());
+        assert!(desk.set_timer(at(3), half(), free).is_ok());
+    }
+
+    #[test]
+    fn what_lies_on_it_is_charged_and_given_back_and_a_rollback_never_fails() {
+        const STEP: u64 = bounds::ACCOUNT_STEP_BYTES;
+        let account = Account::new(STEP * 8);
+        let here = || account.clone();
+        let page = || Payload::from(vec![0; STEP as usize]);
+        let used = |holding| account.used_by(holding);
+        let mut desk = Desk::default();
+        let timers: Vec<TimerId> = (0..5).map(|_| desk.set_timer(at(9), page(), here).unwrap()).collect();
+        assert_eq!(used(Holding::Timers), STEP * 6);
+        assert_eq!(desk.set_timer(at(9), Payload::from(vec![0; 13_000]), here), Err(Limit::HostMemory(STEP * 8)));
+        let a = Name::parse("a").unwrap();
+        assert!(desk.monitor(&a, here).is_ok() && desk.join("g", here) == Joined::New);
+        let more = (0..100).take_while(|_| desk.monitor(&a, here).is_ok()).count();
+        assert_eq!(desk.join("h", here), Joined::NoRoom);
+        assert_eq!((account.used(), more), (STEP * 8, 19));
+        let mark = desk.mark();
+        assert!(timers.into_iter().all(|timer| desk.cancel_timer(timer)) && desk.leave("g"));
+        assert_eq!(used(Holding::Timers), STEP);
+        let others = account.take(Holding::Mailboxes, account.bytes_max() - account.used()).unwrap();
+        desk.put_back(mark, &[]);
+        assert_eq!(used(Holding::Timers), STEP * 6, "beyond the account, which holds for what comes next");
+        assert!(account.used() > account.bytes_max());
+        desk.clear();
+        assert_eq!(account.used(), others.bytes() + 2 * STEP, "a step of each is kept");
+        drop(desk);
+        assert_eq!(account.used(), others.bytes());
     }
 
     #[test]
     fn a_rollback_puts_back_what_was_held_but_not_what_fired() {
         let mut desk = Desk::default();
-        let kept = desk.set_timer(at(100), Payload::from("kept")).unwrap();
-        let fired = desk.set_timer(at(5), Payload::from("fired")).unwrap();
-        desk.join("old");
+        let kept = desk.set_timer(at(100), Payload::from("kept"), free).unwrap();
+        let fired = desk.set_timer(at(5), Payload::from("fired"), free).unwrap();
+        desk.join("old", free);
         let mark = desk.mark();
 
         desk.fire(at(6)).unwrap();
         desk.cancel_timer(kept);
-        desk.set_timer(at(50), Payload::from("new")).unwrap();
+        desk.set_timer(at(50), Payload::from("new"), free).unwrap();
         desk.leave("old");
-        desk.join("new");
+        desk.join("new", free);
         let change = desk.put_back(mark, &[Spent::Timer(fired)]);
 
         assert_eq!(change.leave, ["new"]);

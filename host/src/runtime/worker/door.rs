@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::desk::{Joined, PutBack, SentResult};
+use super::desk::{Joined, NoMonitor, PutBack, SentResult};
 use super::pace::WorkerPace;
 use super::shared::Shared;
 use crate::base::units::show_size;
-use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds};
+use crate::base::{
+    Account, CallId, Clock, ExitReason, Failure, Limit, MonitorId, Name, Payload, Tick, TimerId, bounds,
+};
 use crate::record::{Event, Recorder};
 use crate::runtime::faults::{Fuse, Spot};
 use crate::runtime::handoff;
-use crate::runtime::keyed;
+use crate::runtime::keyed::{self, By};
 use crate::runtime::message::{Awaited, Message, Outcome, ReplyTo};
 use crate::runtime::residents::Place;
 use crate::runtime::services::{CALL_DEADLINE, Services};
@@ -48,6 +50,10 @@ impl Door {
         self.last.as_ref().filter(|last| is_of(last, to)).cloned()
     }
 
+    fn my_account(&self) -> Arc<Account> {
+        self.services.accounts.of(self.me.name())
+    }
+
     /// Whether this worker may start and stop children of a template: granted, and the template is its
     /// own supervisor's, a sibling, or below one.
     fn may_start(&self, supervisor: &Name) -> bool {
@@ -66,6 +72,10 @@ impl Door {
 }
 
 impl Outside for Door {
+    fn account(&self) -> Option<Arc<Account>> {
+        Some(self.my_account())
+    }
+
     fn pace(&self) -> Option<Arc<dyn Pace>> {
         Some(Arc::new(WorkerPace { worker: self.me.clone(), clock: self.services.clock.clone() }))
     }
@@ -106,7 +116,7 @@ impl Outside for Door {
             (None, Some(own)) => own,
             (None, None) => in_time(CALL_DEADLINE),
         };
-        let found = last.map_or_else(|| keyed::find(&self.services, to), Ok);
+        let found = last.map_or_else(|| keyed::find_for(&self.services, to, Some(self.me.name())), Ok);
         // What is rare is boxed: most are known, and answer at once.
         let callee = match found {
             Ok(callee) => callee,
@@ -116,7 +126,7 @@ impl Outside for Door {
                     let callee = tokio::select! {
                         biased;
                         () = abandoned(behalf) => return Err(line.cut_short()),
-                        found = keyed::find_in_time(line.services, to, deadline) => found?,
+                        found = keyed::find_in_time(line.services, to, Some(line.me.name()), deadline) => found?,
                     };
                     let outcome = match line.send(&callee, request, deadline) {
                         Sent::Ended(outcome) => outcome,
@@ -154,7 +164,7 @@ impl Outside for Door {
         };
         let receiver = match self.known(to) {
             Some(known) => known,
-            None => keyed::find(&self.services, to)?,
+            None => keyed::find_for(&self.services, to, Some(self.me.name()))?,
         };
         self.last = Some(receiver.clone());
         let kept = on_tape.then(|| message.clone());
@@ -179,7 +189,7 @@ impl Outside for Door {
             return Err(Limit::Payload(limit));
         }
         let due = self.services.clock.now().after(delay);
-        self.me.desk().set_timer(due, message)
+        self.me.desk().set_timer(due, message, || self.my_account())
     }
 
     fn cancel(&mut self, timer: TimerId) -> bool {
@@ -187,10 +197,10 @@ impl Outside for Door {
     }
 
     fn join(&mut self, group: &str) {
-        let joined = self.me.desk().join(group);
+        let joined = self.me.desk().join(group, || self.my_account());
         match joined {
             Joined::New => self.services.groups.join(group, self.me.name()),
-            Joined::Already => {}
+            Joined::Already | Joined::NoRoom => {}
             Joined::TooMany => self.bound_reached("groups", bounds::GROUPS_MAX),
         }
     }
@@ -219,9 +229,14 @@ impl Outside for Door {
     fn monitor(&mut self, name: &str) -> Result<MonitorId, Limit> {
         // A text that is no name is a worker that does not exist: the root's name stands for it.
         let target = Name::parse(name).unwrap_or_else(|_| Name::root());
-        let Some(monitor) = self.me.desk().monitor(&target) else {
-            self.bound_reached("monitors", bounds::MONITORS_MAX);
-            return Ok(MonitorId(0));
+        let monitor = self.me.desk().monitor(&target, || self.my_account());
+        let monitor = match monitor {
+            Ok(monitor) => monitor,
+            Err(NoMonitor::NoRoom) => return Ok(MonitorId(0)),
+            Err(NoMonitor::TooMany) => {
+                self.bound_reached("monitors", bounds::MONITORS_MAX);
+                return Ok(MonitorId(0));
+            }
         };
         let worker = self.services.registry.get(&target).filter(|worker| worker.lives());
         let watched = worker.is_some_and(|worker| {
@@ -236,7 +251,7 @@ impl Outside for Door {
             let shown = &name[..name.floor_char_boundary(bounds::NAME_BYTES_MAX)];
             let reason = ExitReason::Failed(Failure::NotStartable("no such worker runs".to_string()));
             let fact = Message::Fact(Fact::Down(monitor, shown.to_string(), reason));
-            if !self.me.mailbox.push_fact(fact) {
+            if !self.me.mailbox.push_fact(fact, || self.my_account()) {
                 return Err(Limit::Facts(bounds::FACTS_MAX as u64));
             }
         }
@@ -287,7 +302,8 @@ impl Outside for Door {
             let Ok(_wait) = wait else { return failed("it is waiting for the one that asks".to_string()) };
             // What is left of the guest's own time answers it.
             let time = self.me.settings().limits.deadline / 2;
-            let Ok(started) = tokio::time::timeout(time, keyed::start(&self.services, &name, config)).await else {
+            let starting = keyed::start(&self.services, &name, config, By::Worker(self.me.name()));
+            let Ok(started) = tokio::time::timeout(time, starting).await else {
                 return failed("it is still starting".to_string());
             };
             match started {

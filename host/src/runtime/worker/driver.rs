@@ -12,9 +12,10 @@ use super::desk::{HAS_TIMERS, HIBERNATES, SendTape};
 use super::ending::{Asked, PendingStop};
 use super::guard::Guard;
 use super::handle::Turn;
+use super::idle::Idled;
 use super::recovery::Goes;
 use super::rescue::{Hand, InHand, Kept};
-use super::shared::{Kept as KeptStatus, Shared};
+use super::shared::{Kept as KeptStatus, Of, Shared};
 use super::sleep::{Drowsy, InLine, Why, turn};
 use super::system::{Adopted, NoTrial, System, TrialEvent};
 use super::trial::{Kept as KeptMessage, Trial};
@@ -46,9 +47,9 @@ pub struct Launch {
 
 /// Puts a worker into the registry and starts its task. It does not run until its supervisor says
 /// so. `reports` is where the supervisor listens.
-pub fn launch(launch: Launch, services: &Arc<Services>, reports: Reports) -> Arc<Shared> {
+pub fn launch(launch: Launch, of: Of, services: &Arc<Services>, reports: Reports) -> Arc<Shared> {
     let status = KeptStatus::new(launch.component.clone(), launch.revision, services.clock.now());
-    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status));
+    let shared = Arc::new(Shared::new(launch.name, launch.settings.clone(), status, of));
     if launch.breaker.is_some() || Guard::is_wanted(&launch.settings) {
         shared.guarded(services, &launch.settings, launch.breaker);
     }
@@ -92,7 +93,7 @@ pub fn launch(launch: Launch, services: &Arc<Services>, reports: Reports) -> Arc
 pub(super) struct Driver {
     pub shared: Arc<Shared>,
     pub services: Arc<Services>,
-    reports: Reports,
+    pub reports: Reports,
     pub settings: Arc<WorkerSettings>,
     pub component: Component,
     pub revision: RevisionNumber,
@@ -102,7 +103,7 @@ pub(super) struct Driver {
     pub live: Option<Live>,
     /// It hibernates: what its next instance continues from.
     pub asleep: Option<Snapshot>,
-    /// What its state takes of the room for those that hibernate.
+    /// What its state takes of the room in memory.
     pub room: Option<AsleepBytes>,
     /// What `asleep` and `saved` hold stands for the snapshot in the database.
     pub away: bool,
@@ -182,6 +183,7 @@ impl Woken {
                         | System::Health { .. }
                         | System::Hibernate { .. }
                         | System::Configure { .. }
+                        | System::EndIdle { .. }
                 )
             )
     }
@@ -226,6 +228,11 @@ impl Driver {
                         Box::pin(driver.quit(why)).await;
                         let _ = done.send(());
                         return None;
+                    }
+                    System::EndIdle { idle } => {
+                        if Box::pin(self.end_idle(idle)).await == Idled::Left {
+                            return None;
+                        }
                     }
                     message => {
                         let starts = matches!(message, System::Start { .. });
@@ -373,7 +380,7 @@ impl Driver {
         let is_as_before = matches!(self.live, Some(Live::Worker(_))) && self.trial.is_none() && self.replay.is_empty();
         let is_asked_nothing =
             shared.mailbox.is_awaited() && !shared.desk_has(HAS_TIMERS | HIBERNATES) && !shared.cpu.is_bounded();
-        let stays = self.settings.hibernate_after.is_none() && !self.services.residents.is_wanted();
+        let stays = self.settings.hibernate_after.is_none() && !self.services.residents.is_wanted(shared.is_key());
         let will_ring = !self.is_dirty() || self.alarm.rings_by(self.saved_at.after(self.settings.snapshot.interval));
         is_as_before && is_asked_nothing && stays && self.poison.is_empty() && (will_ring || !self.saves())
     }
@@ -441,7 +448,9 @@ impl Driver {
                 trial.fired(timer);
             }
             // News of other workers may have taken the room that was there.
-            if let Err(fact) = self.shared.mailbox.try_push_fact(Message::Fact(Fact::Timer(timer, message))) {
+            let account = || self.services.accounts.of(self.shared.name());
+            let fact = Message::Fact(Fact::Timer(timer, message));
+            if let Err(fact) = self.shared.mailbox.push_fired(fact, account) {
                 self.dead_letter(Letter::of(fact), Cause::NoRoom).await;
             }
         }
@@ -490,7 +499,7 @@ impl Driver {
             System::Adopt { from, to, done } => {
                 let _ = done.send(self.adopt(&from, to));
             }
-            System::Quit { .. } => {}
+            System::Quit { .. } | System::EndIdle { .. } => {}
         }
     }
 

@@ -274,7 +274,8 @@ impl Driver {
         for (watcher, monitor) in self.services.monitors.take(&name) {
             if let Some(watcher) = self.services.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), reason.clone());
-                if let Err(fact) = watcher.mailbox.try_push_fact(Message::Fact(fact)) {
+                let account = || self.services.accounts.of(watcher.name());
+                if let Err(fact) = watcher.mailbox.try_push_fact(Message::Fact(fact), account) {
                     self.has_no_room(&watcher, fact).await;
                 }
             }
@@ -303,7 +304,8 @@ impl Driver {
             self.tell_watchers(&ExitReason::Shutdown).await;
             self.services.recorder.metrics().forget(self.shared.name());
         }
-        let (_, messages) = self.shared.mailbox.close();
+        // What they are charged to is held until they are letters.
+        let (_, messages, _charged) = self.shared.mailbox.close();
         let open = self.shared.desk().take_open(false);
         let change = self.shared.desk().clear();
         carry_out(change, self.shared.name(), &self.services);

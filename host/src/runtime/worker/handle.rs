@@ -99,7 +99,7 @@ impl Driver {
                 if let Some(awaited) = desk.make_place() {
                     handoff::has_place(&self.shared, awaited);
                 }
-                desk.stays_open();
+                desk.stays_open(|| self.services.accounts.of(self.shared.name()));
             }
             (desk.close_current(), desk.after())
         };
@@ -197,7 +197,8 @@ impl Driver {
                     } else {
                         // Only the one at fault is to be charged: the next incarnation gets them singly.
                         self.one_by_one = u8::try_from(casts.batch.len()).unwrap_or(u8::MAX);
-                        let again = casts.into_messages().map(|message| Kept { message, sent: Vec::new() });
+                        let again =
+                            casts.into_messages().map(|message| Kept { message, sent: Vec::new(), charged: None });
                         self.replay.extend(again);
                     }
                 }
@@ -298,9 +299,15 @@ impl Driver {
     /// letter, and a call as well once it is poison, so that it can be looked at.
     ///
     /// A kill is not counted: it is part of a stop, whatever message is in hand. Nor is a deadline, in
-    /// which others that it waited for may have a part.
+    /// which others that it waited for may have a part, nor memory that others have taken.
     pub(super) async fn ended_by(&mut self, letter: Letter, reason: &ExitReason) {
-        let is_its_own = !matches!(reason, ExitReason::Killed | ExitReason::Failed(Failure::Limit(Limit::Deadline(_))));
+        let is_its_own = !matches!(
+            reason,
+            ExitReason::Killed
+                | ExitReason::Failed(Failure::Limit(
+                    Limit::Deadline(_) | Limit::HostMemory(_) | Limit::BudgetMemory(_)
+                ))
+        );
         let content = letter.content().filter(|_| is_its_own);
         let kills = content.map_or(0, |content| self.poison.killed(content));
         if kills >= bounds::POISON_KILLS {

@@ -12,7 +12,8 @@ use super::runner::Runner;
 use super::system::{Done, System};
 use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick, Timestamp};
 use crate::record::BreakerRecord;
-use crate::runtime::mailbox::{Mailbox, Refused};
+use crate::runtime::mailbox::{Mailbox, SystemRefused};
+use crate::runtime::residents::Lodger;
 use crate::runtime::services::{NO_CALL, Services};
 use crate::runtime::share::CpuShare;
 use crate::runtime::spec::{Durability, WorkerSettings};
@@ -53,6 +54,7 @@ pub struct Shared {
     pub(super) runner: Runner,
     /// Its name is not its own any more.
     left: AtomicBool,
+    is_key: bool,
 }
 
 /// The desk, for as long as this is held.
@@ -81,6 +83,15 @@ impl Drop for DeskGuard<'_> {
     fn drop(&mut self) {
         self.marks.store(self.marks(), Ordering::Relaxed);
     }
+}
+
+/// What a worker comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// A file of its own.
+    File,
+    /// A template, by its key.
+    Template,
 }
 
 /// A system message was not taken, or its answer will not come.
@@ -255,7 +266,7 @@ pub struct Status {
 }
 
 impl Shared {
-    pub(super) fn new(name: Name, settings: Arc<WorkerSettings>, status: Kept) -> Shared {
+    pub(super) fn new(name: Name, settings: Arc<WorkerSettings>, status: Kept, of: Of) -> Shared {
         let payload_max = settings.limits.payload;
         Shared {
             name,
@@ -278,11 +289,26 @@ impl Shared {
             offered: AtomicBool::new(false),
             runner: Runner::default(),
             left: AtomicBool::new(false),
+            is_key: of == Of::Template,
         }
     }
 
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Whether it is a child of a template, and has no file.
+    pub fn is_key(&self) -> bool {
+        self.is_key
+    }
+
+    /// With whom it shares places for live instances.
+    pub fn lodger(&self) -> Lodger {
+        let sleeps = self.lock_status().component.exports().state;
+        match self.name.parent().filter(|_| self.is_key) {
+            Some(of) => Lodger::Key { of, sleeps },
+            None => Lodger::File,
+        }
     }
 
     pub fn status(&self) -> Status {
@@ -304,8 +330,8 @@ impl Shared {
     pub async fn ask<T>(&self, message: impl FnOnce(Done<T>) -> System) -> Result<T, AskError> {
         let (done, answer) = oneshot::channel();
         self.mailbox.push_system(message(done)).map_err(|refused| match refused {
-            Refused::Full => AskError::Busy,
-            Refused::Closed => AskError::Gone,
+            SystemRefused::Full => AskError::Busy,
+            SystemRefused::Closed => AskError::Gone,
         })?;
         answer.await.map_err(|_| self.unanswered())
     }
@@ -336,6 +362,11 @@ impl Shared {
     /// It leaves the registry.
     pub(in crate::runtime) fn leave(&self) {
         self.left.store(true, Ordering::Release);
+    }
+
+    /// It comes back to the registry: something came for it in that moment.
+    pub(super) fn stay(&self) {
+        self.left.store(false, Ordering::Release);
     }
 
     /// Whether its name may be another's by now.
@@ -479,6 +510,6 @@ mod tests {
     fn what_each_worker_has_fits_where_it_lies() {
         const COUNTS_OF_ARC: usize = 2 * size_of::<usize>();
         assert_eq!(size_of::<Shared>() + COUNTS_OF_ARC, 512);
-        assert_eq!(size_of::<Driver>(), 256);
+        assert_eq!(size_of::<Driver>(), 248);
     }
 }

@@ -21,6 +21,8 @@
 //! - A stop needs no wake: the state is saved. `terminate` is not called then. What asks for the state
 //!   or for health is answered with what is known; an upgrade takes the state as it is kept, and its
 //!   rollback puts the worker to sleep again.
+//! - Where the account of memory has no room for a state, one that is durable sleeps with it on disk alone, and any
+//!   other stays awake. Where it has none for an instance, a wake tries again until it has.
 //! - In line, the worker obeys all system messages. How long it waits is its callers' affair: their
 //!   calls end at their deadlines. A first start waits as long as the line moves.
 
@@ -32,9 +34,9 @@ use super::saving::Due;
 use super::shared::{Shared, Standing};
 use super::start::NotUp;
 use super::system::{NoState, System};
-use crate::base::{ExitReason, Failure, Incarnation, Snapshot, Tick, bounds};
+use crate::base::{ExitReason, Failure, Incarnation, Name, Snapshot, Tick, bounds};
 use crate::record::Event;
-use crate::runtime::residents::{Ask, Place, Queued, Rest, Sleeper};
+use crate::runtime::residents::{Ask, AsleepBytes, Place, Queued, Rest, Sleeper};
 use crate::runtime::spec::Shutdown;
 use crate::runtime::supervisor::Report;
 
@@ -67,7 +69,10 @@ impl Why {
 
 /// A place in the line, and what for.
 pub(super) struct InLine {
-    pub place: Queued,
+    /// `None`: there was one, but no memory in the account.
+    place: Option<Queued>,
+    /// Then it tries again.
+    again: Option<Tick>,
     /// `None`: it wakes.
     start: Option<FirstStart>,
 }
@@ -83,7 +88,7 @@ struct FirstStart {
 impl InLine {
     /// When something is to be done if no place comes.
     pub fn due(&self) -> Option<Tick> {
-        self.start.as_ref().map(|start| start.until)
+        self.again.or(self.start.as_ref().map(|start| start.until))
     }
 }
 
@@ -99,30 +104,68 @@ impl Driver {
         self.refusals = 0;
         self.starting(incarnation, begun);
         let residents = &self.services.residents;
-        let Some(place) = residents.try_place() else { return self.line_up_to_start(begun) };
+        let Some(place) = residents.try_place(self.shared.lodger()) else { return self.line_up_to_start(begun) };
         self.start(begun, place).await;
     }
 
     /// Waits for a place, to start.
     pub fn line_up_to_start(&mut self, begun: Tick) {
-        let residents = &self.services.residents;
+        let start = Some(self.first_start(begun));
+        self.line_up(start);
+    }
+
+    fn first_start(&self, begun: Tick) -> FirstStart {
         let until = self.services.clock.now().after(self.settings.limits.start);
-        let start = FirstStart { begun, until, handed: residents.handed() };
-        self.in_line = Some(Box::new(InLine { place: residents.queue(), start: Some(start) }));
+        FirstStart { begun, until, handed: self.services.residents.handed(&self.shared.lodger()) }
+    }
+
+    /// `None`: to wake.
+    fn line_up(&mut self, start: Option<FirstStart>) {
+        let place = self.services.residents.queue(self.shared.lodger());
+        self.in_line = Some(Box::new(InLine { place: Some(place), again: None, start }));
+    }
+
+    /// There was a place, and no memory for an instance in the account. It tries again; a first start as long as it
+    /// may take, a wake for ever: its callers have deadlines.
+    pub fn wait_for_memory(&mut self, start: Option<Tick>) {
+        // Who idles gives its own.
+        let parent = self.shared.name().parent().unwrap_or_else(Name::root);
+        self.services.residents.make_room_below(&parent);
+        let again = Some(self.services.clock.now().after(bounds::MEMORY_AGAIN));
+        let start = start.map(|begun| {
+            let until = begun.after(self.settings.limits.start);
+            FirstStart { until, ..self.first_start(begun) }
+        });
+        self.in_line = Some(Box::new(InLine { place: None, again, start }));
+    }
+
+    /// Whether a start that was begun then may wait for memory.
+    pub fn may_wait(&self, begun: Tick) -> bool {
+        let next = self.services.clock.now().after(bounds::MEMORY_AGAIN);
+        next < begun.after(self.settings.limits.start)
     }
 
     /// It sleeps, and something waits for it.
     pub async fn rouse(&mut self) {
-        let residents = &self.services.residents;
-        match residents.try_place() {
+        match self.services.residents.try_place(self.shared.lodger()) {
             Some(place) => self.wake(place).await,
-            None => self.in_line = Some(Box::new(InLine { place: residents.queue(), start: None })),
+            None => self.line_up(None),
         }
     }
 
     /// It is its turn.
     pub async fn placed(&mut self, place: Place) {
-        match self.in_line.take().and_then(|line| line.start) {
+        let start = self.in_line.take().and_then(|line| line.start);
+        self.goes_on(start, place).await;
+    }
+
+    async fn goes_on(&mut self, start: Option<FirstStart>, place: Place) {
+        if let Err(reason) = self.recall().await
+            && self.asleep.take().is_some()
+        {
+            return self.ended(reason).await;
+        }
+        match start {
             Some(start) => self.start(start.begun, place).await,
             None => self.wake(place).await,
         }
@@ -131,7 +174,15 @@ impl Driver {
     /// No place came in time. Where others got one the line moves, and it goes on waiting: a thousand
     /// starts at once are no failure.
     pub async fn no_place(&mut self, now: Tick) {
-        let handed = self.services.residents.handed();
+        if self.in_line.as_ref().is_some_and(|line| line.again.is_some_and(|again| again <= now)) {
+            let start = self.in_line.take().and_then(|line| line.start);
+            return match self.services.residents.try_place(self.shared.lodger()) {
+                Some(place) => self.goes_on(start, place).await,
+                None => self.line_up(start),
+            };
+        }
+        let lodger = self.shared.lodger();
+        let handed = self.services.residents.handed(&lodger);
         let Some(start) = self.in_line.as_mut().and_then(|line| line.start.as_mut()) else { return };
         if start.until > now {
             return;
@@ -148,7 +199,11 @@ impl Driver {
         }
         self.in_line = None;
         let (live, max) = (self.services.residents.live(), self.services.residents.max());
-        let why = format!("no room for one more live instance: {live} of {max} are live and none can hibernate");
+        let share = match self.services.residents.share_of(&lodger) {
+            share if share < max => format!(", of which children of a template like this one may have {share}"),
+            _ => String::new(),
+        };
+        let why = format!("no room for one more live instance: {live} of {max}{share} are live and none can hibernate");
         self.start_failed(ExitReason::Failed(Failure::NotStartable(why))).await;
     }
 
@@ -164,11 +219,13 @@ impl Driver {
             woken = self.bring_up(Some(snapshot), place) => woken,
             () = shared.kill.notified() => Err(NotUp::Ended(ExitReason::Killed)),
         };
-        if let Err(NotUp::NoRoom(_)) = &woken {
+        if let Err(NotUp::NoRoom(_) | NotUp::NoMemory(_)) = &woken {
             let change = self.shared.desk().put_back(mark.take(), &[]);
             carry_out(change, self.shared.name(), &self.services);
-            self.in_line = Some(Box::new(InLine { place: self.services.residents.queue(), start: None }));
-            return;
+            return match woken {
+                Err(NotUp::NoMemory(_)) => self.wait_for_memory(None),
+                _ => self.line_up(None),
+            };
         }
         self.asleep = None;
         let mark = mark.take();
@@ -219,7 +276,9 @@ impl Driver {
                 () = shared.kill.notified() => Err(NoState::Died(ExitReason::Killed)),
             };
             match saved {
-                Ok(snapshot) if self.shared.waiting() == 0 => return self.fall_asleep(snapshot, why).await,
+                Ok(snapshot) if self.shared.waiting() == 0 && self.has_room_asleep(&snapshot) => {
+                    return self.fall_asleep(snapshot, why).await;
+                }
                 // A message came meanwhile. The snapshot counts as the last one that was taken.
                 Ok(snapshot) if self.durable() => self.keep(snapshot, Due::ByTime).await,
                 Ok(_) => {}
@@ -233,8 +292,24 @@ impl Driver {
         self.offer();
     }
 
+    /// Room in memory for its state; one that is durable has room on disk.
+    fn has_room_asleep(&mut self, snapshot: &Snapshot) -> bool {
+        // Of the state that was saved last.
+        self.room = None;
+        let account = self.services.accounts.of(self.shared.name());
+        self.room = self.services.residents.keep(snapshot.len() as u64, &account);
+        if self.room.is_some() || self.durable() {
+            return true;
+        }
+        self.sleepless_until = Some(self.services.clock.now().after(bounds::SLEEPLESS_TIME));
+        false
+    }
+
     async fn fall_asleep(&mut self, snapshot: Snapshot, why: Why) {
         let state = snapshot.len() as u64;
+        // Until it is on disk it is in memory, whether there is room or not.
+        let account = self.services.accounts.of(self.shared.name());
+        let _on_its_way = self.room.is_none().then(|| AsleepBytes::anyway(&account, state));
         self.asleep = Some(snapshot.clone());
         self.idle_since = None;
         self.at();
@@ -275,7 +350,7 @@ impl Driver {
         // Locks and the clock only where there may be a reason.
         let begins = self.idle_since.is_none() && self.settings.hibernate_after.is_some();
         let asked = self.shared.desk_has(HIBERNATES);
-        if !(begins || asked || self.services.residents.is_wanted()) || self.shared.waiting() > 0 {
+        if !(begins || asked || self.services.residents.is_wanted(self.shared.is_key())) || self.shared.waiting() > 0 {
             return None;
         }
         if begins {
@@ -287,8 +362,9 @@ impl Driver {
         if asked {
             return Some(Drowsy::Asked);
         }
-        if self.services.residents.is_wanted() {
-            return self.services.residents.volunteer().map(Drowsy::Room);
+        let is_key = self.shared.is_key();
+        if self.services.residents.is_wanted(is_key) {
+            return self.services.residents.volunteer(is_key).map(Drowsy::Room);
         }
         None
     }
@@ -350,6 +426,14 @@ impl Sleeper for Shared {
         }
     }
 
+    fn is_key(&self) -> bool {
+        Shared::is_key(self)
+    }
+
+    fn is_below(&self, supervisor: &Name) -> bool {
+        self.name().is_below(supervisor)
+    }
+
     fn please_sleep(&self, ask: Ask) {
         // Refused or not, the ask ends with the message.
         let _ = self.mailbox.push_system(System::Hibernate { ask });
@@ -362,8 +446,8 @@ impl Sleeper for Shared {
 
 /// The turn of one in line; never, for one that is not.
 pub(super) async fn turn(line: Option<&mut InLine>) -> Place {
-    match line {
-        Some(line) => (&mut line.place).await,
+    match line.and_then(|line| line.place.as_mut()) {
+        Some(place) => place.await,
         None => std::future::pending().await,
     }
 }

@@ -13,7 +13,7 @@ use super::runner::as_a_worker;
 use super::shared::Standing;
 use super::{door, log};
 use crate::base::panics::{self, Careful};
-use crate::base::{ExitReason, Failure, Incarnation, Snapshot, Tick};
+use crate::base::{ExitReason, Failure, Incarnation, Limit, Snapshot, Tick};
 use crate::record::{Event, Origin};
 use crate::runtime::residents::Place;
 use crate::runtime::supervisor::Report;
@@ -23,6 +23,8 @@ use crate::sandbox::{Component, Context, Fault, Instance, InstanceError, Kind};
 pub(super) enum NotUp {
     /// The system has no room for it.
     NoRoom(String),
+    /// The account has no memory for it.
+    NoMemory(Limit),
     Ended(ExitReason),
 }
 
@@ -32,6 +34,7 @@ impl NotUp {
             NotUp::NoRoom(why) => {
                 ExitReason::Failed(Failure::NotStartable(format!("the system has no room for its instance: {why}")))
             }
+            NotUp::NoMemory(limit) => ExitReason::Failed(Failure::Limit(limit)),
             NotUp::Ended(reason) => reason,
         }
     }
@@ -91,6 +94,11 @@ impl Driver {
                 let change = self.shared.desk().put_back(mark.take(), &[]);
                 carry_out(change, self.shared.name(), &self.services);
                 self.line_up_to_start(begun);
+            }
+            Err(NotUp::NoMemory(_)) if self.may_wait(begun) => {
+                let change = self.shared.desk().put_back(mark.take(), &[]);
+                carry_out(change, self.shared.name(), &self.services);
+                self.wait_for_memory(Some(begun));
             }
             Err(not_up) => self.not_started(mark.take(), not_up.reason()).await,
         }
@@ -172,6 +180,9 @@ impl Driver {
                 Some(()) => NotUp::NoRoom(why),
                 None => NotUp::Ended(NotUp::NoRoom(why).reason()),
             },
+            InstanceError::Failed(Failure::Limit(limit @ (Limit::HostMemory(_) | Limit::BudgetMemory(_)))) => {
+                NotUp::NoMemory(limit)
+            }
             InstanceError::Failed(failure) => NotUp::Ended(ExitReason::Failed(failure)),
             InstanceError::Component(error) => {
                 NotUp::Ended(ExitReason::Failed(Failure::NotStartable(error.to_string())))
@@ -192,7 +203,10 @@ impl Driver {
             Some(snapshot) => (instance.restore(snapshot, &context).await, "restore-state"),
             None => (instance.init(&context).await, "init"),
         };
-        called.map_err(|fault: Fault| NotUp::Ended(ExitReason::Failed(fault.into_failure(export))))?;
+        called.map_err(|fault: Fault| match fault.into_failure(export) {
+            Failure::Limit(limit @ (Limit::HostMemory(_) | Limit::BudgetMemory(_))) => NotUp::NoMemory(limit),
+            failure => NotUp::Ended(ExitReason::Failed(failure)),
+        })?;
         self.shared.counters.memory.store(instance.memory(), Relaxed);
         Ok(Live::Worker(Box::new(instance.take())))
     }
@@ -219,7 +233,7 @@ impl Driver {
         let begun = self.services.clock.now();
         self.at();
         // An operator's request, one at a time: it does not wait in line.
-        let place = self.services.residents.place_anyway();
+        let place = self.services.residents.place_anyway(self.shared.lodger());
         let live = self.bring_up(Some(snapshot.clone()), place).await;
         let mark = mark.take();
         let serves = self.live.is_some() || self.asleep.is_some();

@@ -30,7 +30,7 @@ impl Driver {
         }
         if self.asleep.is_some() && !self.replay.is_empty() {
             self.in_line = None;
-            self.wake(self.services.residents.place_anyway()).await;
+            self.wake(self.services.residents.place_anyway(self.shared.lodger())).await;
         }
         if (self.live.is_none() && self.asleep.is_none()) || self.trial.is_some() {
             let reason = "it does not run, or is in probation".to_string();
@@ -93,7 +93,8 @@ impl Driver {
             poison: std::mem::take(&mut self.poison),
         };
         self.become_revision(component, revision);
-        self.trial = Some(Box::new(Trial::new(before_switch, terms)));
+        let account = self.services.accounts.of(self.shared.name());
+        self.trial = Some(Box::new(Trial::new(before_switch, terms, account)));
         self.shared.new_revision();
         let now = self.services.clock.now();
         self.shared.stand(Standing::Probation, now);
@@ -143,7 +144,7 @@ impl Driver {
 
     /// A command has no boundary and no state: the running one ends, the new one begins.
     async fn change_command(&mut self, component: &Component) -> Result<(Live, Option<Snapshot>), CalledOff> {
-        let place = self.services.residents.place_anyway();
+        let place = self.services.residents.place_anyway(self.shared.lodger());
         let live = self.bring_up_on(component, None, place).await;
         live.map(|live| (live, None)).map_err(|not_up| CalledOff {
             phase: "migrated",
@@ -308,7 +309,7 @@ impl Driver {
         if self.live.is_none() {
             self.at();
             // It is the way back: it does not wait in line.
-            let place = self.services.residents.place_anyway();
+            let place = self.services.residents.place_anyway(self.shared.lodger());
             self.live = Some(self.bring_up(state, place).await.map_err(NotUp::reason)?);
         }
         Ok(())
@@ -317,7 +318,7 @@ impl Driver {
     /// A fresh instance of the old component that took the newer state, if it can.
     async fn downgrade(&mut self, old: &Component, newer: Snapshot, migrate: std::time::Duration) -> Option<Live> {
         let limits = self.settings.limits.clone();
-        let place = self.services.residents.place_anyway().into();
+        let place = self.services.residents.place_anyway(self.shared.lodger()).into();
         let door = super::door(&self.shared, &self.services, place);
         let log = super::log(&self.shared, &self.services, limits.log_lines);
         self.at();

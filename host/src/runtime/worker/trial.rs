@@ -2,12 +2,13 @@
 //! back as if the new one had never been.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::desk::{Holdings, Recording, Sent, Spent};
 use super::system::{TrialEvent, TrialTerms};
-use crate::base::{ExitReason, RevisionNumber, Snapshot, TimerId};
+use crate::base::{Account, Charge, ExitReason, Full, Holding, RevisionNumber, Snapshot, TimerId, bounds};
 use crate::runtime::message::Message;
 use crate::runtime::poison::Poison;
 use crate::sandbox::{Component, Fact, Instance, Kind};
@@ -17,6 +18,8 @@ pub struct Trial {
     /// What the new instance took, in order, the failing message included.
     kept: VecDeque<Kept>,
     keep: Keep,
+    account: Arc<Account>,
+    charge: Charge,
     messages_left: Option<u64>,
     owner: mpsc::Sender<TrialEvent>,
     said_full: bool,
@@ -50,20 +53,30 @@ impl Before {
 pub struct Kept {
     pub message: Message,
     pub sent: Vec<Sent>,
+    /// What all that a trial kept is charged to: given back with the last that is handled again.
+    pub charged: Option<Arc<Charge>>,
 }
 
 struct Keep {
     messages_max: usize,
     bytes_max: u64,
     bytes: u64,
+    /// What the messages cost besides, and what was kept at the switch.
+    besides: u64,
 }
 
 impl Trial {
-    pub fn new(before: Before, terms: TrialTerms) -> Trial {
+    /// `account`: what is kept is charged to it. What there is at the switch is kept in any case.
+    pub fn new(before: Before, terms: TrialTerms, account: Arc<Account>) -> Trial {
+        let besides = before.state.as_ref().map_or(0, |state| state.len() as u64) + before.desk.cost();
+        let mut charge = Charge::new(Holding::Probation);
+        charge.cover_anyway(besides, || account.clone());
         Trial {
             before,
             kept: VecDeque::new(),
-            keep: Keep { messages_max: terms.keep_messages, bytes_max: terms.keep_bytes, bytes: 0 },
+            keep: Keep { messages_max: terms.keep_messages, bytes_max: terms.keep_bytes, bytes: 0, besides },
+            account,
+            charge,
             messages_left: terms.messages,
             owner: terms.owner,
             said_full: false,
@@ -77,8 +90,9 @@ impl Trial {
     /// and must settle: from then on nothing more can be handed back.
     pub fn keep(&mut self, message: &Message) {
         self.keep.bytes += message.bytes() as u64;
+        self.keep.besides += bounds::MESSAGE_OVERHEAD_BYTES;
         self.at_hand = true;
-        self.kept.push_back(Kept { message: message.clone(), sent: Vec::new() });
+        self.kept.push_back(Kept { message: message.clone(), sent: Vec::new(), charged: None });
         self.check();
     }
 
@@ -146,11 +160,24 @@ impl Trial {
         facts.chain(self.fired.iter().copied()).collect()
     }
 
-    pub fn into_parts(self) -> (Before, VecDeque<Kept>) {
+    pub fn into_parts(mut self) -> (Before, VecDeque<Kept>) {
+        let charged = Arc::new(self.charge);
+        self.kept.iter_mut().for_each(|kept| kept.charged = Some(charged.clone()));
         (self.before, self.kept)
     }
 
+    /// What was kept last is counted in any case; if it finds no room in the account, that is a bound like the others.
+    fn charge(&mut self) -> Result<(), Full> {
+        let (cost, account) = (self.keep.bytes + self.keep.besides, &self.account);
+        let charged = self.charge.cover(cost, || account.clone());
+        if charged.is_err() {
+            self.charge.cover_anyway(cost, || account.clone());
+        }
+        charged
+    }
+
     fn check(&mut self) {
+        let charged = self.charge();
         if self.said_full {
             return;
         }
@@ -158,6 +185,8 @@ impl Trial {
             ("keep-messages", self.keep.messages_max as u64)
         } else if self.keep.bytes >= self.keep.bytes_max {
             ("keep-bytes", self.keep.bytes_max)
+        } else if let Err(full) = charged {
+            ("host-memory", full.max)
         } else {
             return;
         };
