@@ -142,8 +142,8 @@ pub const SETTINGS_BYTES: u64 = 1_024;
 /// ever, for its callers have deadlines; a start as long as its start time.
 pub const MEMORY_AGAIN: Duration = Duration::from_millis(100);
 
-/// Bytes of the engine's own memory that an instance is taken to use where its component does not say: its store and
-/// the tables of a few core instances, measured with small workers.
+/// Bytes of the engine's own memory that an instance is taken to use at the least: its store and the records of a few core
+/// instances, measured with small workers. A component that takes more says so when it is compiled.
 pub const INSTANCE_OVERHEAD_BYTES: u64 = 20 << 10;
 
 /// Bytes of the engine's memory for one element of a table.

@@ -17,7 +17,7 @@ where
     E: From<ChangeError> + Send + 'static,
 {
     let (component, bytes) = changes.load(source, By::Directory).await?;
-    fits(&component, settings).await?;
+    fits(&component, settings, &changes.services.account).await?;
     let hash = component.hash();
     let files = changes.files.clone();
     let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
@@ -34,7 +34,7 @@ pub async fn prepare_known(
     settings: &WorkerSettings,
 ) -> Result<Component, ChangeError> {
     let (component, _) = changes.load(changes.kept(component)?, By::Directory).await?;
-    fits(&component, settings).await?;
+    fits(&component, settings, &changes.services.account).await?;
     Ok(component)
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{CallId, Clock, ExitReason, Failure, Limit, MonitorId, Payload, Snapshot, TimerId};
+use crate::base::{Account, CallId, Clock, ExitReason, Failure, Limit, MonitorId, Payload, Snapshot, TimerId};
 use crate::runtime::spec::WorkerSettings;
 use crate::runtime::worker::too_slow;
 use crate::sandbox::{
@@ -41,13 +41,14 @@ pub async fn rehearse(
     context: &Context,
     settings: &WorkerSettings,
     clock: &Clock,
+    account: &Arc<Account>,
 ) -> Result<Rehearsal, Failure> {
     let made = Instance::create(
         component,
         &settings.limits,
         &settings.grants.for_rehearsal(),
-        Box::new(Nobody),
-        Arc::new(Nobody),
+        Box::new(Nobody { account: Some(account.clone()) }),
+        Arc::new(Nobody::default()),
     )
     .await;
     let mut instance = made.map_err(|error| match error {
@@ -86,13 +87,21 @@ pub async fn rehearse(
 
 /// The outside of a rehearsal: whatever the guest sends is taken and goes nowhere, and calls find
 /// nobody who answers.
-pub struct Nobody;
+#[derive(Default)]
+pub struct Nobody {
+    /// What the memory of the instance is charged to.
+    pub account: Option<Arc<Account>>,
+}
 
 impl LogSink for Nobody {
     fn line(&self, _: LogLevel, _: &str) {}
 }
 
 impl Outside for Nobody {
+    fn account(&self) -> Option<Arc<Account>> {
+        self.account.clone()
+    }
+
     fn sent_last_to(&self, _: &str) -> bool {
         false
     }

@@ -14,7 +14,7 @@ use super::probation::Order;
 use super::rehearsal::{Nobody, Rehearsal, rehearse};
 use super::trial::{Outcome, Trial};
 use super::under_way::{Changes, Claim, Switched};
-use crate::base::{ComponentHash, ExitReason, Name, RevisionNumber, Snapshot, bounds, panics};
+use crate::base::{Account, ComponentHash, ExitReason, Failure, Limit, Name, RevisionNumber, Snapshot, bounds, panics};
 use crate::record::{
     Action, By, Change, ComponentFileError, Event, NewLedgerEntry, RejectedRecord, RevisionRecord, SnapshotRecord,
     Verdict, Why, WorkerRecord,
@@ -161,7 +161,7 @@ impl Changes {
         }
         let (component, bytes) = self.load(Source::bytes(bytes), by).await?;
         let settings = worker.settings();
-        fits(&component, &settings).await?;
+        fits(&component, &settings, &self.services.account).await?;
         let missing = status.exports.missing_in(component.exports());
         if component.kind() != status.kind || !missing.is_empty() {
             let what = match component.kind() {
@@ -224,9 +224,21 @@ impl Changes {
             return Ok(Rehearsal::of_command());
         }
         let context = verified.context();
-        let _place = self.place(&verified.settings.limits).await.map_err(|why| (why, Blame::Nobody))?;
-        let rehearsed = rehearse(&verified.component, before, &context, &verified.settings, &self.services.clock).await;
-        rehearsed.map_err(|failure| (failure.to_string(), Blame::Component))
+        let _place = self.place(worker, &verified.settings.limits).await.map_err(|why| (why, Blame::Nobody))?;
+        let rehearsed = rehearse(
+            &verified.component,
+            before,
+            &context,
+            &verified.settings,
+            &self.services.clock,
+            // Not the budget's, of which a worker is counted once.
+            &self.services.account,
+        )
+        .await;
+        rehearsed.map_err(|failure| {
+            let is_ours = matches!(failure, Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_)));
+            (failure.to_string(), if is_ours { Blame::Nobody } else { Blame::Component })
+        })
     }
 
     /// *quiesced*, *migrated*, *switched*: the worker's own task does it at its next boundary.
@@ -334,7 +346,7 @@ impl Changes {
             return Ok(None);
         }
         let limits = &verified.settings.limits;
-        let place = self.place(limits).await?;
+        let place = self.place(&verified.worker, limits).await?;
         let door = worker::door(&verified.worker, &self.services, place.into());
         let log = worker::log(&verified.worker, &self.services, limits.log_lines);
         let made = Instance::create(&verified.component, limits, &verified.settings.grants, door, log).await;
@@ -342,9 +354,9 @@ impl Changes {
     }
 
     /// A place for a second instance. The worker serves on while this waits.
-    async fn place(&self, limits: &Limits) -> Result<Place, String> {
+    async fn place(&self, worker: &Shared, limits: &Limits) -> Result<Place, String> {
         let residents = &self.services.residents;
-        let placed = tokio::time::timeout(limits.start, residents.queue()).await;
+        let placed = tokio::time::timeout(limits.start, residents.queue(worker.lodger())).await;
         placed.map_err(|_| format!("no room for one more live instance: {} are live", residents.live()))
     }
 
@@ -486,12 +498,16 @@ impl Verified {
 }
 
 /// Whether it can be instantiated at all, with the contract's types.
-pub async fn fits(component: &Component, settings: &WorkerSettings) -> Result<(), ChangeError> {
-    let tried =
-        component.try_out(&settings.limits, &settings.grants.for_rehearsal(), Box::new(Nobody), Arc::new(Nobody)).await;
+pub async fn fits(component: &Component, settings: &WorkerSettings, account: &Arc<Account>) -> Result<(), ChangeError> {
+    let (outside, log) = (Nobody { account: Some(account.clone()) }, Nobody::default());
+    let grants = settings.grants.for_rehearsal();
+    let tried = component.try_out(&settings.limits, &grants, Box::new(outside), Arc::new(log)).await;
     tried.map_err(|error| match error {
         InstanceError::Component(error) => ChangeError::Component(error),
         InstanceError::NoRoom(why) => ChangeError::NoRoom(why),
+        InstanceError::Failed(Failure::Limit(limit @ (Limit::HostMemory(_) | Limit::BudgetMemory(_)))) => {
+            ChangeError::NoRoom(limit.to_string())
+        }
         InstanceError::Failed(failure) => ChangeError::Component(ComponentError::Invalid(format!(
             "it cannot be instantiated: {}",
             ExitReason::Failed(failure)

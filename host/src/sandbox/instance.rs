@@ -27,7 +27,10 @@ use super::pace::{Charged, Pace, paced};
 use super::stacks::Lent;
 use super::{Grants, Limits, wasi};
 use crate::base::panics::Careful;
-use crate::base::{CallId, ComponentHash, ExitReason, Failure, Incarnation, Limit, Name, Payload, Snapshot, bounds};
+use crate::base::{
+    Account, CallId, ComponentHash, ExitReason, Failure, Held, Holding, Incarnation, Limit, Name, Payload, Snapshot,
+    bounds,
+};
 
 /// What a guest learns of itself when it starts.
 #[derive(Clone, Debug)]
@@ -109,31 +112,78 @@ impl WasiView for State {
     }
 }
 
-/// Counts memory and table elements over the whole store. Memory begins with what the engine takes for the instance.
+/// Counts memory and table elements over the whole store, and charges them to an account.
 struct Meter {
     memory: u64,
     memory_max: u64,
     elements: u64,
     elements_max: u64,
+    /// Bytes of the engine's own memory for the store, which count against the limit of memory.
+    overhead: u64,
+    /// `None`: nobody counts.
+    held: Option<Held>,
     denied: Option<Limit>,
 }
 
+impl Meter {
+    /// # Errors
+    /// The account has no room for the engine's own memory for the store.
+    fn new(limits: &Limits, overhead: u64, account: Option<Arc<Account>>) -> Result<Meter, Limit> {
+        let held = account.map(|account| account.try_take(Holding::Instances, overhead)).transpose();
+        let held = held.map_err(|full| full.limit())?;
+        if overhead > limits.memory {
+            return Err(Limit::Memory(limits.memory));
+        }
+        Ok(Meter {
+            memory: 0,
+            memory_max: limits.memory,
+            elements: 0,
+            elements_max: limits.table_elements,
+            overhead,
+            held,
+            denied: None,
+        })
+    }
+
+    /// Whether so many bytes more fit into the account.
+    fn charge(&mut self, more: u64) -> bool {
+        let full = self.held.as_mut().and_then(|held| held.try_grow(more).err());
+        if let Some(full) = &full {
+            self.denied = Some(full.limit());
+        }
+        full.is_none()
+    }
+}
+
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
+        if max.is_some_and(|max| desired > max) {
+            // The engine refuses it next, and what it refuses is not counted.
+            return Ok(false);
+        }
         // Saturating: a guest may ask for as much as there are numbers.
         let total = self.memory.saturating_sub(current as u64).saturating_add(desired as u64);
-        if total > self.memory_max {
+        if total.saturating_add(self.overhead) > self.memory_max {
             self.denied = Some(Limit::Memory(self.memory_max));
+            return Ok(false);
+        }
+        if !self.charge(total.saturating_sub(self.memory)) {
             return Ok(false);
         }
         self.memory = total;
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
+        if max.is_some_and(|max| desired > max) {
+            return Ok(false);
+        }
         let total = self.elements.saturating_sub(current as u64).saturating_add(desired as u64);
         if total > self.elements_max {
             self.denied = Some(Limit::Table(self.elements_max));
+            return Ok(false);
+        }
+        if !self.charge(total.saturating_sub(self.elements).saturating_mul(bounds::TABLE_ELEMENT_BYTES)) {
             return Ok(false);
         }
         self.elements = total;
@@ -201,10 +251,6 @@ impl Instance {
         log: Arc<dyn LogSink>,
     ) -> Result<Instance, InstanceError> {
         let inner = &component.0;
-        // Charged before the engine makes anything of it: what nested instances take is known beforehand.
-        if inner.instance_bytes > limits.memory {
-            return Err(InstanceError::Failed(Failure::Limit(Limit::Memory(limits.memory))));
-        }
         let not_startable = |why| InstanceError::Failed(Failure::NotStartable(why));
         let wasi = if wasi::is_bare(grants) {
             None
@@ -213,13 +259,10 @@ impl Instance {
             Some(Box::new(context.map_err(not_startable)?))
         };
         let pace = outside.pace();
-        let meter = Meter {
-            memory: inner.instance_bytes,
-            memory_max: limits.memory,
-            elements: 0,
-            elements_max: limits.table_elements,
-            denied: None,
-        };
+        // Charged before the engine makes anything of it: what nested instances take is known beforehand.
+        let overhead = inner.instance_bytes.max(bounds::INSTANCE_OVERHEAD_BYTES);
+        let meter = Meter::new(limits, overhead, outside.account());
+        let meter = meter.map_err(|limit| InstanceError::Failed(Failure::Limit(limit)))?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(bounds::RESOURCES_MAX);
         let state = State { wasi, component: inner.hash, table, meter, outside, log };
@@ -272,7 +315,7 @@ impl Instance {
         self.limits = limits.clone();
     }
 
-    /// Bytes of linear memory in use, and what the engine takes for the instance.
+    /// Bytes of linear memory in use.
     pub fn memory(&self) -> u64 {
         self.store.data().meter.memory
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pace::Pace;
-use crate::base::{CallId, Clock, ExitReason, Limit, MonitorId, Payload, TimerId};
+use crate::base::{Account, CallId, Clock, ExitReason, Limit, MonitorId, Payload, TimerId};
 
 /// Why a call or cast failed, as the caller is told (`messaging.call-error`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +101,11 @@ pub trait Outside: Send {
     /// The clocks that the guest sees; asked once, when it looks at one for the first time.
     fn clock(&self) -> Clock {
         Clock::system()
+    }
+
+    /// What the memory of the instance is charged to; asked once, when it is made. `None`: nobody counts.
+    fn account(&self) -> Option<Arc<Account>> {
+        None
     }
 
     /// Whether what was sent last went to the worker that has this name now: then it need not be looked for.

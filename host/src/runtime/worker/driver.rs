@@ -230,7 +230,7 @@ impl Driver {
                         return None;
                     }
                     System::EndIdle { idle } => {
-                        if Box::pin(self.end_idle(idle)).await == Idled::Left {
+                        if Box::pin(driver.end_idle(idle)).await == Idled::Left {
                             return None;
                         }
                     }
