@@ -22,6 +22,10 @@
 //! that wait for others' answers too. If all places are held so, calls end at their deadlines and
 //! make room; nothing hangs. What cannot sleep (no `state`, commands) keeps its place for good.
 //!
+//! Children of templates have less than all places: a part is held back for workers that have files, and children of one
+//! template that cannot sleep take half at the most ([`Lodger`]). Who finds its own share taken waits, and holds up
+//! nobody else in line; nobody is asked to sleep whose place would not help.
+//!
 //! The bound is reckoned from what the system says of itself. Where that has room for fewer all the same (other
 //! programs, a limit on the process), an instance that it refuses lowers the bound to what lives, and who was
 //! refused waits in line like the others.
@@ -30,6 +34,7 @@
 //! taken anyway.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,7 +42,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use crate::base::bounds;
+use crate::base::{Account, Held, Holding, Name, bounds};
 
 /// The places of one host.
 pub struct Residents {
@@ -48,8 +53,28 @@ pub struct Residents {
     asleep_max: u64,
     asleep: AtomicU64,
     room: Mutex<Room>,
-    /// Who waits in line and nobody was asked for.
-    wanted: AtomicUsize,
+    /// Who waits in line and nobody was asked for: whom a place of a worker that has a file helps, and whom one of a
+    /// child of a template helps.
+    wanted: [AtomicUsize; 2],
+}
+
+/// For whom a place is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lodger {
+    /// A worker that has a file.
+    File,
+    /// A child of a template, of this supervisor.
+    Key {
+        of: Name,
+        /// It can hibernate.
+        sleeps: bool,
+    },
+}
+
+impl Lodger {
+    fn is_key(&self) -> bool {
+        matches!(self, Lodger::Key { .. })
+    }
 }
 
 /// Instances made before one more is tried than the system had room for.
@@ -59,6 +84,9 @@ const MADE_FOR_ONE_MORE: u64 = 64;
 pub trait Sleeper: Send + Sync {
     /// How it is just now. `Used` once for each time it was used.
     fn rest(&self) -> Rest;
+    /// Whether it is a child of a template.
+    fn is_key(&self) -> bool;
+    fn is_below(&self, supervisor: &Name) -> bool;
     /// Asks it to sleep; the ask ends when it is dropped.
     fn please_sleep(&self, ask: Ask);
     /// Whether it is in the ring; for [`Residents`] alone.
@@ -82,11 +110,11 @@ struct Room {
     borne: usize,
     /// Those that were made since then.
     made: u64,
-    /// Places that were given to somebody who waited, since the start.
-    handed: u64,
     last: u64,
-    /// In the order in which they came.
-    line: BTreeMap<u64, oneshot::Sender<Place>>,
+    /// Of them, children of templates.
+    keys: usize,
+    /// Those that live or wait, by who shares with whom.
+    groups: BTreeMap<Lodger, Group>,
     /// Asks under way.
     asked: usize,
     ring: VecDeque<Weak<dyn Sleeper>>,
@@ -94,24 +122,138 @@ struct Room {
     looked: bool,
 }
 
-/// Leave to have one live instance.
-pub struct Place(Arc<Residents>);
-
-/// Room in memory for the state of one that hibernates.
-pub struct AsleepBytes {
-    residents: Arc<Residents>,
-    bytes: u64,
+#[derive(Default)]
+struct Group {
+    live: usize,
+    /// Places that were given to those of it that waited, while there are any.
+    handed: u64,
+    /// In the order in which they came.
+    line: BTreeMap<u64, oneshot::Sender<Place>>,
 }
 
-impl Drop for AsleepBytes {
+/// What each may have of `max` places.
+#[derive(Clone, Copy)]
+struct Shares {
+    max: usize,
+    keys: usize,
+    stateless: usize,
+}
+
+impl Shares {
+    fn of(max: usize) -> Shares {
+        let (keys, stateless) = (max - max / bounds::PLACES_FILES_PART, max.div_ceil(bounds::PLACES_STATELESS_PART));
+        Shares { max, keys, stateless }
+    }
+
+    /// How many more of this group may live, as far as its own share and that of its kind go.
+    fn left_of(self, room: &Room, lodger: &Lodger, live: usize) -> usize {
+        match lodger {
+            Lodger::File => usize::MAX,
+            Lodger::Key { sleeps: true, .. } => self.keys.saturating_sub(room.keys),
+            Lodger::Key { sleeps: false, .. } => {
+                self.keys.saturating_sub(room.keys).min(self.stateless.saturating_sub(live))
+            }
+        }
+    }
+}
+
+impl Room {
+    fn live_of(&self, lodger: &Lodger) -> usize {
+        self.groups.get(lodger).map_or(0, |group| group.live)
+    }
+
+    fn waiting(&self) -> usize {
+        self.groups.values().map(|group| group.line.len()).sum()
+    }
+
+    fn enters(&mut self, lodger: &Lodger) {
+        self.live += 1;
+        self.keys += usize::from(lodger.is_key());
+        self.groups.entry(lodger.clone()).or_default().live += 1;
+    }
+
+    fn leaves(&mut self, lodger: &Lodger) {
+        self.live -= 1;
+        self.keys -= usize::from(lodger.is_key());
+        if let Some(group) = self.groups.get_mut(lodger) {
+            group.live -= 1;
+        }
+        self.tidy(lodger);
+    }
+
+    /// Nothing is kept of those of whom none lives or waits.
+    fn tidy(&mut self, lodger: &Lodger) {
+        if self.groups.get(lodger).is_some_and(|group| group.live == 0 && group.line.is_empty()) {
+            self.groups.remove(lodger);
+        }
+    }
+
+    /// Whose turn it is, of those whose share is not taken.
+    fn next(&self, shares: Shares) -> Option<Lodger> {
+        if self.live >= shares.max {
+            return None;
+        }
+        let first = |(lodger, group): (&Lodger, &Group)| {
+            let number = *group.line.first_key_value()?.0;
+            (shares.left_of(self, lodger, group.live) > 0).then(|| (number, lodger.clone()))
+        };
+        self.groups.iter().filter_map(first).min_by_key(|(number, _)| *number).map(|(_, lodger)| lodger)
+    }
+
+    /// Who waits and would have a place if one of a worker with a file were free, and if one of a key were.
+    fn helped(&self, shares: Shares) -> [usize; 2] {
+        let mut helped = [0, 0];
+        for (lodger, group) in self.groups.iter().filter(|(_, group)| !group.line.is_empty()) {
+            let own = match lodger {
+                Lodger::Key { sleeps: false, .. } => shares.stateless.saturating_sub(group.live),
+                _ => usize::MAX,
+            };
+            let waiting = group.line.len().min(own);
+            helped[1] += waiting;
+            if !lodger.is_key() || self.keys < shares.keys {
+                helped[0] += waiting;
+            }
+        }
+        helped
+    }
+}
+
+/// Leave to have one live instance.
+pub struct Place(Arc<Residents>, Lodger);
+
+/// Room in memory for a state. Boxed: each that sleeps has one.
+pub struct AsleepBytes(Box<Kept>);
+
+struct Kept {
+    /// `None`: of one that is awake, or that could not be written.
+    residents: Option<Arc<Residents>>,
+    held: Held,
+}
+
+impl AsleepBytes {
+    /// Room for what is in memory anyway.
+    pub fn anyway(account: &Arc<Account>, bytes: u64) -> AsleepBytes {
+        AsleepBytes(Box::new(Kept { residents: None, held: account.take_anyway(Holding::Sleepers, bytes) }))
+    }
+
+    /// Bytes of the state of one that is awake; `None` for one that hibernates.
+    pub fn of_awake(&self) -> Option<u64> {
+        self.0.residents.is_none().then(|| self.0.held.bytes())
+    }
+}
+
+impl Drop for Kept {
     fn drop(&mut self) {
-        self.residents.asleep.fetch_sub(self.bytes, Relaxed);
+        if let Some(residents) = &self.residents {
+            residents.asleep.fetch_sub(self.held.bytes(), Relaxed);
+        }
     }
 }
 
 /// A place in the line. Resolves to a place; dropped, it leaves the line.
 pub struct Queued {
     residents: Arc<Residents>,
+    lodger: Lodger,
     number: u64,
     place: oneshot::Receiver<Place>,
 }
@@ -133,15 +275,19 @@ impl Residents {
             asleep_max,
             asleep: AtomicU64::new(0),
             room: Mutex::default(),
-            wanted: AtomicUsize::new(0),
+            wanted: Default::default(),
         })
     }
 
-    /// Room in memory for a state of so many bytes, if there is any.
-    pub fn keep(self: &Arc<Self>, bytes: u64) -> Option<AsleepBytes> {
+    /// Room in memory for a state of so many bytes, if there is any here and in the account.
+    pub fn keep(self: &Arc<Self>, bytes: u64, account: &Arc<Account>) -> Option<AsleepBytes> {
         let fits = |kept: u64| kept.checked_add(bytes).filter(|sum| *sum <= self.asleep_max);
-        let kept = self.asleep.fetch_update(Relaxed, Relaxed, fits);
-        kept.is_ok().then(|| AsleepBytes { residents: self.clone(), bytes })
+        self.asleep.fetch_update(Relaxed, Relaxed, fits).ok()?;
+        let Some(held) = account.take(Holding::Sleepers, bytes) else {
+            self.asleep.fetch_sub(bytes, Relaxed);
+            return None;
+        };
+        Some(AsleepBytes(Box::new(Kept { residents: Some(self.clone()), held })))
     }
 
     pub fn asleep_bytes_max(&self) -> u64 {
@@ -215,43 +361,58 @@ impl Residents {
 
     /// How many wait for a place.
     pub fn waiting(&self) -> usize {
-        self.room().line.len()
+        self.room().waiting()
     }
 
-    /// Places that were given to somebody who waited, since the start: who waits sees by it whether
-    /// the line moves.
-    pub fn handed(&self) -> u64 {
-        self.room().handed
+    /// Places that were given to those of its group that waited: who waits sees by it whether the line moves.
+    pub fn handed(&self, lodger: &Lodger) -> u64 {
+        self.room().groups.get(lodger).map_or(0, |group| group.handed)
+    }
+
+    /// What it may have of all places, with those that share with it.
+    pub fn share_of(&self, lodger: &Lodger) -> usize {
+        let shares = Shares::of(self.max());
+        match lodger {
+            Lodger::File => shares.max,
+            Lodger::Key { sleeps: true, .. } => shares.keys,
+            Lodger::Key { sleeps: false, .. } => shares.stateless,
+        }
     }
 
     /// A place at once, if there is one and nobody came before.
-    pub fn try_place(self: &Arc<Self>) -> Option<Place> {
+    pub fn try_place(self: &Arc<Self>, lodger: Lodger) -> Option<Place> {
+        let shares = Shares::of(self.max());
         let mut room = self.room();
-        let free = room.live < self.max() && room.line.is_empty();
-        room.live += usize::from(free);
+        // Whoever waits and could have one has been given it already.
+        let is_first = room.groups.get(&lodger).is_none_or(|group| group.line.is_empty());
+        let free = is_first && room.live < shares.max && shares.left_of(&room, &lodger, room.live_of(&lodger)) > 0;
+        if !free {
+            return None;
+        }
+        room.enters(&lodger);
         drop(room);
-        free.then(|| Place(self.clone()))
+        Some(Place(self.clone(), lodger))
     }
 
     /// A place even beyond the bound, for what must not wait: an operator's import, the way back of a
     /// rollback. Until as many are given back, nobody else gets one.
-    pub fn place_anyway(self: &Arc<Self>) -> Place {
-        self.room().live += 1;
-        Place(self.clone())
+    pub fn place_anyway(self: &Arc<Self>, lodger: Lodger) -> Place {
+        self.room().enters(&lodger);
+        Place(self.clone(), lodger)
     }
 
     /// A place, when it is one's turn.
-    pub fn queue(self: &Arc<Self>) -> Queued {
+    pub fn queue(self: &Arc<Self>, lodger: Lodger) -> Queued {
         let (sender, place) = oneshot::channel();
         let mut room = self.room();
         room.last += 1;
         let number = room.last;
-        room.line.insert(number, sender);
+        room.groups.entry(lodger.clone()).or_default().line.insert(number, sender);
         let given = self.give(&mut room);
         drop(room);
         hand_over(given);
         self.look_around();
-        Queued { residents: self.clone(), number, place }
+        Queued { residents: self.clone(), lodger, number, place }
     }
 
     /// It has an instance and can sleep.
@@ -263,14 +424,14 @@ impl Residents {
     }
 
     /// Whether one that becomes idle had better sleep. One relaxed load.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Relaxed) > 0
+    pub fn is_wanted(&self, is_key: bool) -> bool {
+        self.wanted[usize::from(is_key)].load(Relaxed) > 0
     }
 
     /// One that is idle takes an ask upon itself, if one is wanted.
-    pub fn volunteer(self: &Arc<Self>) -> Option<Ask> {
+    pub fn volunteer(self: &Arc<Self>, is_key: bool) -> Option<Ask> {
         let mut room = self.room();
-        if room.line.len() <= room.asked {
+        if room.helped(Shares::of(self.max()))[usize::from(is_key)] <= room.asked {
             return None;
         }
         room.asked += 1;
@@ -279,26 +440,59 @@ impl Residents {
         Some(Ask(self.clone()))
     }
 
+    /// Asks one idle worker to sleep whose memory is wanted, not its place: the least recently used, about, of those
+    /// below this supervisor; of all, if there is none.
+    pub fn make_room_below(self: &Arc<Self>, supervisor: &Name) {
+        let mut room = self.room();
+        let mut wants = |is_below: bool| {
+            // Twice around: the first time some are passed over because they were used.
+            for _ in 0..room.ring.len() * 2 {
+                let entry = room.ring.pop_front()?;
+                let Some(sleeper) = entry.upgrade() else { continue };
+                if (is_below && !sleeper.is_below(supervisor)) || sleeper.rest() != Rest::Idle {
+                    room.ring.push_back(entry);
+                    continue;
+                }
+                sleeper.offered().store(false, Relaxed);
+                room.asked += 1;
+                return Some(sleeper);
+            }
+            None
+        };
+        let found = wants(true).or_else(|| wants(false));
+        self.publish(&mut room);
+        drop(room);
+        if let Some(sleeper) = found {
+            sleeper.please_sleep(Ask(self.clone()));
+        }
+    }
+
     /// Hands free places to those who came first.
     fn give(self: &Arc<Self>, room: &mut Room) -> Vec<(oneshot::Sender<Place>, Place)> {
         let mut given = Vec::new();
-        while room.live < self.max()
-            && let Some((_, next)) = room.line.pop_first()
-        {
-            room.live += 1;
-            room.handed += 1;
-            given.push((next, Place(self.clone())));
+        while let Some(lodger) = room.next(Shares::of(self.max())) {
+            room.enters(&lodger);
+            let Some(group) = room.groups.get_mut(&lodger) else { break };
+            group.handed += 1;
+            let Some((_, next)) = group.line.pop_first() else { break };
+            given.push((next, Place(self.clone(), lodger)));
         }
         self.publish(room);
         given
     }
 
-    fn publish(&self, room: &mut Room) {
-        let wanted = room.line.len().saturating_sub(room.asked);
-        if wanted == 0 {
+    /// Says who is wanted, and returns it: of workers that have files, and of keys.
+    fn publish(&self, room: &mut Room) -> [usize; 2] {
+        let wanted = room.helped(Shares::of(self.max())).map(|helped| helped.saturating_sub(room.asked));
+        // Who was passed over because its place would not have helped may help now.
+        let help_more = wanted[0] > self.wanted[0].load(Relaxed);
+        if wanted == [0, 0] || help_more {
             room.looked = false;
         }
-        self.wanted.store(wanted, Relaxed);
+        for (shown, wanted) in self.wanted.iter().zip(wanted) {
+            shown.store(wanted, Relaxed);
+        }
+        wanted
     }
 
     /// Asks as many idle workers as are wanted.
@@ -306,8 +500,8 @@ impl Residents {
         let mut asks = Vec::new();
         let mut room = self.room();
         // Published before anybody is looked at (see the top).
-        self.publish(&mut room);
-        let wanted = room.line.len().saturating_sub(room.asked);
+        let [of_files, of_keys] = self.publish(&mut room);
+        let wanted = of_files.max(of_keys);
         if wanted > 0 && !room.looked {
             // Twice around: the first time some are passed over because they were used.
             let mut left = room.ring.len() * 2;
@@ -315,6 +509,11 @@ impl Residents {
                 left -= 1;
                 let Some(entry) = room.ring.pop_front() else { break };
                 let Some(sleeper) = entry.upgrade() else { continue };
+                if asks.len() >= if sleeper.is_key() { of_keys } else { of_files } {
+                    // Its place would help nobody.
+                    room.ring.push_back(entry);
+                    continue;
+                }
                 let rest = sleeper.rest();
                 if matches!(rest, Rest::Busy | Rest::Used) {
                     room.ring.push_back(entry);
@@ -347,7 +546,7 @@ impl Future for Queued {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Place> {
         Pin::new(&mut self.place).poll(context).map(|place| {
             // The line lets go of nobody but those who left it.
-            place.unwrap_or_else(|_| self.residents.place_anyway())
+            place.unwrap_or_else(|_| self.residents.place_anyway(self.lodger.clone()))
         })
     }
 }
@@ -355,7 +554,9 @@ impl Future for Queued {
 impl Drop for Queued {
     fn drop(&mut self) {
         let mut room = self.residents.room();
-        if room.line.remove(&self.number).is_some() {
+        let line = room.groups.get_mut(&self.lodger).map(|group| &mut group.line);
+        if line.is_some_and(|line| line.remove(&self.number).is_some()) {
+            room.tidy(&self.lodger);
             self.residents.publish(&mut room);
         }
     }
@@ -364,7 +565,7 @@ impl Drop for Queued {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut room = self.0.room();
-        room.live -= 1;
+        room.leaves(&self.1);
         let given = self.0.give(&mut room);
         drop(room);
         hand_over(given);
@@ -426,15 +627,28 @@ pub fn memory_here() -> Option<u64> {
     Some(cgroup_memory().map_or(machine, |cgroup| cgroup.min(machine)))
 }
 
-/// The least `memory.max` from this process' cgroup up to the root (cgroup v2).
+/// The least bound on memory from this process' cgroup up to the root, of either version.
 fn cgroup_memory() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let root = std::path::Path::new("/sys/fs/cgroup");
-    let own = root.join(own);
-    let limits = own.ancestors().take_while(|dir| dir.starts_with(root)).filter_map(|dir| {
-        let max = std::fs::read_to_string(dir.join("memory.max")).ok()?;
-        number(&max)
+    least_of_cgroups(Path::new("/sys/fs/cgroup"), &groups)
+}
+
+/// `root`: where cgroups are mounted; `groups`: as `/proc/self/cgroup` says it. Version 2 has a line `0::/PATH` and
+/// files `memory.max`, version 1 one of `ID:memory:/PATH` and `memory/PATH/memory.limit_in_bytes`, which says a number
+/// near 2^63 for none. In a container the path may be one outside of what is mounted: the mount's own files count.
+fn least_of_cgroups(root: &Path, groups: &str) -> Option<u64> {
+    let of_version_1 = |line: &str| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|controller| controller == "memory").then(|| path.to_string())
+    };
+    let v2 =
+        groups.lines().find_map(|line| line.strip_prefix("0::")).map(|path| (root.to_path_buf(), path.to_string()));
+    let v1 = groups.lines().find_map(of_version_1).map(|path| (root.join("memory"), path));
+    let limits = [(v2, "memory.max"), (v1, "memory.limit_in_bytes")].into_iter().filter_map(|(group, file)| {
+        let (top, path) = group?;
+        let own = top.join(path.trim_start_matches('/'));
+        let dirs = own.ancestors().take_while(|dir| dir.starts_with(&top));
+        dirs.filter_map(|dir| number(&std::fs::read_to_string(dir.join(file)).ok()?)).min()
     });
     limits.min()
 }
