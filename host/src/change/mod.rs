@@ -29,7 +29,7 @@ pub use history::rollback_target;
 pub use lanes::{Lane, Lanes, Turn};
 pub use load::Source;
 pub use rehearsal::{Nobody, Rehearsal};
-pub use template::ComponentTemplate;
+pub use template::{ComponentTemplate, Keys};
 pub use trial::Outcome;
 pub use under_way::{Changes, Switched};
 pub use upgrade::UpgradeRequest;

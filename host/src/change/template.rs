@@ -8,9 +8,9 @@ use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
 use crate::record::{Action, By, Change, DatabaseError, Event, RevisionRecord, Verdict, Why, WorkerRecord};
-use crate::runtime::spec::WorkerSettings;
+use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
 use crate::runtime::{Launch, NotMade, Standing, Template};
-use crate::sandbox::Component;
+use crate::sandbox::{Component, Kind};
 
 /// How often to look whether a child that is to be upgraded runs, 50 ms apart.
 const LOOKS: usize = 600;
@@ -20,24 +20,39 @@ pub struct ComponentTemplate {
     changes: Changes,
     component: Component,
     settings: Arc<WorkerSettings>,
-    on_demand: bool,
+    keys: Keys,
     /// Older components that children come back on, loaded beside; `None`: under way.
     older: Arc<Mutex<HashMap<ComponentHash, Option<Component>>>>,
 }
 
+/// What a supervisor's policy says of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    pub on_demand: bool,
+    /// In a second, for one caller.
+    pub new_keys: u32,
+}
+
+impl From<&SupervisorSettings> for Keys {
+    fn from(settings: &SupervisorSettings) -> Keys {
+        Keys { on_demand: settings.on_demand, new_keys: settings.new_keys }
+    }
+}
+
+impl Default for Keys {
+    fn default() -> Keys {
+        Keys::from(&SupervisorSettings::default())
+    }
+}
+
 impl ComponentTemplate {
     /// `component` was checked against `settings` and its file is kept.
-    pub fn new(
-        changes: &Changes,
-        component: Component,
-        settings: WorkerSettings,
-        on_demand: bool,
-    ) -> ComponentTemplate {
+    pub fn new(changes: &Changes, component: Component, settings: WorkerSettings, keys: Keys) -> ComponentTemplate {
         ComponentTemplate {
             changes: changes.clone(),
             component,
             settings: settings.into(),
-            on_demand,
+            keys,
             older: Arc::default(),
         }
     }
@@ -191,7 +206,15 @@ impl Template for ComponentTemplate {
     }
 
     fn is_on_demand(&self) -> bool {
-        self.on_demand
+        self.keys.on_demand
+    }
+
+    fn new_keys(&self) -> u32 {
+        self.keys.new_keys
+    }
+
+    fn ends_idle(&self) -> bool {
+        self.component.kind() == Kind::Worker && !self.component.exports().state
     }
 }
 

@@ -209,6 +209,9 @@ fn tree_error(error: &TreeError) -> ErrorInfo {
         }
         TreeError::NotStarted { name, .. } => ("not-started", format!("`paguro logs {name}` tells more")),
         TreeError::Busy(_) => ("overloaded", "try again in a moment".to_string()),
+        TreeError::TooMany { .. } => {
+            ("overloaded", "try again in a moment; `paguro doctor` shows what takes the room".to_string())
+        }
         TreeError::NotMade { .. } => ("not-started", "`paguro doctor` looks for what is wrong".to_string()),
         TreeError::NoRoom { no_room, .. } => {
             ("no-room", format!("`paguro sup {:?}` shows who uses it; raise `[budget]` there", no_room.supervisor))

@@ -510,7 +510,7 @@ impl Keeper {
         if self.refuses_grants(name, &settings) {
             return;
         }
-        let configured = self.tree.configure_worker(&worker, settings).await;
+        let configured = self.tree.configure_worker(&worker, settings.into()).await;
         let done = configured.is_ok();
         self.tell(name, configured);
         if !done {

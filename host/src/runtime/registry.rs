@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::names::Names;
 use super::worker::Shared;
-use crate::base::{MonitorId, Name, bounds};
+use crate::base::{MonitorId, Name, bounds, give_back_room};
 
 /// Names of workers. One lookup is one read lock and one hash.
 #[derive(Default)]
@@ -15,6 +15,27 @@ pub struct Registry {
     /// The same in order of name. A worker is put in here first and taken out last, so that one that is found above is
     /// here until it is removed.
     order: Names<Arc<Shared>>,
+    /// How many of them are children of which template.
+    keys: Mutex<Keys>,
+}
+
+#[derive(Default)]
+struct Keys {
+    of: HashMap<Name, usize>,
+    all: usize,
+}
+
+impl Keys {
+    fn count(&mut self, worker: &Shared, comes: bool) {
+        let Some(supervisor) = worker.name().parent().filter(|_| worker.is_key()) else { return };
+        let of = self.of.entry(supervisor.clone()).or_default();
+        let change = |count: &mut usize| *count = if comes { *count + 1 } else { count.saturating_sub(1) };
+        change(of);
+        if *of == 0 {
+            self.of.remove(&supervisor);
+        }
+        change(&mut self.all);
+    }
 }
 
 impl Registry {
@@ -30,7 +51,10 @@ impl Registry {
     pub fn insert(&self, worker: Arc<Shared>) {
         self.order.insert(worker.name().clone(), worker.clone());
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys();
+        keys.count(&worker, true);
         if let Some(before) = workers.insert(worker.name().clone(), worker) {
+            keys.count(&before, false);
             before.leave();
         }
     }
@@ -42,12 +66,24 @@ impl Registry {
         if is_its_own {
             worker.leave();
             workers.remove(worker.name());
+            self.keys().count(worker, false);
+            give_back_room(&mut workers);
         }
         drop(workers);
         if is_its_own {
             self.order.remove_if(worker.name(), |known| std::ptr::eq(Arc::as_ptr(known), worker));
         }
         is_its_own
+    }
+
+    /// How many are children of this supervisor's template, and of all templates.
+    pub fn key_counts(&self, supervisor: &Name) -> (usize, usize) {
+        let keys = self.keys();
+        (keys.of.get(supervisor).copied().unwrap_or_default(), keys.all)
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there are.
@@ -158,7 +194,10 @@ impl Monitors {
 
     /// A monitor fires once: those who watched are taken out.
     pub fn take(&self, target: &Name) -> Vec<(Name, MonitorId)> {
-        self.watchers().remove(target).unwrap_or_default()
+        let mut watchers = self.watchers();
+        let taken = watchers.remove(target).unwrap_or_default();
+        give_back_room(&mut watchers);
+        taken
     }
 
     fn watchers(&self) -> MutexGuard<'_, HashMap<Name, Vec<(Name, MonitorId)>>> {

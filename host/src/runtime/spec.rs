@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::base::bounds;
 use crate::sandbox::{Grants, Limits};
 
 /// When a child that ended is started again (OTP.md, *Restart*).
@@ -277,6 +278,10 @@ pub struct SupervisorSettings {
     pub auto_shutdown: AutoShutdown,
     /// Under simple-one-for-one: the first message to a key starts its child.
     pub on_demand: bool,
+    /// With `on_demand`, new keys in a second that one caller may have taken up, on average. At least 1.
+    pub new_keys: u32,
+    /// With `on_demand`: children that export no `state` and idle this long end. `None`: never.
+    pub idle_stop: Option<Duration>,
     pub backoff: Backoff,
     pub escalation: Escalation,
     /// For children that have none of their own.
@@ -317,6 +322,8 @@ impl Default for SupervisorSettings {
             order: Vec::new(),
             auto_shutdown: AutoShutdown::Never,
             on_demand: false,
+            new_keys: bounds::NEW_KEYS_PER_SECOND,
+            idle_stop: Some(bounds::IDLE_STOP),
             backoff: Backoff::default(),
             escalation: Escalation::default(),
             circuit_breaker: None,

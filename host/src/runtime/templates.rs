@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::worker::Launch;
-use crate::base::{ComponentHash, Name};
+use crate::base::{ComponentHash, Name, bounds};
 
 /// Makes children of one template. Implemented above, where components and records are known.
 pub trait Template: Send + Sync {
@@ -20,6 +20,16 @@ pub trait Template: Send + Sync {
 
     /// Whether the first message to a key starts its child.
     fn is_on_demand(&self) -> bool;
+
+    /// New keys in a second that one caller may have taken up.
+    fn new_keys(&self) -> u32 {
+        bounds::NEW_KEYS_PER_SECOND
+    }
+
+    /// Whether its children end when they have nothing to do for long: they cannot hibernate.
+    fn ends_idle(&self) -> bool {
+        false
+    }
 }
 
 /// Why a template made nothing of a key.

@@ -7,13 +7,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::budgets::{Needs, NoRoom};
 use super::dead_letters::Cause;
-use super::keyed;
+use super::keyed::{self, By};
 use super::services::Services;
 use super::spec::{SupervisorSettings, WorkerSettings};
 use super::supervision::{Answer, ChildSpec};
 use super::supervisor::{self, Ask, ChildHandle, Gone, Page, Reply, Report, Reports, SupervisorHandle, View};
-use super::worker::{self, Launch, Shared, System};
-use crate::base::{ExitReason, Name, bounds};
+use super::worker::{self, Launch, Of, Shared, System};
+use crate::base::{ExitReason, Held, Name, bounds};
 
 /// Why the tree cannot do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum TreeError {
     /// Too much waits for the database to take up one more key.
     #[error("{0:?} cannot be made just now: too much waits for the disk")]
     Busy(Name),
+    /// As many keys as there may be, or as one caller may have taken up in a second.
+    #[error("{name:?} is not taken up: {why}")]
+    TooMany { name: Name, why: String },
     /// A template made nothing of this key.
     #[error("{name:?} cannot be made: {why}")]
     NotMade { name: Name, why: String },
@@ -69,6 +72,7 @@ impl Tree {
     pub fn new(services: &Arc<Services>, root: SupervisorSettings) -> Tree {
         let (reports, root_reports) = mpsc::channel(8);
         services.set_cpu_budget(&Name::root(), root.budget.cpu);
+        services.set_account(&Name::root(), &root);
         let root = supervisor::launch(Name::root(), root, services, Reports::to_host(reports));
         services.supervisors().insert(Name::root(), root.clone());
         Tree { services: services.clone(), root_reports: tokio::sync::Mutex::new(root_reports), root }
@@ -113,6 +117,7 @@ impl Tree {
         }
         self.budget(&name, &settings)?;
         self.services.set_cpu_budget(&name, settings.budget.cpu);
+        self.services.set_account(&name, &settings);
         let spec = supervisor::supervisor_spec(name.clone(), &settings);
         let handle = supervisor::launch(name.clone(), settings, &self.services, parent.reports());
         self.services.supervisors().insert(name, handle.clone());
@@ -126,8 +131,9 @@ impl Tree {
             return Err(TreeError::AlreadyThere(name));
         }
         self.take_room(&name, &launch.settings)?;
+        self.services.accounts.keep_files_configuration(&name, launch.settings.config.len());
         let spec = supervisor::worker_spec(name, &launch.settings, launch.component.kind(), true);
-        let worker = worker::launch(launch, &self.services, parent.reports());
+        let worker = worker::launch(launch, Of::File, &self.services, parent.reports());
         self.add(&parent, spec, ChildHandle::Worker(worker.clone())).await?;
         Ok(worker)
     }
@@ -158,6 +164,7 @@ impl Tree {
         let supervisor = self.supervisor(name).ok_or_else(|| TreeError::NoSupervisor(name.clone()))?;
         self.budget(name, &settings)?;
         self.services.set_cpu_budget(name, settings.budget.cpu);
+        self.services.set_account(name, &settings);
         if let Ok(parent) = self.parent_of(name) {
             let spec = Box::new(supervisor::supervisor_spec(name.clone(), &settings));
             parent.ask(Ask::Change { spec }).await.map_err(stopping)?;
@@ -167,15 +174,22 @@ impl Tree {
 
     /// New settings hold for the worker from its next message boundary on. Whatever is refused changes
     /// nothing.
-    pub async fn configure_worker(&self, worker: &Shared, settings: WorkerSettings) -> Result<(), TreeError> {
+    pub async fn configure_worker(&self, worker: &Shared, settings: Arc<WorkerSettings>) -> Result<(), TreeError> {
         let name = worker.name().clone();
         let parent = self.parent_of(&name)?;
+        // Settings that a template's children share, others hold too.
+        let is_its_own = worker.is_key() && Arc::strong_count(&settings) == 1;
+        let held = is_its_own.then(|| self.room_for_configuration(&name, &settings)).transpose()?;
         let needs = Needs { memory: settings.limits.memory, cpu: settings.limits.cpu };
         let changed = self.services.budgets().change(&name, needs);
         changed.map_err(|no_room| TreeError::NoRoom { name: name.clone(), no_room })?;
         let declared = name.parent().is_none_or(|parent| self.services.templates.get(&parent).is_none());
-        let spec = Box::new(supervisor::worker_spec(name, &settings, worker.status().kind, declared));
-        let settings = Arc::new(settings);
+        let spec = Box::new(supervisor::worker_spec(name.clone(), &settings, worker.status().kind, declared));
+        if worker.is_key() {
+            self.services.accounts.keep_configuration(&name, held);
+        } else {
+            self.services.accounts.keep_files_configuration(&name, settings.config.len());
+        }
         worker.configure(&self.services, settings.clone());
         worker.mailbox.push_supervision(System::Configure { settings });
         parent.ask(Ask::Change { spec }).await.map_err(stopping)
@@ -185,9 +199,14 @@ impl Tree {
     /// object for a key that is new, in the place of its template's.
     pub async fn start_child(&self, name: &Name, config: Option<&str>) -> Result<Started, TreeError> {
         if keyed::is_new(&self.services, name) {
-            return keyed::start(&self.services, name, config).await;
+            return keyed::start(&self.services, name, config, By::Client).await;
         }
         self.operate(name, |done| Ask::StartChild { name: name.clone(), done }).await
+    }
+
+    /// Starts a key that ran when the host ended: no bound on new keys holds for it.
+    pub async fn resume_child(&self, name: &Name) -> Result<Started, TreeError> {
+        keyed::start(&self.services, name, None, By::Host).await
     }
 
     /// Returns when the child has stopped.
@@ -245,6 +264,13 @@ impl Tree {
         let needs = Needs { memory: settings.limits.memory, cpu: settings.limits.cpu };
         let taken = self.services.budgets().take(name, needs);
         taken.map_err(|no_room| TreeError::NoRoom { name: name.clone(), no_room })
+    }
+
+    fn room_for_configuration(&self, name: &Name, settings: &WorkerSettings) -> Result<Held, TreeError> {
+        let held = self.services.accounts.room_for_configuration(name, settings.config.len());
+        let no_memory =
+            || TreeError::TooMany { name: name.clone(), why: "there is no memory for its configuration".to_string() };
+        held.ok_or_else(no_memory)
     }
 
     fn parent_of(&self, name: &Name) -> Result<SupervisorHandle, TreeError> {

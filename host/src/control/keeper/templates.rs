@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use super::Keeper;
 use crate::base::Name;
-use crate::change::{ChangeError, Changes, ComponentTemplate, UpgradeRequest};
+use crate::change::{ChangeError, Changes, ComponentTemplate, Keys, UpgradeRequest};
 use crate::control::directory::Wanted;
 use crate::record::{By, Event, Why};
 use crate::runtime::spec::SettingsChange;
@@ -18,7 +18,7 @@ use crate::sandbox::Component;
 pub(super) struct Held {
     pub wanted: Wanted,
     component: Component,
-    on_demand: bool,
+    keys: Keys,
 }
 
 /// Children of one template that start, or are upgraded, side by side.
@@ -29,9 +29,9 @@ impl Keeper {
     /// start on it at once.
     pub(super) fn set_template(&mut self, name: Name, wanted: Wanted, component: Component) {
         let Some(supervisor) = name.parent() else { return };
-        let on_demand = self.policies.get(&supervisor).is_some_and(|settings| settings.on_demand);
+        let keys = self.policies.get(&supervisor).map(Keys::from).unwrap_or_default();
         let before = self.templates.remove(&name);
-        self.put(&name, Held { wanted, component, on_demand });
+        self.put(&name, Held { wanted, component, keys });
         match before {
             Some(before) => {
                 self.configure_children(&supervisor, &before.wanted);
@@ -49,7 +49,7 @@ impl Keeper {
                 );
             }
             // Those of the last run come back, unless their messages bring them.
-            None if !on_demand => self.to_resume.push(supervisor),
+            None if !keys.on_demand => self.to_resume.push(supervisor),
             None => {}
         }
     }
@@ -69,18 +69,18 @@ impl Keeper {
 
     /// Whether children start on demand is the supervisor's to say.
     pub(super) fn refresh_template(&mut self, supervisor: &Name) {
-        let on_demand = self.policies.get(supervisor).is_some_and(|settings| settings.on_demand);
+        let keys = self.policies.get(supervisor).map(Keys::from).unwrap_or_default();
         let of_it = |name: &&Name| name.parent().as_ref() == Some(supervisor);
         let Some(name) = self.templates.keys().find(of_it).cloned() else { return };
         if let Some(held) = self.templates.remove(&name) {
-            self.put(&name, Held { on_demand, ..held });
+            self.put(&name, Held { keys, ..held });
         }
     }
 
     fn put(&mut self, name: &Name, held: Held) {
         let Some(supervisor) = name.parent() else { return };
-        let Held { wanted, component, on_demand } = &held;
-        let template = ComponentTemplate::new(&self.changes, component.clone(), wanted.settings.clone(), *on_demand);
+        let Held { wanted, component, keys } = &held;
+        let template = ComponentTemplate::new(&self.changes, component.clone(), wanted.settings.clone(), *keys);
         self.services.templates.set(supervisor, Arc::new(template));
         self.services.recorder.emit(Event::TemplateSet { name: name.clone(), component: component.hash() });
         self.templates.insert(name.clone(), held);
@@ -113,12 +113,14 @@ impl Keeper {
         let (own, restarts) = (before.settings.config.clone(), !change.restart.is_empty());
         let recorder = services.recorder.clone();
         let configuring = async move {
+            // Shared by all that have no configuration of their own.
+            let after = Arc::new(after);
             for child in children(&services, &supervisor) {
                 let mut settings = after.clone();
                 let current = child.settings().config.clone();
                 let keeps_its_own = current != own;
                 if keeps_its_own {
-                    settings.config = current;
+                    Arc::make_mut(&mut settings).config = current;
                 }
                 // One that left meanwhile is no error.
                 let _ = tree.configure_worker(&child, settings).await;
@@ -155,7 +157,7 @@ async fn resume(tree: &Tree, services: &Services, supervisor: &Name) {
         }
     };
     let starting = known.into_iter().map(|record| async move {
-        if let Err(error) = tree.start_child(&record.name, None).await {
+        if let Err(error) = tree.resume_child(&record.name).await {
             let (path, message) = (record.name.to_string(), error.to_string());
             services.recorder.emit(Event::DirectoryProblem { path, message, help: String::new() });
         }

@@ -60,6 +60,12 @@ fn parse(path: &Path, text: &str, above: Above) -> Result<SupervisorSettings, Se
     if let Some(field) = top.field("on-demand") {
         settings.on_demand = field.truth()?;
     }
+    if let Some(field) = top.field("new-keys") {
+        settings.new_keys = field.count_u32(1..=NEW_KEYS_MAX)?;
+    }
+    if let Some(field) = top.field("idle-stop") {
+        settings.idle_stop = idle_stop(&field)?;
+    }
     settings.child = child(&top, above)?;
     if let Some(section) = top.section(&BACKOFF)? {
         settings.backoff = backoff(&section)?;
@@ -110,6 +116,16 @@ const TOP: Schema = Schema {
             name: "on-demand",
             default: "false",
             meaning: "with a template: the first message to a key starts its child",
+        },
+        Key {
+            name: "new-keys",
+            default: "1000",
+            meaning: "with `on-demand`: new keys in a second that one caller may have taken up, ten times as many at once; beyond: `overloaded`",
+        },
+        Key {
+            name: "idle-stop",
+            default: "\"10m\"",
+            meaning: "with `on-demand`: a child that exports no `state` ends when it had nothing to do for this long; \"infinity\": never",
         },
         Key { name: "restart", default: "\"permanent\"", meaning: "when its own supervisor starts it again" },
         Key {
@@ -165,7 +181,7 @@ const BUDGET: Schema = Schema {
         Key {
             name: "memory",
             default: "(none)",
-            meaning: "what the `limits.memory` of all workers below it may come to, such as \"1GiB\"",
+            meaning: "what the `limits.memory` of all workers below it may come to, and what all below it may use, messages and timers that wait included, such as \"1GiB\"",
         },
         Key {
             name: "cpu",
@@ -194,6 +210,10 @@ const AUTO_SHUTDOWNS: [(&str, AutoShutdown); 3] = [
 const INTENSITY_MAX: u32 = 1_000_000;
 /// Beyond this the second wait is the longest one anyway.
 const FACTOR_MAX: u32 = 1_000;
+/// More than a host takes up in a second: in effect no bound.
+const NEW_KEYS_MAX: u32 = 1_000_000;
+/// Shorter, and its children would end between two messages of one conversation.
+const IDLE_STOP_MIN: Duration = Duration::from_millis(100);
 /// More than any machine has; sums of it still fit.
 const BUDGET_MEMORY_MAX: u64 = 1 << 50;
 
@@ -253,6 +273,17 @@ fn shutdown(field: &Field<'_>) -> Result<Shutdown, SettingsError> {
         return Err(field.error(message, HELP));
     }
     Ok(Shutdown::Time(time))
+}
+
+fn idle_stop(field: &Field<'_>) -> Result<Option<Duration>, SettingsError> {
+    if field.text() == Ok("infinity") {
+        return Ok(None);
+    }
+    let time = field.duration(IDLE_STOP_MIN..=DURATION_MAX).map_err(|mut error| {
+        error.help = "write \"infinity\" or a duration like \"10m\"".to_string();
+        error
+    })?;
+    Ok(Some(time))
 }
 
 fn backoff(section: &Section<'_>) -> Result<Backoff, SettingsError> {

@@ -166,6 +166,8 @@ fn every_key_of_a_supervisor_is_read() {
         order = ["b", "a"]
         auto-shutdown = "all-significant"
         on-demand = true
+        new-keys = 50
+        idle-stop = "90s"
         restart = "transient"
         shutdown = "30s"
         significant = true
@@ -199,6 +201,8 @@ fn every_key_of_a_supervisor_is_read() {
         order: vec!["b".into(), "a".into()],
         auto_shutdown: AutoShutdown::AllSignificant,
         on_demand: true,
+        new_keys: 50,
+        idle_stop: Some(seconds(90)),
         backoff: Backoff {
             initial: Duration::ZERO,
             max: seconds(1),
@@ -499,7 +503,7 @@ fn mistakes_of_supervisors() {
         workers/supervisor.toml:2:18: `backoff.jitter-percent` cannot be 101; it can be at most 100
         workers/supervisor.toml:2:11: `backoff.max` (30.0s) is less than `backoff.initial` (1m); raise `max` to 1m or more
         workers/supervisor.toml:3:7: `backoff.max` (1.00s) is less than `backoff.initial` (2.00s); raise `max` to 2.00s or more
-        workers/supervisor.toml:1:1: `colour` is not a key of a supervisor's settings; its keys are tier, strategy, intensity, period, order, auto-shutdown, on-demand, restart, shutdown, significant, after, backoff, escalation, circuit-breaker, budget"#]].assert_eq(&errors.join("\n"));
+        workers/supervisor.toml:1:1: `colour` is not a key of a supervisor's settings; its keys are tier, strategy, intensity, period, order, auto-shutdown, on-demand, new-keys, idle-stop, restart, shutdown, significant, after, backoff, escalation, circuit-breaker, budget"#]].assert_eq(&errors.join("\n"));
 }
 
 #[test]
