@@ -194,9 +194,9 @@ impl Services {
         let (database, recorder) = (self.database.clone(), self.recorder.clone());
         // Too much waits just now: behind it.
         tokio::spawn(async move {
-            if let Err(error) = database.commit(changes).await {
-                let (what, error) = ("write that a child of a template was let go of", error.to_string());
-                recorder.emit(Event::DatabaseFailed { what, error });
+            let what = "write that a child of a template was let go of";
+            if let Some(Err(error)) = recorder.watched(what, database.commit(changes)).await {
+                recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
             }
         });
     }

@@ -1,6 +1,7 @@
 //! The supervisor's task: waits, hands what happened to the pure policy, carries out what it says.
 
 mod handle;
+mod idle;
 mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::handle::{Ask, ChildHandle, ChildView, Gone, Page, Reply, Report, Reports, SupervisorHandle, View};
 use self::handle::{ORDERS_MAX, Order};
+use self::idle::Idlers;
 use super::dead_letters::Cause;
 use super::lent::LentTask;
 use super::services::Services;
@@ -18,7 +20,7 @@ use super::spec::{Shutdown, SupervisorSettings};
 use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision};
 use super::worker::{Standing, System};
 use crate::base::{ExitReason, Incarnation, Name, Tick, bounds};
-use crate::record::{Change, Event};
+use crate::record::Event;
 
 /// Starts a supervisor's task; it starts no child until it is asked to. `parent`: where it reports;
 /// for the root, the host.
@@ -42,6 +44,7 @@ pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>
         start_at: None,
         falls: Vec::new(),
         row: 0,
+        idlers: Idlers::default(),
     };
     let post = Box::new(Post { driver, asked, ordered, reported });
     let task = LentTask::spawn(recovery::hold(post, services.fuses.get().cloned()));
@@ -73,6 +76,7 @@ struct Driver {
     falls: Vec<Tick>,
     /// Faults in a row, from none of which it has recovered.
     row: u8,
+    idlers: Idlers,
 }
 
 /// A supervisor's task: what it knows, and where it is told of more.
@@ -105,8 +109,9 @@ impl Post {
     async fn run(&mut self) {
         let Post { driver, asked, ordered, reported } = self;
         loop {
-            let at = driver.wake_at.into_iter().chain(driver.start_at).chain(driver.kill_at.first().map(|(at, _)| *at));
-            let sleep = at.min().map(|at| at.since(driver.services.clock.now()));
+            let next = driver.wake_at.into_iter().chain(driver.start_at);
+            let next = next.chain(driver.kill_at.first().map(|(at, _)| *at)).chain(driver.next_look()).min();
+            let sleep = next.map(|at| at.since(driver.services.clock.now()));
             driver.at();
             let woken = tokio::select! {
                 biased;
@@ -150,6 +155,39 @@ impl Driver {
         }
         if self.start_at.take_if(|at| *at <= now).is_some() {
             self.feed(Input::Start).await;
+        }
+        if self.next_look().is_some_and(|at| at <= now) {
+            self.look_for_idlers(now);
+        }
+    }
+
+    /// How long its children may idle, if they end then.
+    fn idle_stop(&self) -> Option<Duration> {
+        let settings = self.policy.settings();
+        let after = settings.idle_stop.filter(|_| settings.on_demand && !self.children.is_empty())?;
+        let ends = self.services.templates.get(&self.name).is_some_and(|template| template.ends_idle());
+        ends.then_some(after)
+    }
+
+    fn next_look(&mut self) -> Option<Tick> {
+        if !self.policy.settings().on_demand {
+            return None;
+        }
+        let after = self.idle_stop();
+        self.idlers.next_look(self.services.clock.now(), after)
+    }
+
+    fn look_for_idlers(&mut self, now: Tick) {
+        let Some(after) = self.idle_stop() else { return };
+        let workers = self.children.iter().filter_map(|(name, handle)| match handle {
+            ChildHandle::Worker(worker) => Some((name, worker.mailbox.rest())),
+            ChildHandle::Supervisor(_) => None,
+        });
+        for (name, idle) in self.idlers.look(now, after, workers) {
+            if let Some(ChildHandle::Worker(worker)) = self.children.get(&name) {
+                // It may have something to do by now, and a queue that is full is no idler's.
+                let _ = worker.mailbox.push_system(System::EndIdle { idle });
+            }
         }
     }
 
@@ -217,6 +255,17 @@ impl Driver {
                     Until::Started => Reply::Failed(ExitReason::Shutdown),
                     Until::Stopped => Reply::Done,
                 });
+            }
+            Report::Retired { child } => {
+                self.spare(&child);
+                self.children.remove(&child);
+                let waiting = self.take_waiting(&child);
+                self.feed(Input::Retired(child.clone())).await;
+                tell(waiting, |until| match until {
+                    Until::Started => Reply::Failed(ExitReason::Shutdown),
+                    Until::Stopped => Reply::Done,
+                });
+                self.emit(Event::ChildRemoved { name: child });
             }
         }
     }
@@ -514,20 +563,7 @@ impl Driver {
         });
         let running = self.policy.is_running();
         if running && self.services.templates.get(&self.name).is_some() {
-            // Its key was let go of: the next start of the host does not bring it back by itself. State
-            // and history stay under its name. Queued behind what was written of it before.
-            let changes = vec![Change::WorkerRemoved(name.clone()), Change::ClearBreaker(name.clone())];
-            if self.services.database.submit(changes.clone()).is_err() {
-                let services = self.services.clone();
-                // Too much waits just now: behind it.
-                tokio::spawn(async move {
-                    let what = "write that a child of a template was let go of";
-                    let committed = services.recorder.watched(what, services.database.commit(changes)).await;
-                    if let Some(Err(error)) = committed {
-                        services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
-                    }
-                });
-            }
+            self.services.let_go_of_key(name);
         }
         dismiss(&handle, name, &self.services);
         self.emit(Event::ChildRemoved { name: name.clone() });
@@ -599,6 +635,7 @@ pub(super) fn dismiss(handle: &ChildHandle, name: &Name, services: &Services) {
             services.tell_watchers(name);
             services.recorder.metrics().forget(name);
             services.leave_groups(worker);
+            services.accounts.keep_configuration(name, None);
             services.registry.remove(worker);
             let (done, _) = oneshot::channel();
             worker.mailbox.push_supervision(System::Quit { why: Cause::Removed, done });
@@ -606,6 +643,8 @@ pub(super) fn dismiss(handle: &ChildHandle, name: &Name, services: &Services) {
         ChildHandle::Supervisor(supervisor) => {
             services.supervisors().remove(name);
             services.set_cpu_budget(name, None);
+            services.accounts.forget(name);
+            services.new_keys().forget(name);
             // One that is so busy that its queue is full ends when its last handle goes.
             let _ = supervisor.try_ask(Ask::Quit);
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Child, ChildSpec, ChildState};
-use crate::base::{Name, Tick};
+use crate::base::{Name, Tick, give_back_room};
 
 /// A child's place in the start order. Changes when the order is arranged anew.
 pub(super) type Place = u64;
@@ -159,6 +159,7 @@ impl Children {
     pub fn remove(&mut self, place: Place) -> Option<Child> {
         let child = self.list.remove(&place)?;
         self.by_name.remove(&child.spec.name);
+        give_back_room(&mut self.by_name);
         want(&mut self.wanted, &child.spec.after, false);
         self.sets.note(place, &child, false);
         Some(*child)

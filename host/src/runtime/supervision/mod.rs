@@ -172,6 +172,8 @@ pub enum Input {
     StartFailed(Name, ExitReason),
     Exited(Name, ExitReason),
     Stopped(Name),
+    /// A child of a template idled and has left the tree by itself.
+    Retired(Name),
     /// A moment that was asked for has come.
     Due,
     /// A new child. One that the directory declares is started as the supervisor's phase says; any
@@ -379,6 +381,7 @@ impl Supervision {
             Input::StartFailed(name, reason) => self.start_failed(moment, &name, &reason, actions),
             Input::Exited(name, reason) => self.exited(moment, &name, &reason, actions),
             Input::Stopped(name) => self.stopped(moment.now, &name, actions),
+            Input::Retired(name) => self.retired(moment.now, &name, actions),
             Input::Due => self.due(moment.now, actions),
             Input::Add(spec) => return self.add(*spec, actions),
             Input::Change(spec) => return self.change(*spec),

@@ -53,6 +53,15 @@ impl Supervision {
         });
     }
 
+    /// It is out of the tree already: nothing is to be done about it.
+    pub(super) fn retired(&mut self, now: Tick, name: &Name, actions: &mut Vec<Action>) {
+        let Some(place) = self.children.find(name) else { return };
+        self.children.remove(place);
+        self.stop_next(actions);
+        self.round_goes_on(now, actions);
+        self.start_next(actions);
+    }
+
     pub(super) fn stopped(&mut self, now: Tick, name: &Name, actions: &mut Vec<Action>) {
         let Some(place) = self.children.find(name) else { return };
         let ChildState::Stopping(then) = self.children.at(place).state else { return };

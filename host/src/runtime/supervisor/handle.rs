@@ -34,6 +34,10 @@ pub enum Report {
     Stopped {
         child: Name,
     },
+    /// A child of a template ended because it idled, and is out of the tree.
+    Retired {
+        child: Name,
+    },
 }
 
 /// What others ask of a supervisor.
@@ -165,6 +169,11 @@ impl Reports {
     /// Sends where there is room.
     pub(super) fn offer(&self, report: Report) {
         let _ = self.0.reports.try_send(report);
+    }
+
+    /// A place in the queue. An error means that nobody is left who listens.
+    pub async fn room(&self) -> Result<mpsc::Permit<'_, Report>, Gone> {
+        self.0.reports.reserve().await.map_err(|_| Gone)
     }
 
     /// Whoever lent a thread to what reported runs the supervisor next.

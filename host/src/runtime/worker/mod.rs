@@ -29,6 +29,7 @@ mod ending;
 mod guard;
 mod handle;
 mod health;
+mod idle;
 mod pace;
 mod recovery;
 mod rescue;
@@ -45,7 +46,7 @@ pub use door::{WorkerLog, carry_out};
 pub use driver::{Launch, launch, restart_type};
 pub use guard::{BreakerView, Pass, Sign};
 pub(super) use runner::{Undertaker, runs_one};
-pub use shared::{AskError, Counters, Shared, Standing, Status};
+pub use shared::{AskError, Counters, Of, Shared, Standing, Status};
 pub use swap::{take_over, too_slow};
 pub use system::{
     Adopted, Blame, CalledOff, Done, NoState, NoTrial, Replace, Reverted, Switched, System, TRIAL_EVENTS_MAX,

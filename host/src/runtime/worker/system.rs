@@ -47,6 +47,10 @@ pub enum System {
     Configure {
         settings: Arc<WorkerSettings>,
     },
+    /// From the supervisor: it had nothing to do for so long, and is to end if it may.
+    EndIdle {
+        idle: Duration,
+    },
     /// Puts another component in the place of the running one, on trial.
     Replace(Box<Replace>),
     /// The trial ended well, and this state was made durable with that decision: the old instance

@@ -283,6 +283,7 @@ fn said(input: &Input) -> String {
         Input::StartFailed(name, _) => format!("{} failed to start", name.leaf()),
         Input::Exited(name, reason) => format!("{} exited: {}", name.leaf(), reason.word()),
         Input::Stopped(name) => format!("{} stopped", name.leaf()),
+        Input::Retired(name) => format!("{} retired", name.leaf()),
         Input::Due => "due".to_string(),
         Input::Add(spec) if spec.declared => format!("add {} {:?}", spec.name.leaf(), spec.restart),
         Input::Add(spec) => format!("operator adds {} {:?}", spec.name.leaf(), spec.restart),
