@@ -34,10 +34,10 @@ use std::task::{Context, Poll};
 use std::thread::{JoinHandle, Thread};
 
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::reader::Reader;
-use self::writer::{Request, Writer};
+use self::writer::{Answer, Request, Writer};
 use super::ledger::{Head, LedgerBroken, LedgerEntry};
 use crate::base::{Clock, ComponentHash, Name, Payload, bounds};
 
@@ -63,6 +63,8 @@ struct Shared {
     last_dead_letter: AtomicU64,
     // Dropped in this order: the thread ends once there is no sender left. `None`: requests are let go of.
     requests: Option<mpsc::Sender<Request>>,
+    /// What the contents of requests in the queue may take, in [`ROOM_UNIT`] bytes.
+    room: Arc<Semaphore>,
     /// The writer's thread, for who does not want to wait while it lingers.
     writer: Option<Thread>,
     thread: WriterThread,
@@ -105,7 +107,9 @@ impl Database {
         let thread = WriterThread(Mutex::new(Some(thread)));
         let path = path.to_path_buf();
         let requests = Some(requests);
-        Ok(Database { shared: Arc::new(Shared { path, reader, stats, last_dead_letter, requests, writer, thread }) })
+        let room = Arc::new(Semaphore::new(ROOM_UNITS));
+        let shared = Shared { path, reader, stats, last_dead_letter, requests, room, writer, thread };
+        Ok(Database { shared: Arc::new(shared) })
     }
 
     /// A database that keeps nothing: what is asked of it is done at once, and reads find nothing. For
@@ -117,6 +121,7 @@ impl Database {
             stats: Arc::default(),
             last_dead_letter: AtomicU64::new(0),
             requests: None,
+            room: Arc::new(Semaphore::new(ROOM_UNITS)),
             writer: None,
             thread: WriterThread(Mutex::new(None)),
         };
@@ -136,7 +141,11 @@ impl Database {
     /// After an error nothing of `changes` is there. One exception: if the disk failed while the
     /// changes were synced and the power then fails, they may be there after all.
     pub async fn commit(&self, changes: Vec<Change>) -> Result<(), DatabaseError> {
-        let (request, pending) = commit_request(changes);
+        let room = match room_units(&changes) {
+            0 => None,
+            units => self.shared.room.clone().acquire_many_owned(units).await.ok(),
+        };
+        let (request, pending) = commit_request(changes, room);
         match &self.shared.requests {
             Some(requests) => requests.send(request).await.map_err(|_| DatabaseError::Closed)?,
             None => request.let_go(),
@@ -158,10 +167,16 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`DatabaseError::QueueFull`] when [`bounds::DATABASE_QUEUE_MAX`] requests wait: then nothing
-    /// was queued.
+    /// [`DatabaseError::QueueFull`] when [`bounds::DATABASE_QUEUE_MAX`] requests wait, or their contents take
+    /// [`bounds::DATABASE_QUEUE_BYTES_MAX`]: then nothing was queued.
     pub fn submit(&self, changes: Vec<Change>) -> Result<Pending, DatabaseError> {
-        let (request, pending) = commit_request(changes);
+        let room = match room_units(&changes) {
+            0 => None,
+            units => {
+                Some(self.shared.room.clone().try_acquire_many_owned(units).map_err(|_| DatabaseError::QueueFull)?)
+            }
+        };
+        let (request, pending) = commit_request(changes, room);
         let Some(requests) = &self.shared.requests else {
             request.let_go();
             return Ok(pending);
@@ -309,9 +324,19 @@ impl Future for Pending {
     }
 }
 
-fn commit_request(changes: Vec<Change>) -> (Request, Pending) {
+fn commit_request(changes: Vec<Change>, room: Option<OwnedSemaphorePermit>) -> (Request, Pending) {
     let (answer, outcome) = oneshot::channel();
-    (Request::Commit { changes, answer }, Pending(outcome))
+    (Request::Commit { changes, answer: Answer::new(answer, room) }, Pending(outcome))
+}
+
+/// Room in the queue is counted in pages: a permit has 32 bits.
+const ROOM_UNIT: usize = 4_096;
+const ROOM_UNITS: usize = bounds::DATABASE_QUEUE_BYTES_MAX / ROOM_UNIT;
+
+/// What the contents of a request take. None takes more than there is: one that is larger is alone in the queue.
+fn room_units(changes: &[Change]) -> u32 {
+    let bytes: usize = changes.iter().map(Change::payload_bytes).sum();
+    u32::try_from((bytes / ROOM_UNIT).min(ROOM_UNITS)).unwrap_or(u32::MAX)
 }
 
 /// The writer's thread; dropping this waits for its end.

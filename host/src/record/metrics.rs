@@ -13,6 +13,12 @@ pub struct Metrics(Mutex<Numbers>);
 struct Numbers {
     events: BTreeMap<&'static str, u64>,
     guests: BTreeMap<Name, BTreeMap<String, GuestMetric>>,
+    /// Bytes that all of them take.
+    guest_bytes: usize,
+}
+
+fn bytes(metric: &str) -> usize {
+    metric.len() + bounds::GUEST_METRIC_BYTES
 }
 
 /// A metric that a guest made with `control.count` or `control.gauge`.
@@ -22,7 +28,8 @@ pub enum GuestMetric {
     Gauge(f64),
 }
 
-/// The worker has [`bounds::GUEST_METRICS_MAX`] metrics already.
+/// The worker has [`bounds::GUEST_METRICS_MAX`] metrics already, or all of them take
+/// [`bounds::GUEST_METRICS_BYTES_MAX`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooMany;
 
@@ -58,7 +65,9 @@ impl Metrics {
 
     /// Forgets a worker that was removed.
     pub fn forget(&self, worker: &Name) {
-        self.numbers().guests.remove(worker);
+        let mut numbers = self.numbers();
+        let metrics = numbers.guests.remove(worker).unwrap_or_default();
+        numbers.guest_bytes -= metrics.keys().map(|metric| bytes(metric)).sum::<usize>();
     }
 
     fn change(
@@ -68,17 +77,19 @@ impl Metrics {
         change: impl FnOnce(Option<GuestMetric>) -> GuestMetric,
     ) -> Result<(), TooMany> {
         let mut numbers = self.numbers();
-        let metrics = match numbers.guests.get_mut(worker) {
-            Some(metrics) => metrics,
-            None => numbers.guests.entry(worker.clone()).or_default(),
-        };
-        if let Some(old) = metrics.get_mut(metric) {
+        let Numbers { guests, guest_bytes, .. } = &mut *numbers;
+        let known = guests.get_mut(worker);
+        let count = known.as_ref().map_or(0, |metrics| metrics.len());
+        if let Some(old) = known.and_then(|metrics| metrics.get_mut(metric)) {
             *old = change(Some(*old));
-        } else if metrics.len() < bounds::GUEST_METRICS_MAX {
-            metrics.insert(metric.to_string(), change(None));
-        } else {
+            return Ok(());
+        }
+        let sum = *guest_bytes + bytes(metric);
+        if count >= bounds::GUEST_METRICS_MAX || sum > bounds::GUEST_METRICS_BYTES_MAX {
             return Err(TooMany);
         }
+        *guest_bytes = sum;
+        guests.entry(worker.clone()).or_default().insert(metric.to_string(), change(None));
         Ok(())
     }
 
@@ -104,5 +115,24 @@ mod tests {
         assert_eq!((of, counted.len()), (worker.clone(), bounds::GUEST_METRICS_MAX));
         assert!(counted.contains(&("0".to_string(), GuestMetric::Counter(3))));
         assert!(metrics.guest_after(Some(&worker)).is_none());
+    }
+
+    #[test]
+    fn all_guests_together_have_a_bound_and_who_leaves_makes_room() {
+        let metrics = Metrics::default();
+        let worker = |n: usize| Name::parse(&format!("w{n}")).unwrap();
+        let long = |n: usize| format!("{n:0width$}", width = bounds::GUEST_TEXT_BYTES_MAX);
+        let mut taken = 0;
+        'all: for w in 0.. {
+            for n in 0..bounds::GUEST_METRICS_MAX {
+                if metrics.gauge(&worker(w), &long(n), 1.0).is_err() {
+                    break 'all;
+                }
+                taken += 1;
+            }
+        }
+        assert_eq!(taken, bounds::GUEST_METRICS_BYTES_MAX / bytes(&long(0)));
+        metrics.forget(&worker(0));
+        assert_eq!(metrics.gauge(&worker(999_999), &long(1), 1.0), Ok(()));
     }
 }

@@ -229,6 +229,7 @@ impl Change {
         match self {
             Change::PutSnapshot(_, record) => record.snapshot.len(),
             Change::PutDeadLetter(_, body) => body.len(),
+            Change::PutWorker(record) => record.config.as_ref().map_or(0, String::len),
             _ => 0,
         }
     }

@@ -275,7 +275,7 @@ async fn order_is_kept_whoever_waits() {
 #[test]
 fn a_group_takes_what_waits_up_to_its_bounds() {
     let (sender, mut queue) = mpsc::channel(1_000);
-    let request = |changes| commit_request(changes).0;
+    let request = |changes| commit_request(changes, None).0;
     for _ in 0..bounds::DATABASE_GROUP_MAX + 1 {
         sender.try_send(request(vec![])).unwrap();
     }
@@ -368,6 +368,26 @@ async fn a_full_queue_refuses_to_submit_and_loses_nothing() {
         pending.await.unwrap();
     }
     assert_eq!(database.verify_ledger(), Ok(pending.len() as u64));
+}
+
+#[tokio::test]
+async fn the_contents_of_what_is_queued_have_a_bound_and_what_is_small_goes_past() {
+    assert_eq!(room_units(&[Change::PutSnapshot(name("a"), snapshot(64 << 20))]), 16_384);
+    assert_eq!(room_units(&[Change::PutSnapshot(name("a"), snapshot(300 << 20))]) as usize, ROOM_UNITS);
+    let place = Place::new();
+    let database = place.open();
+    database.commit(vec![Change::PutWorker(worker("a"))]).await.unwrap();
+    // As if snapshots of so many bytes were queued.
+    let queued = database.shared.room.clone().acquire_many_owned(ROOM_UNITS as u32 - 2).await.unwrap();
+    let put = |bytes| vec![Change::PutSnapshot(name("a"), snapshot(bytes))];
+    assert_eq!(database.submit(put(20_000)).unwrap_err().to_string(), DatabaseError::QueueFull.to_string());
+    database.submit(put(5_000)).unwrap().await.unwrap();
+    let mut waits = std::pin::pin!(database.commit(put(20_000)));
+    assert!(futures::poll!(&mut waits).is_pending());
+    drop(queued);
+    waits.await.unwrap();
+    assert_eq!(database.snapshot(&name("a")).unwrap(), Some(snapshot(20_000)));
+    assert_eq!(database.shared.room.available_permits(), ROOM_UNITS);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, Savepoint, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::changes::{apply, needs_worker};
 use super::error::DatabaseError;
@@ -51,7 +51,26 @@ impl Request {
     }
 }
 
-pub(super) type Answer = oneshot::Sender<Result<(), DatabaseError>>;
+/// Where the outcome of one request goes, and the room that its contents take in the queue until then.
+pub(super) struct Answer {
+    to: oneshot::Sender<Result<(), DatabaseError>>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Answer {
+    pub fn new(to: oneshot::Sender<Result<(), DatabaseError>>, room: Option<OwnedSemaphorePermit>) -> Answer {
+        Answer { to, _room: room }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
+
+    /// An error means that nobody waits.
+    fn send(self, outcome: Result<(), DatabaseError>) -> Result<(), Result<(), DatabaseError>> {
+        self.to.send(outcome)
+    }
+}
 
 /// Requests of one transaction, in the order in which they were queued.
 type Group = Vec<(Vec<Change>, Answer)>;
