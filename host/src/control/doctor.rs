@@ -33,6 +33,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     }];
     found.push(disk(&host.state_path));
     found.push(instances(host));
+    found.push(memory(host));
     let counted = host.recorder().metrics().events().into_iter();
     let failed: u64 = counted
         .filter(|(kind, _)| matches!(*kind, "database-failed" | "snapshot-failed"))
@@ -132,6 +133,38 @@ fn directory(path: &Path) -> DoctorInfo {
         ),
         Ok(_) => ok("directory", format!("{shown} can be written by its owner alone")),
         Err(failed) => error("directory", format!("{shown}: {failed}"), "what runs goes on; nothing new is taken"),
+    }
+}
+
+/// From this part of the account on it is nearly full: what comes next may be refused.
+const MEMORY_NEARLY_FULL: f64 = 0.8;
+
+/// What guests, clients and files make the host keep.
+fn memory(host: &Host) -> DoctorInfo {
+    let memory = host.memory();
+    let by: Vec<String> = memory
+        .by
+        .iter()
+        .filter(|(_, bytes)| **bytes > 0)
+        .map(|(word, bytes)| format!("{word} {}", show_size(*bytes)))
+        .collect();
+    let detail = format!(
+        "{} of {} kept ({}), most below {}: {}; {} requests refused",
+        show_size(memory.used),
+        show_size(memory.max),
+        if by.is_empty() { "nothing".to_string() } else { by.join(", ") },
+        memory.holder,
+        show_size(memory.holder_used),
+        memory.refused
+    );
+    if memory.used as f64 >= memory.max as f64 * MEMORY_NEARLY_FULL {
+        warn(
+            "memory",
+            detail,
+            "`paguro events` says what is refused; stop what fills it, or give more with `paguro up --memory`",
+        )
+    } else {
+        ok("memory", detail)
     }
 }
 

@@ -181,7 +181,7 @@ impl Host {
             options.live_instances_max.unwrap_or_else(live_instances_max_here),
             options.asleep_bytes_max.unwrap_or_else(asleep_bytes_max_here),
         );
-        let account = Account::new(options.account_bytes_max.unwrap_or_else(account_bytes_max_here));
+        let account = Account::of_host(options.account_bytes_max.unwrap_or_else(account_bytes_max_here));
         let random = Random::system();
         let services = Services::new(clock.clone(), random, recorder.clone(), database, sandbox, residents, account);
         options.fuse.into_iter().for_each(|fuse| services.fuses.set(fuse));
@@ -268,6 +268,11 @@ impl Host {
         self.services.broken().await
     }
 
+    /// The account of memory that all below is charged to.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.services.account
+    }
+
     pub fn recorder(&self) -> &Recorder {
         &self.services.recorder
     }
@@ -344,7 +349,7 @@ impl Host {
         let found = match crate::runtime::find(&self.services, name) {
             Err(CallError::Overloaded) => {
                 let deadline = self.services.clock.now().after(time);
-                crate::runtime::find_in_time(&self.services, name, deadline).await
+                crate::runtime::find_in_time(&self.services, name, None, deadline).await
             }
             found => found,
         };
@@ -527,7 +532,7 @@ impl Host {
         self.changes.nudge();
         let compile = clock.now().since(begun);
         let settings = worker.as_ref().map(|worker| worker.settings()).unwrap_or_default();
-        crate::change::fits(&component, &settings).await.map_err(not_a_worker)?;
+        crate::change::fits(&component, &settings, &self.services.account).await.map_err(not_a_worker)?;
         let against = match worker {
             Some(worker) => {
                 let request = UpgradeRequest {

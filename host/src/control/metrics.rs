@@ -120,6 +120,7 @@ fn host(host: &Host) -> String {
     ] {
         number(&mut out, name, "gauge", meaning, value);
     }
+    account(&mut out, host);
     out
 }
 
@@ -194,6 +195,17 @@ fn guests(host: &Host, family: (&'static str, &'static str), after: Option<Name>
 
 /// Bytes after which a part ends: a worker may have a hundred metrics with names of 1 KB.
 const PART_BYTES: usize = 64 << 10;
+
+/// What guests, clients and files make the host keep.
+fn account(out: &mut String, host: &Host) {
+    let (memory, name) = (host.memory(), "paguro_memory_bytes");
+    begin(out, name, "gauge", "Bytes kept for guests, clients and files");
+    for (holding, bytes) in &memory.by {
+        let _ = writeln!(out, "{name}{{for=\"{holding}\"}} {bytes}");
+    }
+    number(out, "paguro_memory_bytes_max", "gauge", "Such bytes that may be kept", memory.max);
+    number(out, "paguro_memory_refused_total", "counter", "Requests that did not fit", memory.refused);
+}
 
 /// A label's value: the guest's text, so anything may be in it.
 fn escaped(text: &str) -> String {

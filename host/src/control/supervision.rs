@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::host::{Host, RequestError};
 use super::wire::{
-    BackoffInfo, BreakerPolicyInfo, BudgetInfo, ChildHealth, CountsInfo, EscalationInfo, HealthInfo, RestartInfo,
-    SupervisedInfo, SupervisorDetail, TotalsInfo,
+    BackoffInfo, BreakerPolicyInfo, BudgetInfo, ChildHealth, CountsInfo, EscalationInfo, HealthInfo, MemoryInfo,
+    RestartInfo, SupervisedInfo, SupervisorDetail, TotalsInfo,
 };
 use crate::base::units::show_duration;
-use crate::base::{Name, bounds};
+use crate::base::{Holding, Name, bounds};
 use crate::runtime::spec::{AutoShutdown, Restart, Shutdown, Strategy, Tier};
 use crate::runtime::supervision::{ChildKind, ChildState};
 use crate::runtime::{ChildView, Page, Shared, Standing, View};
@@ -137,7 +137,21 @@ impl Host {
         let more = page.len() == limit;
         let children: Vec<ChildHealth> = page.iter().map(|worker| self.child_health(worker)).collect();
         let next = children.last().filter(|_| more).map(|child| child.name.clone());
-        HealthInfo { status: status.to_string(), totals, isolated, children, next }
+        HealthInfo { status: status.to_string(), totals, isolated, children, memory: Some(self.memory()), next }
+    }
+
+    /// What guests, clients and files make the host keep.
+    pub fn memory(&self) -> MemoryInfo {
+        let account = &self.services.account;
+        let (holder, holder_used) = self.services.accounts.largest();
+        MemoryInfo {
+            used: account.used(),
+            max: account.bytes_max(),
+            by: Holding::ALL.map(|holding| (holding.word().to_string(), account.used_by(holding))).into(),
+            holder: holder.to_string(),
+            holder_used,
+            refused: account.refused(),
+        }
     }
 
     fn child_health(&self, worker: &Shared) -> ChildHealth {

@@ -37,6 +37,8 @@ pub struct UpOptions {
     /// Raises the process' soft limit of descriptors to the hard one. The program does; one that embeds a host owns
     /// its limits.
     pub raise_descriptors: bool,
+    /// Bytes that guests, clients and files may make the host keep; by default half of the memory there is.
+    pub memory: Option<u64>,
     /// Called for each event and log line, one after another.
     pub log: Box<dyn Fn(UpLine) + Send + Sync>,
 }
@@ -117,6 +119,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
         // This very program, whatever lies at its path by now.
         compiler: CompilerChoice::Program("/proc/self/exe".into()),
         compilers_bytes_max: options.compilers_bytes_max,
+        account_bytes_max: options.memory,
         ..HostOptions::new(&options.dir)
     };
     let recorder = host_options.recorder.clone();

@@ -243,9 +243,27 @@ pub struct HealthInfo {
     pub isolated: Vec<String>,
     /// By name.
     pub children: Vec<ChildHealth>,
+    /// What guests, clients and files make the host keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryInfo>,
     /// The name to ask for the next page with, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// The account of memory. All but `refused` in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemoryInfo {
+    pub used: u64,
+    pub max: u64,
+    /// By what it is for: `mailboxes`, `timers`, `configurations`, `bodies`, `sleepers`, `probation`, `instances`,
+    /// `desks`.
+    pub by: std::collections::BTreeMap<String, u64>,
+    /// The supervisor below which most is kept, and how much.
+    pub holder: String,
+    pub holder_used: u64,
+    /// Requests that did not fit, since the host started.
+    pub refused: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

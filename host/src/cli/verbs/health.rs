@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::base::units::show_size;
 use crate::cli::api::{ApiPath, Client};
 use crate::cli::errors::CliError;
 use crate::cli::output;
@@ -60,6 +61,11 @@ fn draw(report: &HealthInfo, all: bool) -> String {
     let shown = if shown.is_empty() { "nothing runs".to_string() } else { shown.join(", ") };
     out +=
         &format!("{} {}, {} restarts\n", paint(BOLD, &format!("{} workers:", totals.workers)), shown, totals.restarts);
+    if let Some(memory) = &report.memory {
+        let (used, max) = (show_size(memory.used), show_size(memory.max));
+        let refused = if memory.refused > 0 { format!(", {} requests refused", memory.refused) } else { String::new() };
+        out += &format!("{} {used} of {max}{refused}\n", paint(BOLD, "kept in memory:"));
+    }
     if !report.isolated.is_empty() {
         out += &format!("{} {}\n", paint(BAD, "isolated:"), safe(&report.isolated.join(", ")));
     }
@@ -109,6 +115,7 @@ mod tests {
     fn what_is_not_well_is_listed_with_the_totals() {
         let json = r#"{"status":"critical","totals":{"workers":3,"running":2,"hibernated":0,"moving":0,"down":0,
             "isolated":1,"degraded":0,"critical":0,"breakers_open":1,"restarts":4},"isolated":["a"],
+            "memory":{"used":1048576,"max":1073741824,"by":{},"holder":"t","holder_used":7,"refused":3},
             "children":[{"name":"a","state":"isolated","restarts":4,"reason":"4 restarts in 5s"},
               {"name":"b","state":"running","health":"healthy","uptime_ms":65000,"restarts":0,"breaker":"open"},
               {"name":"c","state":"running","health":"healthy","uptime_ms":65000,"restarts":0}]}"#;
@@ -116,6 +123,7 @@ mod tests {
         expect![[r#"
             critical
             3 workers: 2 running, 1 isolated, 1 open breakers, 4 restarts
+            kept in memory: 1.0 MiB of 1.0 GiB, 3 requests refused
             isolated: a
 
             NAME  STATE     HEALTH   UPTIME  RESTARTS  BREAKER  WHY

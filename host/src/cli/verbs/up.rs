@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{events, logs};
-use crate::base::units::parse_size;
+use crate::base::units::{parse_size, show_size};
 use crate::cli::errors::{CliError, Exit};
 use crate::cli::target::HostArgs;
 use crate::cli::{input, output};
@@ -38,9 +38,25 @@ pub struct UpArgs {
     /// Memory for all compilers together, such as 1GiB [default: 2GiB, or half of the machine's if that is less]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     compile_memory: Option<u64>,
+
     /// Connections over TCP at one time, a quarter of them from one address [default: 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     connections: Option<u32>,
+
+    /// Memory that workers, clients and files may make the host keep, such as 2GiB [default: half of what there is]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<u64>,
+}
+
+/// The least with which a worker of any language starts.
+const MEMORY_MIN: u64 = 16 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if bytes < MEMORY_MIN {
+        return Err(format!("{} are too little: give {} or more", show_size(bytes), show_size(MEMORY_MIN)));
+    }
+    Ok(bytes)
 }
 
 /// Runs until the host has stopped.
@@ -72,6 +88,7 @@ fn options(args: UpArgs, host: &HostArgs) -> Result<UpOptions, CliError> {
         token,
         compilers_bytes_max,
         connections,
+        memory: args.memory,
         raise_descriptors: true,
         log: Box::new(log),
     })
@@ -114,7 +131,14 @@ mod tests {
     }
 
     fn args() -> UpArgs {
-        UpArgs { directory: None, listen: None, token_file: None, compile_memory: None, connections: None }
+        UpArgs {
+            directory: None,
+            listen: None,
+            token_file: None,
+            compile_memory: None,
+            connections: None,
+            memory: None,
+        }
     }
 
     fn refused(args: UpArgs, host: &HostArgs) -> CliError {
@@ -126,6 +150,13 @@ mod tests {
         let both = options(UpArgs { directory: Some("x".into()), ..args() }, &host()).ok().unwrap();
         assert_eq!((both.dir.as_path(), both.state.as_deref()), (Path::new("x"), Some(Path::new("s"))));
         assert_eq!(options(args(), &host()).ok().unwrap().dir, Path::new("d"));
+    }
+
+    #[test]
+    fn memory_is_a_size_that_a_worker_can_start_with() {
+        assert_eq!((memory("2GiB"), memory("16MiB")), (Ok(2 << 30), Ok(16 << 20)));
+        assert_eq!(memory("1MiB"), Err("1.0 MiB are too little: give 16.0 MiB or more".to_string()));
+        assert!(memory("much").is_err());
     }
 
     #[test]
