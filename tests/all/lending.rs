@@ -168,7 +168,8 @@ async fn fifty_thousand_over_a_bound_of_five_hundred_live_instances_all_answer_a
     const CHILDREN: usize = 50_000;
     let mut world = World::new();
     world.put("many/one", "counter-v1").write("many/one.toml", LEAN);
-    world.write("many/supervisor.toml", "strategy = \"simple-one-for-one\"\non-demand = true\n");
+    let policy = "strategy = \"simple-one-for-one\"\non-demand = true\nnew-keys = 100000\n";
+    world.write("many/supervisor.toml", policy);
     let options = HostOptions { live_instances_max: Some(500), ..HostOptions::new(world.path()) };
     let host = Host::start(options).await.unwrap();
     world.host = Some(host.clone());

@@ -24,6 +24,7 @@ mod messages;
 mod panics;
 mod program;
 mod readme;
+mod sums;
 mod supervision;
 mod templates;
 mod upgrades;

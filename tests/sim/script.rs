@@ -16,6 +16,9 @@ pub struct Plan {
     pub supervisors: Vec<Supervisor>,
     pub workers: Vec<Worker>,
     pub steps: Vec<Step>,
+    /// Bytes that the account of memory has left for what is no instance; `None`: more than is ever used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,7 +181,11 @@ pub fn plan(seed: u64) -> Plan {
     let mut cast = Cast { supervisors: supervisors.clone(), workers: workers.clone() };
     let steps = (0..STEPS).map(|_| Step { action: dice.action(&mut cast), then: dice.then() }).collect();
     let grain = dice.pick(&[1, 5, 20]);
-    Plan { seed, grain, supervisors, workers, steps }
+    // Where there are no keys, of which the host would have to make fewer: one plan of three. Drawn last, so that a
+    // seed's other decisions are what they were.
+    let has_keys = supervisors.iter().any(|supervisor| supervisor.template.is_some());
+    let account = (!has_keys && dice.one_in(3)).then(|| dice.pick(&[8_192, 20_480, 65_536]));
+    Plan { seed, grain, supervisors, workers, steps, account }
 }
 
 /// Who takes part, as far as the script knows.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use paguro::base::{Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber};
+use paguro::base::{Account, Clock, ComponentHash, Held, Holding, Name, Payload, Random, RevisionNumber};
 use paguro::record::{Database, Recorder};
 use paguro::runtime::supervision::ChildState;
 use paguro::runtime::{
@@ -108,6 +108,23 @@ struct World {
     open: Arc<AtomicUsize>,
     next_message: u64,
     next_ask: u64,
+    /// What of the account is taken from the beginning.
+    _taken: Option<Held>,
+}
+
+/// Bytes of the host's account. What it holds back for instances is more than they ever use.
+const ACCOUNT: u64 = 1 << 40;
+
+/// Leaves so many bytes of it for what is no instance.
+fn fill(account: &Arc<Account>, left: u64) -> Held {
+    let mut held = account.take_anyway(Holding::Probation, 0);
+    let mut step = ACCOUNT;
+    while step > 0 {
+        while held.grow(step) {}
+        step /= 2;
+    }
+    held.shrink_to(held.bytes() - left);
+    held
 }
 
 impl World {
@@ -122,13 +139,15 @@ impl World {
             Database::nowhere().expect("a database"),
             shelf.sandbox.clone(),
             Residents::new(INSTANCES_MAX),
-            Account::new(u64::MAX),
+            Account::of_host(ACCOUNT),
         );
         if let Some(faults) = &faults {
             services.fuses.set(faults.clone());
         }
+        let taken = plan.account.map(|left| fill(&services.account, left));
         World {
             faults,
+            _taken: taken,
             clock,
             quiet,
             grain: plan.grain,
@@ -445,7 +464,7 @@ async fn carry_out(
             tree.configure_supervisor(&name(&supervisor.name), settings::supervisor(&supervisor)).await.map(done)
         }
         Request::ConfigureWorker(worker) => match services.registry.get(&name(&worker.name)) {
-            Some(shared) => tree.configure_worker(&shared, settings::worker(&worker)).await.map(done),
+            Some(shared) => tree.configure_worker(&shared, settings::worker(&worker).into()).await.map(done),
             None => Err(TreeError::NotFound(name(&worker.name))),
         },
     }

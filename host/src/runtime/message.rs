@@ -61,7 +61,7 @@ impl Message {
         match self {
             Message::Call(call) => call.request.len(),
             Message::Cast { message, .. } | Message::Fact(Fact::Timer(_, message)) => message.len(),
-            Message::Fact(Fact::Down(_, name, reason)) => name.len() + reason.bytes(),
+            Message::Fact(Fact::Down(_, name, reason)) => name.len() + reason.heap_bytes(),
         }
     }
 }

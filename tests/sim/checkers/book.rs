@@ -53,6 +53,8 @@ pub struct Book {
     orders: BTreeMap<u64, Vec<Name>>,
     /// Entries at which an instance ended because it was told to.
     told: BTreeSet<usize>,
+    /// The account of memory may refuse a message at any time.
+    pub is_short_of_memory: bool,
 }
 
 /// Why a supervisor ends by itself.
@@ -97,6 +99,7 @@ impl Book {
             refused: refused.collect(),
             orders: orders(entries),
             told: told(entries),
+            is_short_of_memory: plan.account.is_some(),
         }
     }
 

@@ -335,7 +335,7 @@ fn refused_wrongly(book: &Book, sent: &Sent) -> Option<String> {
     let fits = match &sent.refused {
         None => *waiting < max && takes,
         Some(CallError::Down(_)) => at_rest,
-        Some(CallError::Overloaded) => takes && *waiting >= max,
+        Some(CallError::Overloaded) => takes && (*waiting >= max || book.is_short_of_memory),
         Some(_) => false,
     };
     (!fits).then(|| format!("{:?}, with {waiting} waiting of {max}, {}", sent.refused, standing.word()))

@@ -173,7 +173,7 @@ impl Reports {
 
     /// A place in the queue. An error means that nobody is left who listens.
     pub async fn room(&self) -> Result<mpsc::Permit<'_, Report>, Gone> {
-        self.0.reports.reserve().await.map_err(|_| Gone)
+        self.0.reports.reserve().await.map_err(|_| Gone::Left)
     }
 
     /// Whoever lent a thread to what reported runs the supervisor next.

@@ -243,7 +243,7 @@ impl Driver {
     }
 
     /// Tells everybody but the supervisor: callers whose call is open, monitors, the record.
-    async fn ended_for_others(&mut self, ending: &mut Ending) {
+    pub(super) async fn ended_for_others(&mut self, ending: &mut Ending) {
         let (name, reason) = (self.shared.name().clone(), &ending.reason.clone());
         let incarnation = self.incarnation;
         self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));

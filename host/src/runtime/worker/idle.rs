@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use super::desk::HAS_TIMERS;
 use super::driver::{Driver, Live};
+use super::ending::Asked;
+use super::rescue::{Ending, InHand};
 use super::shared::Standing;
 use super::start::NotUp;
 use crate::base::{ExitReason, bounds};
@@ -48,7 +50,10 @@ impl Driver {
         // How `terminate` went is of no account: nobody would be told.
         let _ = self.wind_down(&ExitReason::Normal, bounds::TERMINATE_TIME).await;
         self.drop_live();
-        self.ended_for_others(&ExitReason::Normal).await;
+        let ending = Ending { reason: ExitReason::Normal, asked: Some(Asked::No), is_told: false };
+        let mut ending = InHand::new(ending);
+        self.ended_for_others(&mut ending).await;
+        drop(ending.take());
         if self.leave().await {
             return Idled::Left;
         }

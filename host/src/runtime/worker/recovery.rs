@@ -147,7 +147,8 @@ impl Driver {
     async fn casts_ended(&mut self, mut casts: Vec<Message>, reason: &ExitReason) {
         if casts.len() > 1 {
             self.one_by_one = u8::try_from(casts.len()).unwrap_or(u8::MAX);
-            self.replay.extend(casts.into_iter().map(|message| KeptMessage { message, sent: Vec::new() }));
+            let again = casts.into_iter().map(|message| KeptMessage { message, sent: Vec::new(), charged: None });
+            self.replay.extend(again);
         } else if let Some(cast) = casts.pop() {
             if let Message::Cast { pass: Some(pass), .. } = &cast {
                 pass.settle(Sign::Bad);
