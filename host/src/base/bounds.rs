@@ -258,6 +258,9 @@ pub const TABLES_MAX: usize = 1_000;
 /// `overloaded`.
 pub const OPEN_CALLS_MAX: usize = 10_000;
 
+/// The same while the account of memory is full: a worker that answers later goes on serving, whatever others keep.
+pub const OPEN_CALLS_WHEN_FULL: usize = 100;
+
 /// Monitors that one worker may hold. One more is ignored and counted.
 pub const MONITORS_MAX: usize = 10_000;
 

@@ -334,7 +334,7 @@ impl Desk {
     }
 
     /// The guest has returned and will answer later, if it has not done so. Where that finds no room in the account,
-    /// no more calls are handed to it until there is some.
+    /// no more than a few are handed to it until there is some.
     pub fn stays_open(&mut self, account: impl Fn() -> Arc<Account>) {
         if let Some(Current { id, from, deadline, reply: Some(reply), .. }) = self.current.take() {
             debug_assert!(!reply.is_at_hand(), "its caller's thread goes on, and a mark may be taken of it");
@@ -342,9 +342,11 @@ impl Desk {
             let cost = self.holdings.entries_cost();
             let fits = self.charges.entries.cover(cost, &account).is_ok();
             if !fits {
-                self.charges.entries.cover_anyway(cost, &account);
+                // Those that nobody waits for make room.
+                self.holdings.open.retain(|_, open| open.reply.is_waiting());
+                self.charges.entries.cover_anyway(self.holdings.entries_cost(), &account);
             }
-            self.open_max = (!fits).then(|| self.holdings.open.len());
+            self.open_max = (!fits).then(|| self.holdings.open.len().max(bounds::OPEN_CALLS_WHEN_FULL));
         }
     }
 
