@@ -60,9 +60,9 @@ pub enum Language {
 
 const COUNTERS: [&str; 3] = ["counter-v1", "counter-v2", "counter-v3"];
 const SHOP: [&str; 2] = ["orders", "inventory"];
-const PROBES: [&str; 7] = ["probe", "echo", "batcher", "sim", "relay", "relay-b", "files"];
+const PROBES: [&str; 8] = ["probe", "echo", "batcher", "sim", "relay", "relay-b", "files", "paths"];
 const COMMANDS: [&str; 2] = ["command-ok", "command-fail"];
-const FAULTS: [&str; 21] = [
+const FAULTS: [&str; 22] = [
     "fault-spin",
     "fault-memory",
     "fault-trap",

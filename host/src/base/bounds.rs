@@ -72,6 +72,19 @@ pub const ROOT_START_TIME: Duration = Duration::from_secs(60);
 /// its work, and the child with its own.
 pub const KEEPER_WAITS: Duration = Duration::from_secs(30);
 
+/// How long the directory's keeper waits for file systems while it opens what a worker is granted, or looks at it
+/// again. Longer: it is refused and tried again. A local disk takes well below a millisecond.
+pub const GRANT_TIME: Duration = Duration::from_secs(5);
+
+/// Directories that were ever given to workers for writing which are remembered, because a worker may have left links
+/// there. Beyond: no granted path may lead through a symbolic link. A host has some tens.
+pub const GRANTED_MAX: usize = 10_000;
+
+/// How long the directory's keeper waits for a look at the directory. Longer: it goes on with what it knows, says so,
+/// and takes up what the look finds when that ends. A look at a thousand files takes milliseconds, one that
+/// hashes gigabytes some seconds.
+pub const LOOK_TIME: Duration = Duration::from_secs(10);
+
 /// Workers of one host. Beyond, no key of a template is taken up: whoever can name a template could
 /// otherwise fill the host's memory with children.
 pub const WORKERS_MAX: usize = 1_200_000;

@@ -10,6 +10,7 @@
 //!   +---- a notice, a poll, the end of a load <----+
 //! ```
 
+mod granting;
 mod loads;
 mod templates;
 mod upgrading;
@@ -19,32 +20,36 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use self::granting::Granting;
 use self::loads::{LoadError, Loaded, Loads};
 use self::templates::Held;
 use self::upgrading::Upgrading;
+use super::beside::Beside;
 use super::directory::{
-    CurrentTree, CurrentWorker, DesiredTree, Directory, Problem, Running, Step, Wanted, Watcher, admit, plan,
-    read_component,
+    CurrentTree, CurrentWorker, DesiredTree, Directory, Look, POLL, Problem, Running, Step, Wanted, Watcher, admit,
+    plan, read_component,
 };
-use super::grants_check;
 use super::settings::one_line;
 use crate::base::panics::{self, Survivor};
-use crate::base::{ComponentHash, ExitReason, Name, Tick, bounds};
+use crate::base::units::show_duration;
+use crate::base::{ComponentHash, ExitReason, HostFault, Name, Tick, bounds};
 use crate::change::{self, ChangeError, Changes};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry};
 use crate::runtime::spec::{SettingsChange, Strategy, SupervisorSettings, WorkerSettings};
 use crate::runtime::{Services, Standing, Tree, TreeError};
-use crate::sandbox::ComponentError;
+use crate::sandbox::{ComponentError, Grants};
 
 /// Looks at the most before the host starts with what is whole by then.
 const FIRST_LOOKS_MAX: usize = 20;
 
 pub(super) struct Keeper {
     root: PathBuf,
-    state: PathBuf,
     directory: Option<Directory>,
+    looking: Beside,
+    /// A look that is late, and since when it is under way.
+    late: Option<(oneshot::Receiver<Result<(Directory, Look), HostFault>>, Tick)>,
     /// What the last look found.
     said: DesiredTree,
     watcher: Watcher,
@@ -55,8 +60,7 @@ pub(super) struct Keeper {
     problems: Problems,
     /// Problems that were reported and still hold.
     reported: BTreeSet<Problem>,
-    /// Grants that were refused, and why.
-    bad_grants: BTreeMap<Name, String>,
+    granting: Granting,
     loads: Loads,
     /// By the name of their file.
     templates: BTreeMap<Name, Held>,
@@ -85,8 +89,9 @@ impl Keeper {
     ) -> Keeper {
         Keeper {
             root: root.to_path_buf(),
-            state: state.to_path_buf(),
             directory: Some(Directory::new(root)),
+            looking: Beside::default(),
+            late: None,
             said: DesiredTree::default(),
             watcher: Watcher::new(root),
             services: services.clone(),
@@ -95,7 +100,7 @@ impl Keeper {
             policies: BTreeMap::from([(Name::root(), SupervisorSettings::default())]),
             problems: Problems::default(),
             reported: BTreeSet::new(),
-            bad_grants: BTreeMap::new(),
+            granting: Granting::new(root.to_path_buf(), state.to_path_buf()),
             loads: Loads::new(services, changes),
             templates: BTreeMap::new(),
             to_resume: Vec::new(),
@@ -111,8 +116,10 @@ impl Keeper {
         let begun = self.services.clock.now();
         for _ in 0..FIRST_LOOKS_MAX {
             let again = self.see().await;
-            self.begin_first_loads();
+            self.begin_first_loads().await;
             match again {
+                // It is taken up when it ends; the host does not wait for that.
+                _ if self.late.is_some() => break,
                 Some(again) => tokio::time::sleep(again).await,
                 None => break,
             }
@@ -131,13 +138,13 @@ impl Keeper {
         self.publish();
     }
 
-    fn begin_first_loads(&mut self) {
+    async fn begin_first_loads(&mut self) {
         let current =
             CurrentTree { supervisors: self.policies.clone(), loading: self.loads.wanted(), ..CurrentTree::default() };
         for step in plan(&current, &self.said) {
             match step {
-                Step::Load { name, wanted } => self.load(name, wanted),
-                Step::LoadTemplate { name, wanted } => self.load_template(name, wanted),
+                Step::Load { name, wanted } => self.load(name, wanted).await,
+                Step::LoadTemplate { name, wanted } => self.load_template(name, wanted).await,
                 Step::Abandon { name } => self.loads.abandon(&name),
                 // Their turn comes when all is loaded.
                 _ => {}
@@ -219,6 +226,7 @@ impl Keeper {
         for step in plan(&current, &self.said) {
             self.take(step).await;
         }
+        self.recheck_grants().await;
         // What was held while its load ended may be certain now.
         self.admit().await;
         again
@@ -226,40 +234,68 @@ impl Keeper {
 
     /// Looks at the directory.
     async fn see(&mut self) -> Option<Duration> {
-        let mut directory = self.directory.take()?;
-        let now = self.services.clock.now();
-        let looked = tokio::task::spawn_blocking(move || {
-            let look = directory.look(now);
-            (directory, look)
-        });
-        let (directory, look) = match looked.await {
+        let (directory, look) = match self.looked().await {
             Ok(looked) => looked,
-            // It is looked at anew, as if for the first time.
-            Err(error) => {
-                self.directory = Some(Directory::new(&self.root));
-                let fault = match error.try_into_panic() {
-                    Ok(payload) => panics::caught(payload),
-                    // The runtime ends.
-                    Err(_) => return None,
-                };
-                let part = "the look at the directory".to_string();
-                self.services.recorder.emit(Event::HostFault { part, fault });
-                return Some(FAULT_PAUSE_MIN);
-            }
+            Err(again) => return Some(again),
         };
         self.directory = Some(directory);
         self.said = look.tree;
+        self.refuse_what_guests_may_write().await;
         self.refuse_what_cannot_be();
         let said = &self.said;
         let is_there = |name: &Name| said.workers.contains_key(name) || said.is_held(name);
         let banned: BTreeSet<ComponentHash> =
             self.services.sandbox.banned().into_iter().map(|(hash, _)| hash).collect();
         self.refused.retain(|name, refusal| is_there(name) && (!refusal.by_ban || banned.contains(&refusal.hash)));
-        self.bad_grants.retain(|name, _| is_there(name));
+        self.granting.retain(is_there);
         let gone: Vec<Name> = locked(&self.deleted).iter().filter(|name| !is_there(name)).cloned().collect();
         self.files_of_deleted_are_gone(gone).await;
         self.report();
         look.again
+    }
+
+    /// A look that was begun now or before, if it ends within [`bounds::LOOK_TIME`] of its begin.
+    async fn looked(&mut self) -> Result<(Directory, Look), Duration> {
+        let now = self.services.clock.now();
+        let was_late = self.late.is_some();
+        let (mut looking, begun) = match self.late.take() {
+            Some(late) => late,
+            None => {
+                // Where it is not there a look panicked: it is looked at anew, as if for the first time.
+                let mut directory = self.directory.take().unwrap_or_else(|| Directory::new(&self.root));
+                let begun = self.looking.begin(move || {
+                    let look = panics::catch(|| directory.look(now))?;
+                    Ok((directory, look))
+                });
+                (begun.ok_or(POLL)?, now)
+            }
+        };
+        let time = bounds::LOOK_TIME.saturating_sub(now.since(begun));
+        match tokio::time::timeout(time, &mut looking).await {
+            Ok(Ok(Ok(looked))) => {
+                if was_late {
+                    let took = self.services.clock.now().since(begun);
+                    self.services.recorder.emit(Event::LookEnded { took });
+                }
+                Ok(looked)
+            }
+            Ok(Ok(Err(fault))) => {
+                let part = "the look at the directory".to_string();
+                self.services.recorder.emit(Event::HostFault { part, fault });
+                Err(FAULT_PAUSE_MIN)
+            }
+            // Its thread is gone without a word.
+            Ok(Err(_)) => Err(FAULT_PAUSE_MIN),
+            Err(_) => {
+                if !was_late {
+                    let path = self.root.display().to_string();
+                    self.services.recorder.emit(Event::LookLate { path, after: bounds::LOOK_TIME });
+                }
+                self.late = Some((looking, begun));
+                self.publish();
+                Err(POLL)
+            }
+        }
     }
 
     /// Policies that cannot be carried out, and what else the directory asks for in vain.
@@ -325,12 +361,19 @@ impl Keeper {
         let looked =
             self.reported.iter().map(|problem| (one_line(&problem.path.to_string_lossy()), problem.message.clone()));
         let refused = self.refused.iter().map(|(name, refusal)| (format!("{name}.wasm"), refusal.why.clone()));
-        let grants = self.bad_grants.iter().map(|(name, why)| (format!("{name}.toml"), why.clone()));
+        let grants = self.granting.refused.iter().map(|(name, why)| (format!("{name}.toml"), why.clone()));
+        let moved = self.granting.moved.iter().map(|(name, path)| (format!("{name}.toml"), granting::moved(path).0));
+        let late = self.late.as_ref().map(|(_, begun)| (self.root.display().to_string(), self.late_for(*begun)));
         let loading = self.loads.names().map(|name| {
             (format!("{name}.wasm"), "it is being read, checked and compiled; try again in a moment".to_string())
         });
-        let all = loading.chain(looked).chain(refused).chain(grants).collect();
+        let all = loading.chain(looked).chain(refused).chain(grants).chain(moved).chain(late).collect();
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    fn late_for(&self, begun: Tick) -> String {
+        let passed = show_duration(self.services.clock.now().since(begun));
+        format!("{LOOK_IS_LATE} (begun {passed} ago); what runs goes on, nothing new is taken")
     }
 
     fn emit_problem(&self, problem: &Problem) {
@@ -365,9 +408,9 @@ impl Keeper {
                     None => {}
                 }
             }
-            Step::Load { name, wanted } => self.load(name, wanted),
-            Step::LoadTemplate { name, wanted } => self.load_template(name, wanted),
-            Step::ChangeTemplate { name, wanted } => self.change_template(name, wanted),
+            Step::Load { name, wanted } => self.load(name, wanted).await,
+            Step::LoadTemplate { name, wanted } => self.load_template(name, wanted).await,
+            Step::ChangeTemplate { name, wanted } => self.change_template(name, wanted).await,
             Step::RemoveTemplate { name } => self.remove_template(&name).await,
             Step::Abandon { name } => self.loads.abandon(&name),
             Step::ChangeSettings { name, settings } => self.configure(&name, settings).await,
@@ -378,13 +421,9 @@ impl Keeper {
     }
 
     /// Begins to load a worker's component, unless it is known that nothing would come of it.
-    fn load(&mut self, name: Name, wanted: Wanted) {
+    async fn load(&mut self, name: Name, mut wanted: Wanted) {
         self.loads.abandon(&name);
-        let refused = self.refused.get(&name);
-        if refused.is_some_and(|refusal| refusal.is_of(&wanted))
-            || self.refuses_grants(&name, &wanted.settings)
-            || self.is_too_soon(&name, wanted.hash)
-        {
+        if self.comes_to_nothing(&name, &wanted) || !self.grant(&name, &mut wanted.settings, &Grants::default()).await {
             return;
         }
         match self.services.database.worker(&name) {
@@ -406,16 +445,19 @@ impl Keeper {
         }
     }
 
-    fn load_template(&mut self, name: Name, wanted: Wanted) {
+    async fn load_template(&mut self, name: Name, mut wanted: Wanted) {
         self.loads.abandon(&name);
-        let refused = self.refused.get(&name);
-        if refused.is_some_and(|refusal| refusal.is_of(&wanted))
-            || self.refuses_grants(&name, &wanted.settings)
-            || self.is_too_soon(&name, wanted.hash)
-        {
+        let kept = self.templates.get(&name).map(|held| held.wanted.settings.grants.clone()).unwrap_or_default();
+        if self.comes_to_nothing(&name, &wanted) || !self.grant(&name, &mut wanted.settings, &kept).await {
             return;
         }
         self.loads.begin(name, wanted, None);
+    }
+
+    /// Whether it is known that a file cannot be loaded, or it is too soon to try again.
+    fn comes_to_nothing(&self, name: &Name, wanted: &Wanted) -> bool {
+        let refused = self.refused.get(name);
+        refused.is_some_and(|refusal| refusal.is_of(wanted)) || self.is_too_soon(name, wanted.hash)
     }
 
     /// Whether a file is the template of its directory.
@@ -501,13 +543,14 @@ impl Keeper {
         self.tell(name, removed);
     }
 
-    async fn configure(&mut self, name: &Name, settings: WorkerSettings) {
+    async fn configure(&mut self, name: &Name, mut settings: WorkerSettings) {
         let Some(worker) = self.services.registry.get(name) else { return };
         let change = SettingsChange::between(&worker.settings(), &settings);
         if change.is_empty() {
             return;
         }
-        if self.refuses_grants(name, &settings) {
+        let kept = worker.settings().grants.clone();
+        if !self.grant(name, &mut settings, &kept).await {
             return;
         }
         let configured = self.tree.configure_worker(&worker, settings.into()).await;
@@ -596,19 +639,6 @@ impl Keeper {
         self.tries.insert(name.clone(), Tries { hash, count, next });
     }
 
-    /// Reports grants that cannot be given, once for as long as they are asked for.
-    fn refuses_grants(&mut self, name: &Name, settings: &WorkerSettings) -> bool {
-        let Some((message, help)) = grants_check::refused(&settings.grants, &self.root, &self.state) else {
-            self.bad_grants.remove(name);
-            return false;
-        };
-        if self.bad_grants.insert(name.clone(), message.clone()).as_ref() != Some(&message) {
-            let path = self.root.join(format!("{}.toml", name.as_str())).display().to_string();
-            self.services.recorder.emit(Event::DirectoryProblem { path, message, help: help.to_string() });
-        }
-        true
-    }
-
     fn problem(&self, path: &Path, error: &ChangeError) {
         let message = change_message(error);
         let event = Event::DirectoryProblem { path: path.display().to_string(), message, help: String::new() };
@@ -679,6 +709,8 @@ impl Refusal {
         self.hash == wanted.hash && self.settings == wanted.settings
     }
 }
+/// Said of a look at the directory that does not end, to whoever asks.
+pub(super) const LOOK_IS_LATE: &str = "a look at the directory does not end: its file system does not answer";
 
 struct Tries {
     hash: ComponentHash,

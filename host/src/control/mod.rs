@@ -1,11 +1,12 @@
 //! The host as a whole: the directory that is its tree, the API, and the library's [`Host`].
 
 mod answer;
+mod beside;
 mod dead_letters;
 pub mod directory;
 mod doctor;
 mod errors;
-mod grants_check;
+mod grants;
 mod host;
 mod keeper;
 mod metrics;

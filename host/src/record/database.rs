@@ -43,8 +43,8 @@ use crate::base::{Clock, ComponentHash, Name, Payload, bounds};
 
 pub use self::error::DatabaseError;
 pub use self::records::{
-    BreakerRecord, Change, DeadLetterRecord, DeadLetterTotals, LetterSort, LetterWhy, RejectedRecord, RevisionRecord,
-    SnapshotRecord, Verdict, Why, WorkerRecord,
+    BreakerRecord, Change, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy, RejectedRecord,
+    RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord,
 };
 pub use self::schema::Options;
 pub use self::writer::Stats;
@@ -255,6 +255,11 @@ impl Database {
     /// The worker's circuit breaker as it was last written; `None` for one that is closed.
     pub fn breaker(&self, name: &Name) -> Result<Option<BreakerRecord>, DatabaseError> {
         self.shared.reader.breaker(name)
+    }
+
+    /// Directories that were given to workers for writing, at any time; at most `limit`.
+    pub fn granted(&self, limit: usize) -> Result<Vec<GrantedRecord>, DatabaseError> {
+        self.shared.reader.granted(limit)
     }
 
     /// The first `limit` entries after `after_seq`, oldest first; from the start with 0.

@@ -299,6 +299,15 @@ pub enum Event {
         /// Its address, or the socket.
         from: String,
     },
+    /// A look at the directory of workers takes longer than its bound: what runs goes on, and nothing new is taken.
+    LookLate {
+        path: String,
+        after: Duration,
+    },
+    /// A late look has ended.
+    LookEnded {
+        took: Duration,
+    },
 
     DatabaseFailed {
         what: &'static str,
@@ -377,6 +386,8 @@ impl Event {
             Event::ChildRemoved { .. } => "child-removed",
             Event::DirectoryProblem { .. } => "directory-problem",
             Event::ClientRefused { .. } => "client-refused",
+            Event::LookLate { .. } => "look-late",
+            Event::LookEnded { .. } => "look-ended",
             Event::DatabaseFailed { .. } => "database-failed",
             Event::HostFault { .. } => "host-fault",
             Event::HostBroken { .. } => "host-broken",
@@ -437,6 +448,8 @@ impl Event {
             | Event::RestartStormOver
             | Event::DirectoryProblem { .. }
             | Event::ClientRefused { .. }
+            | Event::LookLate { .. }
+            | Event::LookEnded { .. }
             | Event::DatabaseFailed { .. }
             | Event::HostFault { .. }
             | Event::HostBroken { .. } => None,
@@ -464,6 +477,7 @@ impl Event {
             | Event::RolledBack { reason: text, .. }
             | Event::ClientRefused { from: text, .. }
             | Event::DatabaseFailed { error: text, .. } => text.capacity(),
+            Event::LookLate { path: text, .. } => text.capacity(),
             Event::DirectoryProblem { path, message, help } => path.capacity() + message.capacity() + help.capacity(),
             Event::SettingsChanged { in_place, restarted, .. } => {
                 (in_place.capacity() + restarted.capacity()) * size_of::<&str>()
@@ -495,6 +509,7 @@ impl Event {
             | Event::UpgradeCalledOff { .. }
             | Event::RolledBack { .. }
             | Event::DirectoryProblem { .. }
+            | Event::LookLate { .. }
             | Event::HealthChanged { .. }
             | Event::NotStartedOnDemand { .. }
             | Event::RestartTogether { .. }
@@ -657,6 +672,11 @@ impl fmt::Display for Event {
             Event::ClientRefused { bound, value, from } => {
                 write!(f, "a client was refused: {bound}, {value}; it came from {from}")
             }
+            Event::LookLate { path, after } => {
+                let after = show_duration(*after);
+                write!(f, "a look at {path} has not ended after {after}: what runs goes on, nothing new is taken")
+            }
+            Event::LookEnded { took } => write!(f, "the look that was late ended after {}", show_duration(*took)),
             Event::DatabaseFailed { what, error } => write!(f, "the database failed to {what}: {error}"),
             Event::HostFault { part, fault } => {
                 write!(f, "a fault of the host in {part}: {fault}")?;

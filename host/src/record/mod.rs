@@ -12,8 +12,8 @@ mod tape;
 
 pub use components::{ComponentFileError, ComponentFiles};
 pub use database::{
-    BreakerRecord, Change, Database, DatabaseError, DeadLetterRecord, DeadLetterTotals, LetterSort, LetterWhy, Options,
-    Pending, RejectedRecord, RevisionRecord, SnapshotRecord, Stats, Verdict, Why, WorkerRecord,
+    BreakerRecord, Change, Database, DatabaseError, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort,
+    LetterWhy, Options, Pending, RejectedRecord, RevisionRecord, SnapshotRecord, Stats, Verdict, Why, WorkerRecord,
 };
 pub use event::{Event, Level, Origin};
 pub use ledger::{Action, By, LedgerBroken, LedgerEntry, NewLedgerEntry};

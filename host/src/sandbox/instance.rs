@@ -24,6 +24,7 @@ use super::engine::{self, ComponentError, one_line};
 use super::fault::{Fault, InForce, cut, failure, is_no_room};
 use super::outside::{Fact, LogSink, Outside};
 use super::pace::{Charged, Pace, paced};
+use super::preopens::{self, Preopens};
 use super::stacks::Lent;
 use super::{Grants, Limits, wasi};
 use crate::base::panics::Careful;
@@ -97,8 +98,10 @@ pub(super) struct State {
     /// Made when the guest asks for anything of it for the first time, if nothing is granted: few do, and it takes
     /// a kilobyte.
     wasi: Option<Box<WasiCtx>>,
+    /// Directories that are granted.
+    pub(super) preopens: Preopens,
     component: ComponentHash,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
     meter: Meter,
     pub(super) outside: Box<dyn Outside>,
     pub(super) log: Arc<dyn LogSink>,
@@ -252,12 +255,9 @@ impl Instance {
     ) -> Result<Instance, InstanceError> {
         let inner = &component.0;
         let not_startable = |why| InstanceError::Failed(Failure::NotStartable(why));
-        let wasi = if wasi::is_bare(grants) {
-            None
-        } else {
-            let context = wasi::context(grants, &inner.hash.short(), log.clone(), outside.clock());
-            Some(Box::new(context.map_err(not_startable)?))
-        };
+        let with_grants = || Box::new(wasi::context(grants, &inner.hash.short(), log.clone(), outside.clock()));
+        let wasi = (!wasi::is_bare(grants)).then(with_grants);
+        let preopens = preopens::preopens(grants).map_err(not_startable)?;
         let pace = outside.pace();
         // Charged before the engine makes anything of it: what nested instances take is known beforehand.
         let overhead = inner.instance_bytes.max(bounds::INSTANCE_OVERHEAD_BYTES);
@@ -265,7 +265,7 @@ impl Instance {
         let meter = meter.map_err(|limit| InstanceError::Failed(Failure::Limit(limit)))?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(bounds::RESOURCES_MAX);
-        let state = State { wasi, component: inner.hash, table, meter, outside, log };
+        let state = State { wasi, preopens, component: inner.hash, table, meter, outside, log };
         // Code of others runs before it is an instance's, and may panic.
         let mut store = Careful::new(Store::new(inner.pre.engine(), state));
         store.limiter(|state| &mut state.meter);

@@ -20,6 +20,7 @@ mod metadata;
 mod output;
 mod outside;
 mod pace;
+mod preopens;
 mod stacks;
 mod wasi;
 
@@ -27,7 +28,7 @@ pub use compiler::{COMPILER_ARGUMENT, Terms, run_if_asked};
 pub use component::{Component, Exports, Kind};
 pub use engine::{CompilerChoice, ComponentError, LoadError, Sandbox, SandboxError, compiler_threads};
 pub use fault::Fault;
-pub use grants::{Access, DirectoryGrant, Grants};
+pub use grants::{Access, DirectoryGrant, Grants, Identity, OpenedDirectory};
 pub use instance::{Answer, Context, Health, Instance, InstanceError};
 pub use limits::Limits;
 pub use metadata::Metadata;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime_wasi::filesystem::FsPerms;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
-use super::grants::{Access, Grants};
+use super::grants::Grants;
 use super::output::Output;
 use super::outside::{LogLevel, LogSink};
 use crate::base::{Clock, Tick};
@@ -25,22 +24,11 @@ pub(super) fn is_bare(grants: &Grants) -> bool {
     directories.is_empty() && environment.is_empty() && arguments.is_empty() && connect.is_empty()
 }
 
-/// The guest's view of WASI. The error names the directory that cannot be opened.
-pub(super) fn context(grants: &Grants, arg0: &str, log: Arc<dyn LogSink>, clock: Clock) -> Result<WasiCtx, String> {
-    let mut builder = builder(grants, arg0, log, clock);
-    for directory in &grants.directories {
-        let permissions = match directory.access {
-            Access::Read => FsPerms::ReadOnly,
-            Access::ReadWrite => FsPerms::ReadWrite,
-        };
-        builder
-            .preopened_dir(&directory.host, &directory.guest, permissions)
-            .map_err(|error| format!("the granted directory {} cannot be opened: {error}", directory.host.display()))?;
-    }
-    Ok(builder.build())
+/// The guest's view of WASI, but for directories: those are [`super::preopens`]' affair.
+pub(super) fn context(grants: &Grants, arg0: &str, log: Arc<dyn LogSink>, clock: Clock) -> WasiCtx {
+    builder(grants, arg0, log, clock).build()
 }
 
-/// All of it but the directories.
 fn builder(grants: &Grants, arg0: &str, log: Arc<dyn LogSink>, clock: Clock) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
     builder

@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Problem;
+use rustix::fs::{Mode, OFlags};
+
+use super::{NotRead, Problem};
 use crate::base::units::show_size;
 use crate::base::{ComponentHash, Payload, bounds};
 use crate::control::settings::Places;
@@ -60,38 +62,60 @@ impl FileCache {
     }
 }
 
+/// Opens a file for reading, and asks what was opened: between a look at a path and its opening anything can take the
+/// place of a file. Waits for nobody: a FIFO without a writer would hold the thread for ever.
+fn open(path: &Path) -> Result<(File, Metadata), Problem> {
+    let unreadable = |error: io::Error| Problem::unreadable(path, &error);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+    let file = File::from(file);
+    let found = file.metadata().map_err(unreadable)?;
+    if found.is_file() { Ok((file, found)) } else { Err(Problem::at(path, "is not a file")) }
+}
+
+/// The file that was seen, and no other that took its place.
+fn open_seen(path: &Path, seen: Fingerprint) -> Result<File, NotRead> {
+    let (file, found) = open(path).map_err(NotRead::Problem)?;
+    if Fingerprint::of(&found) == seen { Ok(file) } else { Err(NotRead::Waiting) }
+}
+
 /// Reads a component file for deployment and hashes what was read, so that what runs is what is
 /// recorded. Blocks.
 ///
 /// # Errors
 /// It cannot be read, is too large, or is clearly no component.
 pub fn read_component(path: &Path) -> Result<(Payload, ComponentHash), Problem> {
-    let bytes = read_bounded(path, bounds::COMPONENT_BYTES_MAX)?;
+    let (file, found) = open(path)?;
+    let bytes = read_bounded(path, file, found.len(), bounds::COMPONENT_BYTES_MAX)?;
     sniff(&bytes).map_err(|(message, help)| Problem::at(path, message).help(help))?;
     let hash = ComponentHash::of(&bytes);
     Ok((Payload::from(bytes), hash))
 }
 
-pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
-    let bytes = read_bounded(path, bounds::SETTINGS_BYTES_MAX)?;
-    String::from_utf8(bytes).map_err(|_| Problem::at(path, "is not text in UTF-8"))
+/// The text of the settings file that was seen.
+pub(super) fn read_text(path: &Path, seen: Fingerprint) -> Result<String, NotRead> {
+    let file = open_seen(path, seen)?;
+    let bytes = read_bounded(path, file, seen.len, bounds::SETTINGS_BYTES_MAX).map_err(NotRead::Problem)?;
+    String::from_utf8(bytes).map_err(|_| NotRead::Problem(Problem::at(path, "is not text in UTF-8")))
 }
 
 /// The size is known from metadata before anything is read; the reading is bounded all the same,
 /// because the file may grow meanwhile.
-fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Problem> {
-    let file = File::open(path).map_err(|error| Problem::unreadable(path, &error))?;
-    let len = file.metadata().map_err(|error| Problem::unreadable(path, &error))?.len();
+fn read_bounded(path: &Path, file: File, len: u64, bytes_max: u64) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::with_capacity(usize::try_from(len.min(bytes_max)).unwrap_or_default());
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| Problem::unreadable(path, &error))?;
     let len = len.max(bytes.len() as u64);
     if len > bytes_max { Err(too_large(path, len, bytes_max)) } else { Ok(bytes) }
 }
 
-/// Hashes a component file piece by piece, without keeping it in memory.
-pub(super) fn hash_component(path: &Path) -> Result<ComponentHash, Problem> {
+/// Hashes the component file that was seen piece by piece, without keeping it in memory.
+pub(super) fn hash_component(path: &Path, seen: Fingerprint) -> Result<ComponentHash, NotRead> {
+    hash_file(path, open_seen(path, seen)?).map_err(NotRead::Problem)
+}
+
+fn hash_file(path: &Path, file: File) -> Result<ComponentHash, Problem> {
     let unreadable = |error: io::Error| Problem::unreadable(path, &error);
-    let mut file = File::open(path).map_err(unreadable)?.take(bounds::COMPONENT_BYTES_MAX + 1);
+    let mut file = file.take(bounds::COMPONENT_BYTES_MAX + 1);
     let mut head = Vec::with_capacity(HEADER_BYTES);
     file.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut head).map_err(unreadable)?;
     sniff(&head).map_err(|(message, help)| Problem::at(path, message).help(help))?;
@@ -169,7 +193,34 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let (read, hash) = read_component(&path).unwrap();
         assert_eq!((read.as_ref(), hash), (bytes.as_slice(), ComponentHash::of(&bytes)));
-        assert_eq!(hash_component(&path), Ok(hash));
+        let seen = Fingerprint::of(&path.metadata().unwrap());
+        assert_eq!(hash_component(&path, seen), Ok(hash));
+        assert_eq!(hash_component(&path, Fingerprint { inode: 0, ..seen }), Err(NotRead::Waiting), "another file");
         assert!(read_component(&directory.path().join("b.wasm")).unwrap_err().message.starts_with("cannot be read"));
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_file_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.wasm");
+        std::fs::write(&path, b"\0asm\x0d\0\x01\0").unwrap();
+        let seen = Fingerprint::of(&path.metadata().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        // On a thread: were it to wait, the test would fail and not hang.
+        let (done, ended) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let hashed = hash_component(&path, seen).map_err(|error| error == NotRead::Waiting);
+            let problem = |read: Result<(), NotRead>| match read {
+                Err(NotRead::Problem(problem)) => problem.message,
+                _ => String::new(),
+            };
+            let texts = problem(read_text(&path, seen).map(drop));
+            let component = read_component(&path).map(drop).unwrap_err().message;
+            done.send((hashed.is_err(), texts, component)).unwrap();
+        });
+        let told = ended.recv_timeout(std::time::Duration::from_secs(20)).expect("nothing is waited for");
+        assert_eq!(told, (true, "is not a file".to_string(), "is not a file".to_string()));
     }
 }

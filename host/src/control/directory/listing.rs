@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::Problem;
 use super::file::Fingerprint;
+use super::{Doubt, Problem};
 use crate::base::Name;
 
 /// Entries over all directories of one look. More: the look finds nothing certain and says so, for
@@ -38,12 +39,14 @@ pub(super) struct Child {
 pub(super) struct Found {
     pub path: PathBuf,
     pub state: Fingerprint,
+    /// It may be changed by other ways than its path.
+    pub doubt: Option<Doubt>,
 }
 
 enum Kind {
     Directory,
     LinkedDirectory,
-    File(Fingerprint),
+    File(Fingerprint, Option<Doubt>),
     Other,
 }
 
@@ -139,7 +142,7 @@ impl Listing {
         kind: io::Result<Kind>,
     ) -> Result<(), Problem> {
         let kind = kind.map_err(|error| Problem::unreadable(path, &error))?;
-        let state = match kind {
+        let (state, doubt) = match kind {
             Kind::Directory => {
                 self.children.entry(name.clone()).or_default().directory = Some(path.to_path_buf());
                 return Ok(());
@@ -149,7 +152,7 @@ impl Listing {
                     .help("move the directory here"));
             }
             Kind::Other => return Err(Problem::at(path, "is not a file")),
-            Kind::File(state) => state,
+            Kind::File(state, doubt) => (state, doubt),
         };
         if extension != extension.to_ascii_lowercase() {
             let lower = extension.to_ascii_lowercase();
@@ -157,7 +160,7 @@ impl Listing {
                 Problem::at(path, format!("ends in `.{extension}`")).help(format!("rename it to `{stem}.{lower}`"))
             );
         }
-        let found = Some(Found { path: path.to_path_buf(), state });
+        let found = Some(Found { path: path.to_path_buf(), state, doubt });
         match (stem, extension) {
             // One that cannot be taken (`supervisor.TOML`) counts, whichever comes first.
             (SUPERVISOR, "toml") if self.supervisor.is_some() => {}
@@ -185,7 +188,14 @@ fn kind(entry: &fs::DirEntry) -> io::Result<Kind> {
     Ok(match is_link {
         true if metadata.is_dir() => Kind::LinkedDirectory,
         false if metadata.is_dir() => Kind::Directory,
-        _ if metadata.is_file() => Kind::File(Fingerprint::of(&metadata)),
+        _ if metadata.is_file() => {
+            let doubt = match (is_link, metadata.nlink()) {
+                (true, _) => Some(Doubt::Link),
+                (false, 2..) => Some(Doubt::SecondName),
+                (false, _) => None,
+            };
+            Kind::File(Fingerprint::of(&metadata), doubt)
+        }
         _ => Kind::Other,
     })
 }

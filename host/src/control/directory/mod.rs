@@ -46,6 +46,20 @@ pub struct DesiredTree {
     pub problems: Vec<Problem>,
     /// Where keys are written in the settings files that could be read.
     pub places: BTreeMap<PathBuf, Arc<Places>>,
+    /// What the settings files looked like when they were read.
+    pub settings_files: BTreeMap<PathBuf, Fingerprint>,
+    /// Files that may be changed by other ways than their paths, by whose they are. Whether that is a danger depends
+    /// on what workers may write, which nobody knows here.
+    pub doubtful: BTreeMap<Name, Vec<(PathBuf, Doubt)>>,
+}
+
+/// How a file can be changed by another way than its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// It has a second name somewhere (a hard link), or had one: what it holds may have been written there.
+    SecondName,
+    /// It is a symbolic link.
+    Link,
 }
 
 impl DesiredTree {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::file::{FileCache, Fingerprint, hash_component, read_text, too_large};
 use super::listing::{Child, ENTRIES_MAX, Found, Listing};
 use super::settle::{Settle, Settling};
-use super::{DesiredTree, NotRead, Problem, SupervisorEntry, WorkerEntry};
+use super::{DesiredTree, Doubt, NotRead, Problem, SupervisorEntry, WorkerEntry};
 use crate::base::{ComponentHash, Name, Tick, bounds};
 use crate::control::settings::{
     SettingsError, SettingsFile, nearest, parse_root, parse_supervisor, parse_worker, places,
@@ -26,6 +26,8 @@ pub struct Directory {
     files: FileCache,
     /// Components, to know whose file it was when one is gone.
     names: BTreeMap<PathBuf, Name>,
+    /// Files that had a second name when they were seen, by inode. Whoever wrote there can have removed it since.
+    second_names: HashMap<PathBuf, u64>,
 }
 
 /// What one look found.
@@ -43,6 +45,7 @@ impl Directory {
             settling: Settling::default(),
             files: FileCache::default(),
             names: BTreeMap::new(),
+            second_names: HashMap::new(),
         }
     }
 
@@ -139,7 +142,9 @@ impl Scan<'_> {
     }
 
     fn worker(&mut self, name: &Name, component: Found, settings: Option<Found>) {
-        let Found { path, state: file } = component;
+        self.doubt(name, &component);
+        settings.iter().for_each(|found| self.doubt(name, found));
+        let Found { path, state: file, .. } = component;
         self.directory.names.insert(path.clone(), name.clone());
         // Both are observed before either is judged, so that their waits run side by side.
         let settled = self.observe(&path, Some(file));
@@ -164,9 +169,9 @@ impl Scan<'_> {
         if file.len > bounds::COMPONENT_BYTES_MAX {
             return Err(NotRead::Problem(too_large(path, file.len, bounds::COMPONENT_BYTES_MAX)));
         }
-        let hash = hash_component(path);
-        self.unchanged(path, file)?;
-        let hash = hash.map_err(NotRead::Problem)?;
+        let hash = hash_component(path, file);
+        self.unchanged(path, file, matches!(hash, Err(NotRead::Waiting)))?;
+        let hash = hash?;
         self.directory.files.components.insert(path.to_path_buf(), (file, hash));
         Ok(hash)
     }
@@ -183,6 +188,7 @@ impl Scan<'_> {
     ) -> Result<SupervisorSettings, NotRead> {
         let path = directory.join("supervisor.toml");
         let found = listing.supervisor.take().transpose().map_err(NotRead::Problem)?;
+        found.iter().for_each(|found| self.doubt(name, found));
         let parse = if name.is_root() { parse_root } else { parse_supervisor };
         self.settings(&path, found, SettingsFile::Supervisor, |files| &mut files.supervisors, parse)
     }
@@ -201,6 +207,7 @@ impl Scan<'_> {
             return Err(NotRead::Waiting);
         }
         let Some(state) = state else { return Ok(T::default()) };
+        self.tree.settings_files.insert(path.to_path_buf(), state);
         let cache_of = |scan: &mut Self| cache(&mut scan.directory.files).get(path).cloned();
         if let Some((_, settings)) = cache_of(self).filter(|(known, _)| *known == state) {
             let places = self.directory.files.places.get(path).cloned();
@@ -210,9 +217,9 @@ impl Scan<'_> {
         if state.len > bounds::SETTINGS_BYTES_MAX {
             return Err(NotRead::Problem(too_large(path, state.len, bounds::SETTINGS_BYTES_MAX)));
         }
-        let text = read_text(path);
-        self.unchanged(path, state)?;
-        let text = text.map_err(NotRead::Problem)?;
+        let text = read_text(path, state);
+        self.unchanged(path, state, matches!(text, Err(NotRead::Waiting)))?;
+        let text = text?;
         let settings = parse(path, &text).map_err(|error| NotRead::Problem(error.into()))?;
         let places = Arc::new(places(kind, &text));
         self.directory.files.places.insert(path.to_path_buf(), places.clone());
@@ -243,10 +250,24 @@ impl Scan<'_> {
         self.again = Some(self.again.map_or(time, |earlier| earlier.min(time)));
     }
 
-    /// What was read counts only if nobody wrote meanwhile.
-    fn unchanged(&mut self, path: &Path, before: Fingerprint) -> Result<(), NotRead> {
+    fn doubt(&mut self, name: &Name, found: &Found) {
+        let (path, inode) = (&found.path, found.state.inode);
+        let doubt = match found.doubt {
+            Some(doubt) => Some(doubt),
+            None => (self.directory.second_names.get(path) == Some(&inode)).then_some(Doubt::SecondName),
+        };
+        if doubt == Some(Doubt::SecondName) {
+            self.directory.second_names.insert(path.clone(), inode);
+        }
+        if let Some(doubt) = doubt {
+            self.tree.doubtful.entry(name.clone()).or_default().push((path.clone(), doubt));
+        }
+    }
+
+    /// What was read counts only if nobody wrote meanwhile, and no other file was `swapped` in.
+    fn unchanged(&mut self, path: &Path, before: Fingerprint, swapped: bool) -> Result<(), NotRead> {
         let after = fs::metadata(path).map(|metadata| Fingerprint::of(&metadata));
-        if after.is_ok_and(|after| after == before) {
+        if !swapped && after.is_ok_and(|after| after == before) {
             return Ok(());
         }
         self.directory.settling.disturb(path);
@@ -294,6 +315,7 @@ impl Scan<'_> {
             self.hold(&Name::root(), Some(problem));
         } else {
             self.directory.files.keep_only(&self.seen);
+            self.directory.second_names.retain(|path, _| self.seen.contains(path));
         }
         for (name, problem) in std::mem::take(&mut self.doubts) {
             if !self.tree.is_held(&name) {

@@ -55,7 +55,14 @@ impl Keeper {
     }
 
     /// The same component with other settings.
-    pub(super) fn change_template(&mut self, name: Name, wanted: Wanted) {
+    pub(super) async fn change_template(&mut self, name: Name, mut wanted: Wanted) {
+        let kept = self.templates.get(&name).map(|held| held.wanted.settings.grants.clone()).unwrap_or_default();
+        if self.grant(&name, &mut wanted.settings, &kept).await {
+            self.renew_template(name, wanted);
+        }
+    }
+
+    pub(super) fn renew_template(&mut self, name: Name, wanted: Wanted) {
         let Some(supervisor) = name.parent() else { return };
         let Some(held) = self.templates.remove(&name) else { return };
         let before = held.wanted.clone();

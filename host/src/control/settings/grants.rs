@@ -99,7 +99,7 @@ fn directory(path: &Path, item: &Field<'_>) -> Result<DirectoryGrant, SettingsEr
         None => Access::Read,
     };
     let beside = path.parent().unwrap_or(Path::new(""));
-    Ok(DirectoryGrant { host: beside.join(host_path), guest: guest_path.to_string(), access })
+    Ok(DirectoryGrant { host: beside.join(host_path), guest: guest_path.to_string(), access, opened: None })
 }
 
 /// By name, so that the order in the file does not make the settings differ.

@@ -120,8 +120,12 @@ fn every_key_of_a_worker_is_read() {
     assert_eq!(settings.rate, RateLimits { messages: rate(10, 20), per_caller: rate(5, 5) });
     expect![[r#"{"a":"ü","deep":{"b":{},"list":[1,2.5,"x",true]},"when":"2026-01-01T00:00:00Z"}"#]]
         .assert_eq(&settings.config);
-    let grant =
-        |host: &str, guest: &str, access| DirectoryGrant { host: PathBuf::from(host), guest: guest.into(), access };
+    let grant = |host: &str, guest: &str, access| DirectoryGrant {
+        host: PathBuf::from(host),
+        guest: guest.into(),
+        access,
+        opened: None,
+    };
     assert_eq!(
         settings.grants.directories,
         [grant("workers/data", "/data", Access::ReadWrite), grant("/srv", "/srv", Access::Read)]

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, params};
 
 use super::records::{
-    BreakerRecord, Change, DeadLetterRecord, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord,
+    BreakerRecord, Change, DeadLetterRecord, GrantedRecord, RejectedRecord, RevisionRecord, SnapshotRecord,
+    WorkerRecord,
 };
 use super::rows::Column;
 use crate::base::{Name, bounds};
@@ -51,6 +52,7 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
             Ok(())
         }
         Change::DropDeadLetters(worker) => update(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
+        Change::Granted(record) => put_granted(connection, record),
         Change::Ledger(new) => put_ledger_entry(connection, &head.append(new)),
     }
 }
@@ -75,6 +77,7 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::PutDeadLetter(..)
         | Change::DropDeadLetter(_)
         | Change::DropDeadLetters(_)
+        | Change::Granted(_)
         | Change::Ledger(_) => None,
     }
 }
@@ -207,6 +210,12 @@ fn trim_dead_letters(connection: &Connection) -> rusqlite::Result<()> {
         connection.prepare_cached(oldest)?.execute([])?;
         connection.prepare_cached("UPDATE dead_letter_total SET let_go = let_go + 1")?.execute([])?;
     }
+    Ok(())
+}
+
+fn put_granted(connection: &Connection, record: &GrantedRecord) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO granted (path, device, inode) VALUES (?1, ?2, ?3)";
+    connection.prepare_cached(sql)?.execute(params![record.path, Column(record.device), Column(record.inode)])?;
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::error::DatabaseError;
 use super::records::{
-    BreakerRecord, DeadLetterRecord, DeadLetterTotals, RejectedRecord, RevisionRecord, SnapshotRecord, WorkerRecord,
+    BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, RejectedRecord, RevisionRecord, SnapshotRecord,
+    WorkerRecord,
 };
 use super::rows::{self, Column};
 use super::schema;
@@ -73,6 +74,11 @@ impl Reader {
 
     pub(super) fn breaker(&self, name: &Name) -> Result<Option<BreakerRecord>, DatabaseError> {
         self.one("SELECT * FROM breaker WHERE worker = ?1", [Column(name)], rows::breaker)
+    }
+
+    pub(super) fn granted(&self, limit: usize) -> Result<Vec<GrantedRecord>, DatabaseError> {
+        let sql = "SELECT * FROM granted ORDER BY path, device, inode LIMIT ?1";
+        self.all(sql, [Column(row_limit(limit))], rows::granted)
     }
 
     pub(super) fn ledger(&self, after_seq: u64, limit: usize) -> Result<Vec<LedgerEntry>, DatabaseError> {

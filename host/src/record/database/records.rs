@@ -97,6 +97,15 @@ pub struct BreakerRecord {
     pub failures: u32,
 }
 
+/// A directory that was given to a worker for writing, at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantedRecord {
+    /// As it was then, lossy where it is not text.
+    pub path: String,
+    pub device: u64,
+    pub inode: u64,
+}
+
 /// A message that was accepted and not handled. Its body is kept beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterRecord {
@@ -219,6 +228,8 @@ pub enum Change {
     DropDeadLetter(u64),
     /// All of one worker.
     DropDeadLetters(Name),
+    /// A directory was given to a worker for writing, by its path, device and inode. Once is as good as twice.
+    Granted(GrantedRecord),
     /// Appends to the ledger.
     Ledger(NewLedgerEntry),
 }

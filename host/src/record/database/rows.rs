@@ -7,8 +7,8 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use rusqlite::{Row, ToSql};
 
 use super::records::{
-    BreakerRecord, DeadLetterRecord, DeadLetterTotals, LetterSort, LetterWhy, RejectedRecord, RevisionRecord,
-    SnapshotRecord, Verdict, Why, WorkerRecord,
+    BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy, RejectedRecord,
+    RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord,
 };
 use crate::base::{ComponentHash, Incarnation, Name, Payload, RevisionNumber, Snapshot, TimerId, Timestamp};
 use crate::record::ledger::{Action, By, LedgerEntry};
@@ -185,6 +185,10 @@ pub(super) fn ledger_entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
         previous: row.get("previous")?,
         digest: row.get("digest")?,
     })
+}
+
+pub(super) fn granted(row: &Row<'_>) -> rusqlite::Result<GrantedRecord> {
+    Ok(GrantedRecord { path: row.get("path")?, device: get(row, "device")?, inode: get(row, "inode")? })
 }
 
 /// Without its body.

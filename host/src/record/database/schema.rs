@@ -14,7 +14,7 @@ use super::error::DatabaseError;
 
 /// Each brings a database from the version that is its index to the next. Never change one that
 /// was released; add one.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -128,6 +128,34 @@ const VERSION_4: &str = "
     CREATE TRIGGER dead_letter_goes AFTER DELETE ON dead_letter BEGIN
         UPDATE dead_letter_total SET letters = letters - 1, bytes = bytes - length(OLD.body);
     END;
+";
+
+const VERSION_5: &str = "
+    -- Directories that were given to workers for writing, ever: a symbolic link in one may be a guest's.
+    CREATE TABLE granted (
+        path   TEXT NOT NULL,
+        device INTEGER NOT NULL,
+        inode  INTEGER NOT NULL,
+        PRIMARY KEY (path, device, inode)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Where an operator trimmed the ledger: the last entry that is gone, and its digest, which the next one continues.
+    CREATE TABLE ledger_trim (
+        seq    INTEGER PRIMARY KEY NOT NULL,
+        digest BLOB NOT NULL CHECK (length(digest) = 32)
+    ) STRICT;
+    CREATE TRIGGER ledger_trim_goes_on BEFORE INSERT ON ledger_trim
+        WHEN NEW.seq <= (SELECT coalesce(max(seq), 0) FROM ledger_trim)
+            OR NOT EXISTS (SELECT 1 FROM ledger WHERE seq = NEW.seq AND digest = NEW.digest)
+        BEGIN SELECT RAISE (ABORT, 'a trim names an entry that is there, with its digest'); END;
+    CREATE TRIGGER ledger_trim_keeps_entries BEFORE DELETE ON ledger_trim
+        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
+    CREATE TRIGGER ledger_trim_keeps_content BEFORE UPDATE ON ledger_trim
+        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
+    DROP TRIGGER ledger_keeps_entries;
+    CREATE TRIGGER ledger_keeps_entries BEFORE DELETE ON ledger
+        WHEN OLD.seq > (SELECT coalesce(max(seq), 0) FROM ledger_trim)
+        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
 ";
 
 /// Bytes of a page of the database file.

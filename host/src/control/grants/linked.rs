@@ -1,0 +1,46 @@
+//! Files of the tree that can be changed by other ways than their paths.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::mounts::Place;
+use super::walk::ways;
+use super::{Ground, Known, Site, Writable};
+use crate::base::Name;
+use crate::control::directory::Doubt;
+
+/// Those of the doubtful files that a worker may change. `given` is what workers can write now. Blocks on the file
+/// systems.
+///
+/// A symbolic link is judged by the directories that it leads through. Where the second name of a file is nobody knows
+/// without a search that a guest can outrun, but hard links do not leave a file system: the file is refused where
+/// some worker writes on one that the tree lies on.
+pub(in crate::control) fn in_doubt(
+    ground: &Ground,
+    doubtful: &BTreeMap<Name, Vec<(PathBuf, Doubt)>>,
+    given: &[Writable],
+    known: &Known,
+) -> Vec<(Name, PathBuf, Doubt)> {
+    let files = doubtful.iter().flat_map(|(name, files)| files.iter().map(move |(path, doubt)| (name, path, *doubt)));
+    let site = Site::survey(ground);
+    let judged = files.filter(|(_, path, doubt)| match (&site, doubt) {
+        // What cannot be looked at is trusted only where nobody writes.
+        (Err(_), _) => !given.is_empty(),
+        (Ok(site), Doubt::SecondName) => site.is_written_on(given),
+        (Ok(site), Doubt::Link) => site.leads_to_a_guest(path, known),
+    });
+    judged.map(|(name, path, doubt)| (name.clone(), path.clone(), doubt)).collect()
+}
+
+impl Site {
+    fn is_written_on(&self, given: &[Writable]) -> bool {
+        let has_tree = |place: &Place| self.tree.reach.iter().any(|tree| tree.device == place.device);
+        given.iter().any(|writable| writable.reach.is_empty() || writable.reach.iter().any(has_tree))
+    }
+
+    fn leads_to_a_guest(&self, path: &Path, known: &Known) -> bool {
+        // A file that is gone meanwhile is found so at the next look.
+        let ways = ways(path, &self.mounts).unwrap_or_default();
+        ways.iter().any(|way| self.is_a_guests(way, known))
+    }
+}

@@ -1,0 +1,327 @@
+//! The grants of workers: opened before anything uses them, kept while the settings say the same, looked at again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Beside, Keeper, in_time};
+use crate::base::{Name, bounds};
+use crate::control::directory::{Doubt, Fingerprint, Problem};
+use crate::control::grants::{self, Ground, Known, Refused, Since, Writable};
+use crate::record::{Action, Change, Event, GrantedRecord};
+use crate::runtime::spec::WorkerSettings;
+use crate::sandbox::{Access, Grants};
+
+/// What the keeper knows of grants.
+pub(super) struct Granting {
+    ground: Ground,
+    /// Whatever was given for writing since the database was made; `None` until it is looked up.
+    ever: Option<Ever>,
+    /// By worker or template.
+    given: BTreeMap<Name, Given>,
+    /// Opens under way: one of a hanging file system holds up its own worker alone.
+    opening: BTreeMap<Name, Beside>,
+    rechecking: Beside,
+    judging: Beside,
+    /// Refused, and why.
+    pub refused: BTreeMap<Name, String>,
+    /// The path of one of its grants leads elsewhere by now.
+    pub moved: BTreeMap<Name, PathBuf>,
+}
+
+struct Ever {
+    writable: Arc<Vec<Writable>>,
+    forgotten: bool,
+}
+
+struct Given {
+    /// What it can write.
+    writable: Vec<Writable>,
+    /// Its settings file as it was then.
+    file: Option<Fingerprint>,
+}
+
+impl Granting {
+    pub fn new(tree: PathBuf, state: PathBuf) -> Granting {
+        Granting {
+            ground: Ground { tree, state },
+            ever: None,
+            given: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            rechecking: Beside::default(),
+            judging: Beside::default(),
+            refused: BTreeMap::new(),
+            moved: BTreeMap::new(),
+        }
+    }
+
+    /// Forgets workers that are not there any more.
+    pub fn retain(&mut self, is_there: impl Fn(&Name) -> bool) {
+        self.refused.retain(|name, _| is_there(name));
+        self.moved.retain(|name, _| is_there(name));
+        self.given.retain(|name, _| is_there(name));
+        self.opening.retain(|name, opening| is_there(name) || opening.is_busy());
+    }
+}
+
+impl Keeper {
+    /// Opens what the settings grant, unless `kept` has it. `false`: it cannot be given, and that is reported once.
+    pub(super) async fn grant(&mut self, name: &Name, settings: &mut WorkerSettings, kept: &Grants) -> bool {
+        if settings.grants.directories.is_empty() {
+            self.granting.refused.remove(name);
+            self.granting.moved.remove(name);
+            self.granting.given.remove(name);
+            return true;
+        }
+        let known = self.known_writable().await;
+        let (ground, wanted, kept) = (self.granting.ground.clone(), settings.grants.clone(), kept.clone());
+        let opening = self.granting.opening.entry(name.clone()).or_default();
+        let open = move || grants::open(&ground, &wanted, &kept, &known);
+        let opened = match opening.run(bounds::GRANT_TIME, open).await {
+            Some(Ok(opened)) => opened,
+            Some(Err(refused)) => return self.refuse_grants(name, refused),
+            None => return self.refuse_grants(name, late()),
+        };
+        if !self.remember(&opened.writable).await {
+            return false;
+        }
+        settings.grants = opened.grants;
+        let path = self.settings_path(name);
+        let given = Given { writable: opened.writable, file: self.said.settings_files.get(&path).copied() };
+        self.granting.given.insert(name.clone(), given);
+        self.granting.refused.remove(name);
+        self.granting.moved.remove(name);
+        true
+    }
+
+    /// Written before anything is given: a start of the host has to know who could make links, and where.
+    async fn remember(&mut self, writable: &[Writable]) -> bool {
+        let Some(ever) = &mut self.granting.ever else { return false };
+        let new: Vec<&Writable> = writable.iter().filter(|given| !ever.writable.contains(given)).collect();
+        if new.is_empty() {
+            return true;
+        }
+        let record = |given: &&Writable| {
+            Change::Granted(GrantedRecord {
+                path: given.path.to_string_lossy().into_owned(),
+                device: given.identity.device,
+                inode: given.identity.inode,
+            })
+        };
+        let all = Arc::make_mut(&mut ever.writable);
+        all.extend(new.iter().map(|given| (*given).clone()));
+        if all.len() > bounds::GRANTED_MAX {
+            ever.forgotten = true;
+        }
+        match self.services.database.commit(new.iter().map(record).collect()).await {
+            Ok(()) => true,
+            Err(error) => {
+                self.database_failed("write what is granted", error.to_string());
+                false
+            }
+        }
+    }
+
+    /// What workers may write, or could.
+    async fn known_writable(&mut self) -> Known {
+        if self.granting.ever.is_none() {
+            let database = self.services.database.clone();
+            let recall = move || {
+                let records = database.granted(bounds::GRANTED_MAX + 1);
+                records.map(|records| {
+                    let recall = |record: &GrantedRecord| {
+                        let identity = crate::sandbox::Identity { device: record.device, inode: record.inode };
+                        grants::recall(record.path.as_ref(), identity)
+                    };
+                    records.iter().map(recall).collect::<Vec<_>>()
+                })
+            };
+            match Beside::default().run(bounds::GRANT_TIME, recall).await {
+                Some(Ok(writable)) => {
+                    let forgotten = writable.len() > bounds::GRANTED_MAX;
+                    self.granting.ever = Some(Ever { writable: Arc::new(writable), forgotten });
+                }
+                Some(Err(error)) => self.database_failed("read what was granted", error.to_string()),
+                None => {}
+            }
+        }
+        let wants = |entry: &crate::control::directory::WorkerEntry| {
+            let grants = entry.settings.as_ref().map(|settings| settings.grants.directories.clone());
+            let writable = grants.unwrap_or_default().into_iter().filter(|grant| grant.access == Access::ReadWrite);
+            writable.map(|grant| grant.host).collect::<Vec<_>>()
+        };
+        let wanted = self.said.workers.values().flat_map(wants).collect();
+        match &self.granting.ever {
+            Some(ever) => Known { writable: ever.writable.to_vec(), wanted, forgotten: ever.forgotten },
+            // Not known: then every link may be a guest's.
+            None => Known { writable: Vec::new(), wanted, forgotten: true },
+        }
+    }
+
+    fn settings_path(&self, name: &Name) -> PathBuf {
+        let component = self.said.workers.get(name).map(|entry| entry.path.with_extension("toml"));
+        component.unwrap_or_else(|| self.root.join(format!("{}.toml", name.as_str())))
+    }
+
+    /// Reports grants that cannot be given, once for as long as they are asked for.
+    fn refuse_grants(&mut self, name: &Name, refused: Refused) -> bool {
+        let Refused { message, help } = refused;
+        if self.granting.refused.insert(name.clone(), message.clone()).as_ref() != Some(&message) {
+            let path = self.root.join(format!("{}.toml", name.as_str())).display().to_string();
+            self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
+        }
+        false
+    }
+
+    /// Files that a worker may change by another way than their paths are not taken.
+    pub(super) async fn refuse_what_guests_may_write(&mut self) {
+        if self.said.doubtful.is_empty() {
+            return;
+        }
+        let known = self.known_writable().await;
+        let given: Vec<Writable> = self.granting.given.values().flat_map(|given| given.writable.clone()).collect();
+        if given.is_empty() && known.wanted.is_empty() && known.writable.is_empty() && !known.forgotten {
+            return;
+        }
+        let (ground, doubtful) = (self.granting.ground.clone(), self.said.doubtful.clone());
+        let judge = move || grants::in_doubt(&ground, &doubtful, &given, &known);
+        let judged = self.granting.judging.run(bounds::GRANT_TIME, judge).await;
+        // What nobody could judge in time is not taken.
+        let every = || {
+            let all = self.said.doubtful.iter();
+            all.flat_map(|(name, files)| files.iter().map(|(path, doubt)| (name.clone(), path.clone(), *doubt)))
+                .collect()
+        };
+        for (name, path, doubt) in judged.unwrap_or_else(every) {
+            let (message, help) = match doubt {
+                Doubt::SecondName => (
+                    "has, or had, a second name (a hard link) on a file system where a worker can write",
+                    "put a copy in its place: `cp FILE FILE.new && mv FILE.new FILE`",
+                ),
+                Doubt::Link => (
+                    "is a symbolic link through a directory where a worker can write",
+                    "put a copy of the file in its place",
+                ),
+            };
+            let problem = Problem {
+                path,
+                place: None,
+                name: Some(name.clone()),
+                message: message.to_string(),
+                help: help.to_string(),
+            };
+            self.said.problems.push(problem);
+            self.said.held.insert(name);
+        }
+    }
+
+    /// Looks at what is given again: an operator can move directories and mounts at any time.
+    pub(super) async fn recheck_grants(&mut self) {
+        let mut grants: BTreeMap<Name, Grants> = BTreeMap::new();
+        for name in self.granting.given.keys() {
+            if let Some(worker) = self.services.registry.get(name) {
+                grants.insert(name.clone(), worker.settings().grants.clone());
+            } else if let Some(held) = self.templates.get(name) {
+                grants.insert(name.clone(), held.wanted.settings.grants.clone());
+            }
+        }
+        if grants.is_empty() {
+            return;
+        }
+        let ground = self.granting.ground.clone();
+        let recheck = move || {
+            let each = grants.into_iter().map(|(name, grants)| {
+                let since = grants::recheck(&ground, &grants);
+                (name, since)
+            });
+            each.collect::<Vec<_>>()
+        };
+        let Some(checked) = self.granting.rechecking.run(bounds::GRANT_TIME, recheck).await else { return };
+        for (name, since) in checked {
+            match since {
+                Since::Same => drop(self.granting.moved.remove(&name)),
+                Since::Moved(path) => self.grant_moved(&name, path).await,
+                Since::Refused(refused) => self.take_back(&name, refused).await,
+            }
+        }
+    }
+
+    /// The worker keeps what it was given. Who writes its settings anew gets what the path leads to now.
+    async fn grant_moved(&mut self, name: &Name, path: PathBuf) {
+        let now = self.said.settings_files.get(&self.settings_path(name)).copied();
+        let before = self.granting.given.get(name).and_then(|given| given.file);
+        if now.is_some() && now != before && !self.said.is_held(name) {
+            return self.grant_anew(name).await;
+        }
+        if self.granting.moved.insert(name.clone(), path.clone()).as_ref() != Some(&path) {
+            let (message, help) = moved(&path);
+            let path = self.settings_path(name).display().to_string();
+            self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
+        }
+    }
+
+    async fn grant_anew(&mut self, name: &Name) {
+        let Some(worker) = self.services.registry.get(name) else {
+            return self.grant_template_anew(name).await;
+        };
+        let mut settings = (*worker.settings()).clone();
+        if !self.grant(name, &mut settings, &Grants::default()).await {
+            return;
+        }
+        let configured = self.tree.configure_worker(&worker, settings).await;
+        self.tell(name, configured);
+        let entry =
+            self.entry(name, Action::SettingsChanged, worker.status().component, "its granted directories opened anew");
+        if let Err(error) = self.services.database.commit(vec![entry]).await {
+            self.database_failed("write that settings changed", error.to_string());
+        }
+        let (in_place, restarted) = (Vec::new(), vec!["grants"]);
+        self.services.recorder.emit(Event::SettingsChanged { name: name.clone(), in_place, restarted });
+        if worker.lives()
+            && let Some(restarted) = in_time(self.tree.restart_child(name)).await
+        {
+            self.tell(name, restarted.map(drop));
+        }
+    }
+
+    async fn grant_template_anew(&mut self, name: &Name) {
+        let Some(mut wanted) = self.templates.get(name).map(|held| held.wanted.clone()) else { return };
+        if self.grant(name, &mut wanted.settings, &Grants::default()).await {
+            self.renew_template(name.clone(), wanted);
+        }
+    }
+
+    /// What it was given may not be given any more: it stops, and starts when it may.
+    async fn take_back(&mut self, name: &Name, refused: Refused) {
+        let detail = refused.message.clone();
+        self.refuse_grants(name, refused);
+        if self.templates.contains_key(name) {
+            return self.remove_template(name).await;
+        }
+        let Some(worker) = self.services.registry.get(name) else { return };
+        let entry = self.entry(name, Action::Stopped, worker.status().component, &detail);
+        if let Err(error) = self.services.database.commit(vec![entry]).await {
+            self.database_failed("write that a worker was stopped", error.to_string());
+        }
+        if let Some(removed) = in_time(self.tree.remove(name)).await {
+            self.tell(name, removed);
+        }
+    }
+}
+
+fn late() -> Refused {
+    let time = bounds::GRANT_TIME.as_secs();
+    Refused {
+        message: format!("a granted directory cannot be opened: its file system does not answer within {time} s"),
+        help: "it is tried again; look at the mount with `stat -f DIR`".to_string(),
+    }
+}
+
+/// What is to be said of a path that leads elsewhere.
+pub(super) fn moved(path: &std::path::Path) -> (String, String) {
+    let path = path.display();
+    (
+        format!("the granted directory {path} was moved, removed or replaced: the worker keeps the one it was given"),
+        "write the settings file anew (`touch` is enough) to give it what is there now".to_string(),
+    )
+}
