@@ -56,6 +56,18 @@ pub const DATABASE_QUEUE_BYTES_MAX: usize = 256 << 20;
 /// Requests that the writer commits in one transaction.
 pub const DATABASE_GROUP_MAX: usize = 256;
 
+/// Bytes of one entry of the ledger: its worker, action, component, detail, who decided, and its place in the chain. The
+/// rest of a longer detail is cut and marked; the event and the revision's note have it whole. A worker whose name has
+/// more than about 150 bytes has entries without detail, and as long as its name makes them.
+pub const LEDGER_ENTRY_BYTES_MAX: usize = 300;
+
+/// How long decisions of one kind about one worker are counted before one entry tells of all after the first, where
+/// a guest or a loop can cause them.
+pub const LEDGER_GATHER: Duration = Duration::from_secs(60);
+
+/// Kinds of decisions that are counted at one time. Beyond: the oldest is written before its minute is over.
+pub const LEDGER_KINDS_MAX: usize = 256;
+
 /// How long the writer lets what nobody waits for (that a child of a template was made, or let go of) gather, to
 /// commit it together.
 pub const DATABASE_LINGER: Duration = Duration::from_millis(1);

@@ -68,8 +68,11 @@ impl Changes {
                 lane = next;
                 continue;
             }
-            self.services.sandbox.ban(hash, &why);
-            self.services.recorder.emit(Event::ComponentBanned { component: hash, why: why.clone() });
+            // What an operator asks for is not tried again by itself anyway.
+            if !insist {
+                self.services.sandbox.ban(hash, &why);
+                self.services.recorder.emit(Event::ComponentBanned { component: hash, why: why.clone() });
+            }
             return Err(ChangeError::from(ComponentError::NotCompiled(why)).into());
         }
     }

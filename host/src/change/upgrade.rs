@@ -76,8 +76,9 @@ impl Changes {
     async fn carry_out(&self, request: UpgradeRequest) -> Result<Switched, ChangeError> {
         let name = request.worker.name().clone();
         self.services.fuses.at(&name);
-        let verified = self.verify(request).await?;
+        let (verified, bytes) = self.verify(request).await?;
         self.services.fuses.at(&name);
+        self.keep_file(&verified, bytes).await?;
         let rehearsed = self.rehearsed(verified).await?;
         if self.is_stopping() {
             let reason = "the host is stopping".to_string();
@@ -107,8 +108,10 @@ impl Changes {
 
     /// Verified and rehearsed, and nothing more. Leaves no trace but an event.
     pub async fn dry_run(&self, request: UpgradeRequest) -> Result<(ComponentHash, Rehearsal), ChangeError> {
-        let verified = self.verify(request).await?;
+        let trace = self.trace_of(&request.bytes);
+        let (verified, _) = self.verify(request).await.inspect_err(|_| self.wipe(trace))?;
         let rehearsal = self.rehearse(&verified).await;
+        self.wipe(trace);
         let rehearsal = rehearsal.map_err(|(reason, blame)| ChangeError::CalledOff {
             worker: verified.claim.worker.clone(),
             phase: "rehearsed",
@@ -150,7 +153,29 @@ impl Changes {
         Ok(Source::new(component, size, move || changes.bytes_of(component).map(Bytes::from)))
     }
 
-    async fn verify(&self, request: UpgradeRequest) -> Result<Verified, ChangeError> {
+    /// What a look at a component may leave on disk, so that [`Changes::wipe`] takes it away: compiled code of one that
+    /// the host does not have. `None`: it has it.
+    pub fn trace_of(&self, bytes: &[u8]) -> Option<ComponentHash> {
+        let hash = ComponentHash::of(bytes);
+        (!self.services.sandbox.is_cached(hash)).then_some(hash)
+    }
+
+    /// Takes compiled code away, unless its component was deployed meanwhile.
+    pub fn wipe(&self, trace: Option<ComponentHash>) {
+        if let Some(hash) = trace.filter(|hash| !self.files.has(hash)) {
+            self.services.sandbox.uncache(hash);
+        }
+    }
+
+    /// Keeps the host's own copy of a component that a worker is to run.
+    async fn keep_file(&self, verified: &Verified, bytes: Bytes) -> Result<(), ChangeError> {
+        let files = self.files.clone();
+        let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
+        let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
+        kept.map(drop).map_err(|why| ChangeError::ComponentFile { component: verified.component.hash(), why })
+    }
+
+    async fn verify(&self, request: UpgradeRequest) -> Result<(Verified, Bytes), ChangeError> {
         let UpgradeRequest { worker, bytes, by, why, probation } = request;
         let name = worker.name().clone();
         let claim = self.claim(&name)?;
@@ -175,12 +200,8 @@ impl Changes {
             let blame = Blame::Component;
             return Err(ChangeError::CalledOff { worker: name, phase: "verified", reason: what, revision, blame });
         }
-        let files = self.files.clone();
-        let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
-        let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
-        kept.map_err(|why| ChangeError::ComponentFile { component: hash, why })?;
         let probation = probation.unwrap_or(settings.upgrade.probation).min(bounds::PROBATION_MAX);
-        Ok(Verified { claim, worker, settings, component, from: status.component, by, why, probation })
+        Ok((Verified { claim, worker, settings, component, from: status.component, by, why, probation }, bytes))
     }
 
     async fn rehearsed(&self, verified: Verified) -> Result<Rehearsed, ChangeError> {

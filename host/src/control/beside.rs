@@ -50,6 +50,20 @@ impl Beside {
     }
 }
 
+impl Beside {
+    /// As [`Beside::run`], for a thread that may block.
+    pub fn run_blocking<T: Send + 'static>(
+        &mut self,
+        time: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        // What it answers to is this call alone.
+        let _begun = self.begin(move || drop(answer.send(work())))?;
+        answered.recv_timeout(time).ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::host::Host;
+use super::keeper::LOOK_IS_LATE;
 use super::wire::DoctorInfo;
 use crate::base::bounds;
 use crate::base::units::show_size;
@@ -23,7 +24,13 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     let database = host.database().clone();
     let verified = tokio::task::spawn_blocking(move || database.verify_ledger()).await;
     let mut found = vec![match verified {
-        Ok(Ok(entries)) => ok("ledger", format!("{entries} entries, the chain is whole")),
+        Ok(Ok(entries)) => {
+            let trimmed = match host.database().ledger_trimmed() {
+                Ok(trimmed) if trimmed > 0 => format!(" from entry {} on, where it was trimmed", trimmed + 1),
+                _ => String::new(),
+            };
+            ok("ledger", format!("{entries} entries, the chain is whole{trimmed}"))
+        }
         Ok(Err(broken)) => error(
             "ledger",
             broken.to_string(),
@@ -31,7 +38,15 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         ),
         Err(failed) => error("ledger", failed.to_string(), "run it again"),
     }];
-    found.push(disk(&host.state_path));
+    let (state, tree) = (host.state_path.clone(), host.directory.clone());
+    // On a thread of its own: a file system that hangs must not take one of the host's.
+    let looking =
+        async { host.examining.lock().await.run(bounds::GRANT_TIME, move || (disk(&state), directory(&tree))).await };
+    let hangs = || {
+        error("disk", "a file system does not answer".to_string(), "look at the mounts of the directory and the state")
+    };
+    let (disk, directory) = looking.await.map_or_else(|| (hangs(), None), |(disk, directory)| (disk, Some(directory)));
+    found.push(disk);
     found.push(instances(host));
     found.push(memory(host));
     let counted = host.recorder().metrics().events().into_iter();
@@ -46,7 +61,12 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     found.push(faults(host.recorder()));
     let problems = host.problems();
     for (path, why) in problems.iter().take(bounds::FINDINGS_MAX) {
-        found.push(warn("directory", format!("{path}: {why}"), "mend or remove the file; what ran before goes on"));
+        let detail = format!("{path}: {why}");
+        found.push(if why.starts_with(LOOK_IS_LATE) {
+            error("directory", detail, "look at the mount: a file that changes is taken when it answers again")
+        } else {
+            warn("directory", detail, "mend or remove the file; what ran before goes on")
+        });
     }
     found.extend(more("directory", problems.len(), "files cannot be used", "mend those above first"));
     let banned = host.services.sandbox.banned();
@@ -58,7 +78,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         ));
     }
     found.extend(more("components", banned.len(), "are not compiled", "`paguro check FILE` compiles one once more"));
-    found.push(directory(&host.directory));
+    found.extend(directory);
     let mut isolated = 0;
     let mut pages = host.services.registry.pages();
     while let Some(page) = pages.next().await {

@@ -71,6 +71,12 @@ impl From<&RequestError> for ErrorInfo {
                 "it was sent again or thrown away, or newer ones took its place".to_string(),
                 "`paguro dead-letters` lists what there is",
             ),
+            RequestError::NotTrimmed { why } => info(
+                "rejected",
+                message,
+                why.clone(),
+                "`paguro ledger trim FILE` exports the entries and trims the ledger to what it exported",
+            ),
             RequestError::NotResent { refused, .. } => info("rejected", message, refused.why.clone(), &refused.help),
             RequestError::Database(error) => database_error(error),
         }

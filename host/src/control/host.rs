@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::beside::Beside;
 use super::dead_letters::NotResent;
 use super::keeper::{Deleted, Keeper, Problems};
 use crate::base::{
@@ -14,8 +15,8 @@ use crate::base::{
 };
 use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Switched, UpgradeRequest};
 use crate::record::{
-    Action, By, Change, ComponentFiles, Database, DatabaseError, Event, NewLedgerEntry, Options, Recorder, StateDir,
-    StateDirError, Why,
+    Action, By, Change, ComponentFiles, Database, DatabaseError, Event, LedgerEntry, NewLedgerEntry, Options, Recorder,
+    StateDir, StateDirError, TreeLock, TreeLockError, Why,
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
@@ -91,6 +92,8 @@ pub enum HostError {
     #[error(transparent)]
     State(#[from] StateDirError),
     #[error(transparent)]
+    InUse(#[from] TreeLockError),
+    #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -129,6 +132,8 @@ pub enum RequestError {
     NotAWorker(ComponentError),
     #[error("there is no dead letter {0}")]
     NoDeadLetter(u64),
+    #[error("the ledger was not trimmed")]
+    NotTrimmed { why: String },
     #[error("dead letter {id} was not sent again")]
     NotResent { id: u64, refused: NotResent },
     #[error(transparent)]
@@ -141,8 +146,8 @@ pub struct Host {
     pub(super) tree: Arc<Tree>,
     pub(super) changes: Changes,
     pub(super) directory: PathBuf,
-    /// Given back when the host has stopped, so that another can take it.
-    state: Mutex<Option<StateDir>>,
+    /// Given back when the host has stopped, so that another can take them.
+    state: Mutex<Option<(StateDir, TreeLock)>>,
     pub(super) state_path: PathBuf,
     pub(super) socket_path: PathBuf,
     pub(super) started_at: Timestamp,
@@ -150,6 +155,8 @@ pub struct Host {
     keeper: Mutex<Option<JoinHandle<()>>>,
     problems: Problems,
     deleted: Deleted,
+    /// A look of the doctor at file systems.
+    pub(super) examining: tokio::sync::Mutex<Beside>,
 }
 
 /// What a component is, and whether it would fit.
@@ -171,7 +178,15 @@ impl Host {
         // What panics is told with its place and its backtrace from now on.
         panics::note_panics();
         let directory = checked_directory(&options.directory)?;
-        let state = StateDir::open(&options.state.clone().unwrap_or_else(|| directory.join(".paguro")))?;
+        let state_path = options.state.clone().unwrap_or_else(|| directory.join(".paguro"));
+        let tree_lock = TreeLock::take(&directory).map_err(|error| match (error, StateDir::holder(&state_path)) {
+            // Its state directory says who it is.
+            (TreeLockError::Locked { .. }, Some(pid)) => {
+                StateDirError::Locked { path: state_path.clone(), pid: Some(pid) }.into()
+            }
+            (error, _) => HostError::InUse(error),
+        })?;
+        let state = StateDir::open(&state_path)?;
         let recorder = options.recorder;
         let clock = recorder.clock().clone();
         let pages = options.database_bytes_max.map(|bytes| u32::try_from(bytes / 4096).unwrap_or(u32::MAX));
@@ -193,7 +208,7 @@ impl Host {
         // Files of components that nothing names any more.
         if let Ok(kept) = services.database.components_in_use() {
             let _ = ComponentFiles::new(state.components()).retain(&kept);
-            services.sandbox.keep_compiled(&kept);
+            services.sandbox.retain(&kept);
         }
         let tree = Arc::new(Tree::new(&services, Default::default()));
         let (stopping, stop) = watch::channel(false);
@@ -212,12 +227,13 @@ impl Host {
             directory,
             state_path: state.path().to_path_buf(),
             socket_path: state.socket_path(),
-            state: Mutex::new(Some(state)),
+            state: Mutex::new(Some((state, tree_lock))),
             started_at,
             stopping,
             keeper: Mutex::new(Some(keeper)),
             problems,
             deleted,
+            examining: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -525,6 +541,14 @@ impl Host {
     /// Whether bytes are a worker, and whether they would fit in the place of one.
     pub async fn check(&self, bytes: Vec<u8>, against: Option<&str>) -> Result<Checked, RequestError> {
         let worker = against.map(|name| self.worker(name)).transpose()?;
+        let trace = self.changes.trace_of(&bytes);
+        let checked = self.look_into(bytes, worker).await;
+        // Who only asks leaves nothing behind.
+        self.changes.wipe(trace);
+        checked
+    }
+
+    async fn look_into(&self, bytes: Vec<u8>, worker: Option<Arc<Shared>>) -> Result<Checked, RequestError> {
         let clock = &self.services.clock;
         let begun = clock.now();
         let (component, bytes) = self.changes.load(Source::bytes(bytes), By::Operator).await.map_err(not_a_worker)?;
@@ -547,6 +571,27 @@ impl Host {
             None => None,
         };
         Ok(Checked { component, compile, against })
+    }
+
+    /// Removes the entries of the ledger up to `through`, which were exported: whoever has them knows the digest of the
+    /// last. An entry that says so, with that digest, takes their place in the chain, and is returned.
+    pub async fn trim_ledger(&self, through: u64, digest: ComponentHash) -> Result<LedgerEntry, RequestError> {
+        let database = &self.services.database;
+        let last = database.ledger(through.saturating_sub(1), 1)?.pop().filter(|entry| entry.seq == through);
+        let why = match last {
+            None => Some(format!("there is no entry {through}")),
+            Some(last) if last.digest != digest.0 => Some(format!("entry {through} has another digest")),
+            Some(_) => None,
+        };
+        if let Some(why) = why {
+            return Err(RequestError::NotTrimmed { why });
+        }
+        let at = self.services.clock.timestamp();
+        database.commit(vec![Change::TrimLedger { through, digest: digest.0, at }]).await?;
+        // Nothing that was written before it is younger.
+        let told = database.ledger_for(&Name::root(), bounds::PAGE_ROWS_MAX)?;
+        let told = told.into_iter().rev().find(|entry| entry.action == Action::LedgerTrimmed);
+        told.ok_or_else(|| RequestError::NotTrimmed { why: "its entry is gone again".to_string() })
     }
 
     /// A worker or a supervisor below the root.

@@ -48,6 +48,7 @@ pub(super) struct Keeper {
     root: PathBuf,
     directory: Option<Directory>,
     looking: Beside,
+    reading: Beside,
     /// A look that is late, and since when it is under way.
     late: Option<(oneshot::Receiver<Result<(Directory, Look), HostFault>>, Tick)>,
     /// What the last look found.
@@ -91,6 +92,7 @@ impl Keeper {
             root: root.to_path_buf(),
             directory: Some(Directory::new(root)),
             looking: Beside::default(),
+            reading: Beside::default(),
             late: None,
             said: DesiredTree::default(),
             watcher: Watcher::new(root),
@@ -227,6 +229,7 @@ impl Keeper {
             self.take(step).await;
         }
         self.recheck_grants().await;
+        self.services.database.ledger_due(self.services.clock.timestamp());
         // What was held while its load ended may be certain now.
         self.admit().await;
         again
@@ -605,11 +608,12 @@ impl Keeper {
             return;
         }
         self.count_try(&name, hash);
-        let bytes = match read_component(path) {
-            Ok((bytes, read)) if read == hash => bytes.into_vec(),
-            // It changed again: the next look sees to it.
-            Ok(_) => return,
-            Err(problem) => return self.emit_problem(&problem),
+        let of = path.to_path_buf();
+        let bytes = match self.reading.run(bounds::LOOK_TIME, move || read_component(&of)).await {
+            Some(Ok((bytes, read))) if read == hash => bytes.into_vec(),
+            // It changed again, or its file system does not answer: the next look sees to it.
+            Some(Ok(_)) | None => return,
+            Some(Err(problem)) => return self.emit_problem(&problem),
         };
         if !self.acted_upon(&name, hash).await {
             return;
@@ -735,3 +739,6 @@ async fn sleep_or_never(time: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

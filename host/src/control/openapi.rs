@@ -84,6 +84,14 @@ const OPERATIONS: &[Operation] = &[
     ),
     Operation("get", "/v1/ledger", "Decisions, oldest first", &["after", "worker"], None, JSON),
     Operation(
+        "post",
+        "/v1/ledger/trim",
+        "Removes the entries up to `through`, which were exported: `digest` is that entry's",
+        &["through", "digest"],
+        None,
+        JSON,
+    ),
+    Operation(
         "get",
         "/v1/dead-letters",
         "Messages that were not handled, newest first, without their bodies",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::host::{Host, RequestError};
+use super::keeper::LOOK_IS_LATE;
 use super::wire::{
     BackoffInfo, BreakerPolicyInfo, BudgetInfo, ChildHealth, CountsInfo, EscalationInfo, HealthInfo, MemoryInfo,
     RestartInfo, SupervisedInfo, SupervisorDetail, TotalsInfo,
@@ -127,7 +128,9 @@ impl Host {
             isolated.extend(gone.map(|child| child.spec.name.to_string()));
         }
         isolated.truncate(bounds::PAGE_ROWS_MAX);
-        let moving = totals.moving > 0 || totals.degraded > 0 || totals.breakers_open > 0;
+        let late = self.problems().into_iter().find(|(_, why)| why.starts_with(LOOK_IS_LATE));
+        let directory = late.map(|(path, why)| format!("{path}: {why}"));
+        let moving = directory.is_some() || totals.moving > 0 || totals.degraded > 0 || totals.breakers_open > 0;
         let status = match () {
             () if !isolated.is_empty() || totals.critical > 0 => "critical",
             () if moving => "degraded",
@@ -137,7 +140,8 @@ impl Host {
         let more = page.len() == limit;
         let children: Vec<ChildHealth> = page.iter().map(|worker| self.child_health(worker)).collect();
         let next = children.last().filter(|_| more).map(|child| child.name.clone());
-        HealthInfo { status: status.to_string(), totals, isolated, children, memory: Some(self.memory()), next }
+        let memory = Some(self.memory());
+        HealthInfo { status: status.to_string(), totals, directory, isolated, children, memory, next }
     }
 
     /// What guests, clients and files make the host keep.

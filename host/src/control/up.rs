@@ -12,7 +12,7 @@ use super::host::{Host, HostError, HostOptions};
 use super::server::{Room, ServeError, Server};
 use super::wire::{EventInfo, LogInfo};
 use crate::base::panics;
-use crate::record::{DatabaseError, Event, Recorder, StateDirError};
+use crate::record::{DatabaseError, Event, Recorder, StateDirError, TreeLockError};
 use crate::sandbox::{CompilerChoice, SandboxError};
 
 /// Something to show to whoever runs `paguro up`.
@@ -79,7 +79,10 @@ impl UpError {
                 HostError::State(StateDirError::Locked { .. }) => {
                     "stop that host first, or give this one another directory with `--state`".to_string()
                 }
-                HostError::State(_) | HostError::Unreadable { .. } => {
+                HostError::InUse(TreeLockError::Locked { .. }) => {
+                    "stop that host first, or run this one on a directory of its own".to_string()
+                }
+                HostError::InUse(_) | HostError::State(_) | HostError::Unreadable { .. } => {
                     "look at its owner and mode with `ls -ld`".to_string()
                 }
                 HostError::Database(DatabaseError::Newer { .. }) => {
@@ -109,6 +112,9 @@ impl UpError {
 
 /// Runs until SIGINT or SIGTERM; then every worker is stopped in order and its state saved.
 pub async fn up(options: UpOptions) -> Result<(), UpError> {
+    // Before anything starts: workers that run for a moment have done what they do.
+    let tcp = options.listen.map(|address| (address, options.token));
+    Server::check(tcp.as_ref())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     if options.raise_descriptors {
@@ -133,7 +139,6 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     };
     let host: Arc<Host> = started.map_err(|source| UpError::Host { dir: options.dir, source })?;
     let (stop, stopped) = watch::channel(false);
-    let tcp = options.listen.map(|address| (address, options.token));
     let server = match Server::open(&host.socket_path, tcp).await {
         Ok(server) => server.with_room(room(options.connections)),
         Err(error) => {

@@ -25,6 +25,7 @@
 //! PUT  /v1/workers/{name}/state?schema=     body: the state's bytes, `content-type`; 204
 //! POST /v1/check?against=                   body: component; 200 CheckInfo
 //! GET  /v1/ledger?after=&worker=            [LedgerInfo]
+//! POST /v1/ledger/trim?through=&digest=     200 LedgerInfo of the entry that says so
 //! GET  /v1/dead-letters?worker=&before=&limit=   [DeadLetterInfo], newest first, without bodies
 //! DELETE /v1/dead-letters?worker=           all of one worker; 200 DroppedInfo
 //! GET  /v1/dead-letters/{id}                DeadLetterInfo, with its body
@@ -239,6 +240,9 @@ pub struct HealthInfo {
     /// `critical`: something is isolated or says that it does not work.
     pub status: String,
     pub totals: TotalsInfo,
+    /// Why nothing new is taken from the directory of workers, if that is so; then the status is at least `degraded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// Names of isolated workers and supervisors, at most a page of them.
     pub isolated: Vec<String>,
     /// By name.

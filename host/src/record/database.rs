@@ -28,7 +28,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{JoinHandle, Thread};
@@ -39,7 +39,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use self::reader::Reader;
 use self::writer::{Answer, Request, Writer};
 use super::ledger::{Head, LedgerBroken, LedgerEntry};
-use crate::base::{Clock, ComponentHash, Name, Payload, bounds};
+use crate::base::{Clock, ComponentHash, Name, Payload, Timestamp, bounds};
 
 pub use self::error::DatabaseError;
 pub use self::records::{
@@ -61,6 +61,8 @@ struct Shared {
     reader: Reader,
     stats: Arc<Mutex<Stats>>,
     last_dead_letter: AtomicU64,
+    /// Whether decisions were counted and are not in the ledger yet.
+    gathers: Arc<AtomicBool>,
     // Dropped in this order: the thread ends once there is no sender left. `None`: requests are let go of.
     requests: Option<mpsc::Sender<Request>>,
     /// What the contents of requests in the queue may take, in [`ROOM_UNIT`] bytes.
@@ -98,7 +100,8 @@ impl Database {
         let last_dead_letter = AtomicU64::new(reader.dead_letter_last()?);
         let stats = Arc::new(Mutex::new(Stats::default()));
         let (requests, queue) = mpsc::channel(bounds::DATABASE_QUEUE_MAX);
-        let writer = Writer::new(connection, path, head, clock, stats.clone());
+        let gathers = Arc::new(AtomicBool::new(false));
+        let writer = Writer::new(connection, path, head, clock, stats.clone(), gathers.clone());
         let thread = std::thread::Builder::new()
             .name("paguro-database".to_string())
             .spawn(move || writer.run(queue))
@@ -108,7 +111,7 @@ impl Database {
         let path = path.to_path_buf();
         let requests = Some(requests);
         let room = Arc::new(Semaphore::new(ROOM_UNITS));
-        let shared = Shared { path, reader, stats, last_dead_letter, requests, room, writer, thread };
+        let shared = Shared { path, reader, stats, last_dead_letter, gathers, requests, room, writer, thread };
         Ok(Database { shared: Arc::new(shared) })
     }
 
@@ -120,6 +123,7 @@ impl Database {
             reader: Reader::of_nothing()?,
             stats: Arc::default(),
             last_dead_letter: AtomicU64::new(0),
+            gathers: Arc::default(),
             requests: None,
             room: Arc::new(Semaphore::new(ROOM_UNITS)),
             writer: None,
@@ -201,6 +205,14 @@ impl Database {
         self.shared.thread.join();
     }
 
+    /// Writes into the ledger what was gathered for it and is due, where there is any. What cannot be queued now is due
+    /// still.
+    pub fn ledger_due(&self, now: Timestamp) {
+        if self.shared.gathers.load(Ordering::Relaxed) {
+            let _ = self.submit(vec![Change::LedgerDue(now)]);
+        }
+    }
+
     /// A number for a new dead letter. One that is not used leaves a gap.
     pub fn next_dead_letter(&self) -> u64 {
         self.shared.last_dead_letter.fetch_add(1, Ordering::Relaxed) + 1
@@ -272,11 +284,16 @@ impl Database {
         self.shared.reader.ledger_for(name, limit)
     }
 
+    /// The number of the last entry that was trimmed; 0 where none was.
+    pub fn ledger_trimmed(&self) -> Result<u64, DatabaseError> {
+        Ok(self.shared.reader.ledger_start()?.seq)
+    }
+
     pub fn ledger_last(&self) -> Result<Option<LedgerEntry>, DatabaseError> {
         self.shared.reader.ledger_last()
     }
 
-    /// Checks the whole ledger and gives the number of entries. An entry that cannot be read is a
+    /// Checks the whole ledger, from where it was trimmed, and gives the number of entries. An entry that cannot be read is a
     /// broken one. Takes about a second per million entries; other reads go on in between.
     pub fn verify_ledger(&self) -> Result<u64, LedgerBroken> {
         self.shared.reader.verify_ledger()

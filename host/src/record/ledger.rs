@@ -5,7 +5,7 @@
 //! that the newest entries were cut off, or that someone who can write the database made the whole
 //! chain anew. Who must rule that out keeps a copy of the last digest elsewhere.
 
-use crate::base::{ComponentHash, Name, Timestamp};
+use crate::base::{ComponentHash, Name, Timestamp, bounds};
 
 /// Defines an enum whose variants each have one word, the same in the database, in JSON and on the
 /// screen.
@@ -68,6 +68,8 @@ words! {
         Recovered = "recovered",
         HostStarted = "host-started",
         HostStopped = "host-stopped",
+        /// An operator exported the oldest entries and removed them. Its detail has the digest of the last one.
+        LedgerTrimmed = "ledger-trimmed",
     }
 }
 
@@ -146,6 +148,7 @@ impl Head {
     /// Gives `new` its place after this head, and moves the head to it.
     pub fn append(&mut self, new: &NewLedgerEntry) -> LedgerEntry {
         let NewLedgerEntry { at, worker, action, hash, by, detail } = new.clone();
+        let detail = cut(detail, &worker, action, by);
         let (seq, previous) = (self.seq + 1, self.digest);
         let mut entry = LedgerEntry { seq, at, worker, action, hash, by, detail, previous, digest: GENESIS };
         entry.digest = entry.computed_digest();
@@ -192,6 +195,29 @@ impl LedgerEntry {
         }
         *hasher.finalize().as_bytes()
     }
+}
+
+/// Bytes of an entry that do not depend on what was decided: number, moment, component and two digests.
+const FIXED_BYTES: usize = 8 + 8 + 32 + 32 + 32;
+
+/// Ends a detail that was cut.
+const CUT: &str = " [cut]";
+
+fn cut(mut detail: String, worker: &Name, action: Action, by: By) -> String {
+    let others = FIXED_BYTES + worker.as_str().len() + action.as_str().len() + by.as_str().len();
+    let room = bounds::LEDGER_ENTRY_BYTES_MAX.saturating_sub(others);
+    if detail.len() <= room {
+        return detail;
+    }
+    let Some(kept) = room.checked_sub(CUT.len()) else { return String::new() };
+    detail.truncate(detail.floor_char_boundary(kept));
+    detail + CUT
+}
+
+/// What the entry of a trim says of the last entry that is gone.
+pub(super) fn trimmed_detail(seq: u64, digest: &Digest) -> String {
+    let digest = ComponentHash(*digest).hex();
+    format!("entries up to {seq} were exported and removed; digest of the last: {digest}")
 }
 
 /// Checks a whole ledger from its first entry on, and gives the number of entries. The error names
@@ -275,6 +301,29 @@ mod tests {
     fn the_layout_is_fixed() {
         let hex = blake3::Hash::from_bytes(chain(1)[0].digest).to_hex().to_string();
         assert_eq!(hex, "a692b52e88297317a0d9f3acacd031b4d005f6f84df4327c0812512d82f73b0a");
+    }
+
+    #[test]
+    fn an_entry_is_bounded() {
+        for (name, detail) in [(1, 10_000), (40, 10_000), (128, 10_000), (150, 300), (40, 10)] {
+            let new = NewLedgerEntry {
+                at: Timestamp(1),
+                worker: Name::parse(&"n".repeat(name)).unwrap(),
+                action: Action::UpgradeCalledOff,
+                hash: Some(ComponentHash([7; 32])),
+                by: By::Directory,
+                detail: "ü".repeat(detail),
+            };
+            let mut head = Head::EMPTY;
+            let entry = head.append(&new);
+            let texts = entry.worker.as_str().len() + entry.action.as_str().len() + entry.by.as_str().len();
+            let bytes = 8 + 8 + texts + 32 + entry.detail.len() + 32 + 32;
+            assert!(bytes <= bounds::LEDGER_ENTRY_BYTES_MAX, "{name}, {detail}: {bytes}");
+            assert_eq!(entry.detail.ends_with(CUT), detail > 100, "{name}: {}", entry.detail);
+            assert_eq!(verify(&[entry]), Ok(1));
+        }
+        let trimmed = trimmed_detail(u64::MAX, &[0xff; 32]);
+        assert_eq!(cut(trimmed.clone(), &Name::root(), Action::LedgerTrimmed, By::Operator), trimmed, "it is whole");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What happened, and what must not be forgotten. Depends on `base` alone, so that every layer can
 //! emit before it can do anything else.
 
+mod book;
 mod components;
 mod database;
 pub mod event;
@@ -9,6 +10,7 @@ pub mod metrics;
 mod recorder;
 mod state_dir;
 mod tape;
+mod tree_lock;
 
 pub use components::{ComponentFileError, ComponentFiles};
 pub use database::{
@@ -21,3 +23,4 @@ pub use metrics::{GuestMetric, Metrics};
 pub use recorder::{LogLine, Recorder};
 pub use state_dir::{StateDir, StateDirError};
 pub use tape::{Follower, Missed, OnTape, Recorded, Tape, TapePage};
+pub use tree_lock::{TreeLock, TreeLockError};

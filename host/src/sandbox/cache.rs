@@ -6,7 +6,8 @@
 //! another component, is seen and compiled anew. What this does not defend against is a process of the same user that
 //! writes there on purpose: such a process could as well write into the host itself.
 
-use std::collections::BTreeSet;
+mod prune;
+
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -51,11 +52,6 @@ impl Cache {
         self.dir.join(format!("{hash}.{COMPILED}"))
     }
 
-    /// Whether there is something for this component. [`Cache::get`] says whether it can be used.
-    pub fn has(&self, hash: ComponentHash) -> bool {
-        self.file(hash).exists()
-    }
-
     /// The compiled component and what an instance of it costs, or `None` where there is none that can be used.
     pub fn get(&self, engine: &Engine, hash: ComponentHash) -> Option<(Component, u64)> {
         let file = self.file(hash);
@@ -89,26 +85,6 @@ impl Cache {
             let _ = fs::remove_file(&part);
             tracing::warn!(%error, component = %hash.short(), "compiled code cannot be cached");
         }
-    }
-
-    /// Removes the code of components that nothing names any more, and what a host that died left half written. A ban
-    /// stays: its component may come again.
-    pub fn retain(&self, kept: &BTreeSet<ComponentHash>) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            let hash = path.file_stem().and_then(|stem| stem.to_str()).and_then(ComponentHash::from_hex);
-            let is_kept = hash.is_some_and(|hash| kept.contains(&hash));
-            let extension = path.extension().unwrap_or_default();
-            if (extension == COMPILED && !is_kept) || extension == "part" {
-                fs::remove_file(&path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets the code of one component.
-    pub fn remove(&self, hash: ComponentHash) {
-        let _ = fs::remove_file(self.file(hash));
     }
 }
 

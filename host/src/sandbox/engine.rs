@@ -220,17 +220,20 @@ impl Sandbox {
         self.shared.cache.as_ref().map(|cache| cache.bans.all()).unwrap_or_default()
     }
 
-    /// Forgets the compiled code of all but these components, on disk. What is in use stays in memory.
-    pub fn keep_compiled(&self, kept: &BTreeSet<ComponentHash>) {
-        if let Some(cache) = &self.shared.cache
-            && let Err(error) = cache.retain(kept)
-        {
-            tracing::warn!(%error, "compiled code that nobody needs cannot be removed");
+    /// Removes compiled code of every component that is not in `kept`. For the host's start.
+    pub fn retain(&self, kept: &BTreeSet<ComponentHash>) {
+        if let Some(cache) = &self.shared.cache {
+            cache.retain(kept);
         }
     }
 
-    /// Forgets the compiled code of one component, on disk.
-    pub fn forget_compiled(&self, hash: ComponentHash) {
+    /// Whether compiled code of it is on disk.
+    pub fn is_cached(&self, hash: ComponentHash) -> bool {
+        self.shared.cache.as_ref().is_some_and(|cache| cache.has(hash))
+    }
+
+    /// Removes compiled code of one component. What runs of it runs on; who wants it next compiles it.
+    pub fn uncache(&self, hash: ComponentHash) {
         if let Some(cache) = &self.shared.cache {
             cache.remove(hash);
         }
@@ -260,8 +263,10 @@ impl Sandbox {
         if let Some(why) = banned {
             return Err(ComponentError::Banned(why).into());
         }
-        // A compiler in this process cannot be stopped, and goes down with a host that is killed for other reasons.
-        let compiling = cache.as_ref().filter(|_| compiler.is_bounded()).map(|cache| cache.bans.begin(hash));
+        // A compiler in this process cannot be stopped, and goes down with a host that is killed for other reasons. What an
+        // operator asks for is not tried again by itself.
+        let marks = compiler.is_bounded() && !terms.insist;
+        let compiling = cache.as_ref().filter(|_| marks).map(|cache| cache.bans.begin(hash));
         let made = compiler.compile(engine, bytes, terms);
         drop(compiling);
         let made = made.map_err(|ended| match ended {

@@ -12,7 +12,8 @@ use crate::control::wire::{ChildHealth, HealthInfo};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Degraded: something restarts, says that it does not work as it should, or has an open breaker. Critical: \
-something is isolated, or says that it does not work. Without --all only what is not well is listed.
+something is isolated, or says that it does not work. A directory of workers that cannot be looked at makes it \
+degraded too. Without --all only what is not well is listed.
 
 Examples:
   paguro health
@@ -65,6 +66,9 @@ fn draw(report: &HealthInfo, all: bool) -> String {
         let (used, max) = (show_size(memory.used), show_size(memory.max));
         let refused = if memory.refused > 0 { format!(", {} requests refused", memory.refused) } else { String::new() };
         out += &format!("{} {used} of {max}{refused}\n", paint(BOLD, "kept in memory:"));
+    }
+    if let Some(directory) = &report.directory {
+        out += &format!("{} {}\n", paint(BAD, "directory:"), safe(directory));
     }
     if !report.isolated.is_empty() {
         out += &format!("{} {}\n", paint(BAD, "isolated:"), safe(&report.isolated.join(", ")));
@@ -132,5 +136,7 @@ mod tests {
         "#]]
         .assert_eq(&strip_str(&draw(&report, false)).to_string());
         assert!(strip_str(&draw(&report, true)).to_string().contains("\nc     running"));
+        let late = HealthInfo { directory: Some("workers: it does not answer".to_string()), ..report };
+        assert!(strip_str(&draw(&late, false)).to_string().contains("\ndirectory: workers: it does not answer\n"));
     }
 }

@@ -10,6 +10,7 @@ use crate::base::units::{parse_size, show_size};
 use crate::cli::errors::{CliError, Exit};
 use crate::cli::target::HostArgs;
 use crate::cli::{input, output};
+use crate::control::server::{TOKEN_CHARS_MIN, is_long_enough};
 use crate::control::{self, UpError, UpLine, UpOptions};
 
 #[derive(Args, Debug)]
@@ -77,6 +78,11 @@ fn options(args: UpArgs, host: &HostArgs) -> Result<UpOptions, CliError> {
         return Err(CliError::usage("`--listen` needs a token")
             .cause("whoever reaches the port without one could run code here")
             .help("give one in PAGURO_TOKEN or with --token-file FILE"));
+    }
+    if args.listen.is_some() && token.as_deref().is_some_and(|token| !is_long_enough(token)) {
+        return Err(CliError::usage(format!("the token has fewer than {TOKEN_CHARS_MIN} characters"))
+            .cause("one that can be guessed is none")
+            .help("openssl rand -hex 32"));
     }
     let dir = args.directory.unwrap_or_else(|| host.dir.clone());
     let connections = args.connections.map(|connections| connections as usize);
@@ -165,10 +171,15 @@ mod tests {
         assert_eq!(refused(listen, &host()).exit().code(), 2);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
-        std::fs::write(&file, "secret\n").unwrap();
-        let with = UpArgs { token_file: Some(file.clone()), ..args() };
-        assert_eq!(options(with, &host()).ok().unwrap().token.as_deref(), Some("secret"));
-        std::fs::write(&file, "\n").unwrap();
-        assert_eq!(refused(UpArgs { token_file: Some(file), ..args() }, &host()).exit().code(), 2);
+        let listen = Some("127.0.0.1:1".parse().unwrap());
+        let with = || UpArgs { listen, token_file: Some(file.clone()), ..args() };
+        std::fs::write(&file, "0123456789abcdef\n").unwrap();
+        assert_eq!(options(with(), &host()).ok().unwrap().token.as_deref(), Some("0123456789abcdef"));
+        for bad in ["\n", "0123456789abcde\n"] {
+            std::fs::write(&file, bad).unwrap();
+            assert_eq!(refused(with(), &host()).exit().code(), 2, "{bad}");
+        }
+        let short = HostArgs { token: Some("short".into()), ..host() };
+        assert_eq!(refused(UpArgs { listen, ..args() }, &short).exit().code(), 2);
     }
 }

@@ -122,6 +122,12 @@ impl Problem {
         Problem::at(path, format!("cannot be read: {error}"))
     }
 
+    /// A file system hangs.
+    pub(in crate::control) fn late(path: &Path) -> Problem {
+        Problem::at(path, "cannot be read: its file system does not answer")
+            .help("look at the mount; it is tried again")
+    }
+
     fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = help.into();
         self

@@ -57,6 +57,8 @@ impl Directory {
     /// cannot be read is held and among the problems. Nothing is taken at the first look, for it
     /// takes two to know that a file is not changing.
     pub fn look(&mut self, now: Tick) -> Look {
+        #[cfg(test)]
+        hang(&self.root);
         let mut scan = Scan {
             now,
             directory: self,
@@ -70,6 +72,14 @@ impl Directory {
         scan.supervisor(&root, &Name::root(), 0);
         scan.missing();
         scan.finish()
+    }
+}
+
+/// A file system that does not answer, for tests: as long as there is a file `.hang` in the root.
+#[cfg(test)]
+fn hang(root: &Path) {
+    while root.join(".hang").exists() {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, Sleep};
 
 use super::Problem;
+use crate::control::beside::Beside;
 
 /// How often the directory is looked at without a notice. A look at a thousand files takes a few
 /// milliseconds.
@@ -39,19 +39,23 @@ pub struct Watcher {
     /// A wake-up came and was not returned yet: notices are gathered until this ends.
     due: Option<Pin<Box<Sleep>>>,
     watch: Watch,
+    beside: Beside,
     problem: Option<Problem>,
 }
 
 /// ```text
-///   none ---> starting ---> live ---> none (the root is another directory, or gone)
+///   none ---> starting ---> live <---> checked at each poll ---> none (the root is another directory, or gone)
 ///     ^          | failed
 ///     +----------+ tried again at the next poll
 /// ```
+///
+/// Adding watches walks the tree, and a look at the root can hang as any look at a file system: both are done on a thread
+/// of their own.
 enum Watch {
     None,
-    /// Adding watches walks the tree, so it is done on a thread where it may block.
-    Starting(JoinHandle<Result<Live, Problem>>),
+    Starting(oneshot::Receiver<Result<Live, Problem>>),
     Live(Live),
+    Checked(Live, oneshot::Receiver<Option<Identity>>),
 }
 
 struct Live {
@@ -74,7 +78,16 @@ impl Watcher {
         let (wake, woken) = mpsc::channel(WAKE_UPS_MAX);
         let mut poll = tokio::time::interval(every);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Watcher { root: root.to_path_buf(), wake, woken, poll, due: None, watch: Watch::None, problem: None }
+        Watcher {
+            root: root.to_path_buf(),
+            wake,
+            woken,
+            poll,
+            due: None,
+            watch: Watch::None,
+            beside: Beside::default(),
+            problem: None,
+        }
     }
 
     /// Returns when it is time to look: at once the first time, after a change, and at least every
@@ -90,14 +103,17 @@ impl Watcher {
                 }
                 // The other end is held by `self`: there is always a sender.
                 _ = self.woken.recv() => self.due = due(),
-                started = started(&mut self.watch) => {
-                    (self.watch, self.problem) = match started {
-                        Ok(live) => (Watch::Live(live), None),
-                        Err(problem) => (Watch::None, Some(problem)),
-                    };
-                    // What changed before the watch began was not noticed.
-                    self.due = due();
-                }
+                came = came(&mut self.watch) => match came {
+                    Came::Started(started) => {
+                        (self.watch, self.problem) = match started {
+                            Ok(live) => (Watch::Live(live), None),
+                            Err(problem) => (Watch::None, Some(problem)),
+                        };
+                        // What changed before the watch began was not noticed.
+                        self.due = due();
+                    }
+                    Came::Root(root) => self.judge_root(root),
+                },
             }
         }
         if let Some(due) = &mut self.due {
@@ -112,27 +128,50 @@ impl Watcher {
         self.problem.as_ref()
     }
 
-    /// A directory that was removed and made anew has the old path and none of the old watches.
     fn check_root(&mut self) {
-        match (&self.watch, identity(&self.root)) {
-            (Watch::Live(live), Some(root)) if live.root == root => {}
-            (Watch::Starting(_), _) => {}
-            (_, Some(_)) => {
-                let (root, wake) = (self.root.clone(), self.wake.clone());
-                self.watch = Watch::Starting(tokio::task::spawn_blocking(move || start(&root, wake)));
+        self.watch = match std::mem::replace(&mut self.watch, Watch::None) {
+            Watch::None => self.start(),
+            Watch::Live(live) => {
+                let root = self.root.clone();
+                match self.beside.begin(move || identity(&root)) {
+                    Some(checked) => Watch::Checked(live, checked),
+                    None => Watch::Live(live),
+                }
             }
+            // One that hangs is not asked again: the look says that the file system does.
+            under_way @ (Watch::Starting(_) | Watch::Checked(..)) => under_way,
+        };
+    }
+
+    /// A directory that was removed and made anew has the old path and none of the old watches.
+    fn judge_root(&mut self, root: Option<Identity>) {
+        self.watch = match (std::mem::replace(&mut self.watch, Watch::None), root) {
+            (Watch::Checked(live, _), Some(root)) if live.root == root => Watch::Live(live),
+            (_, Some(_)) => self.start(),
             // That the root is missing is the scan's to report.
-            (_, None) => self.watch = Watch::None,
-        }
+            (_, None) => Watch::None,
+        };
+    }
+
+    fn start(&mut self) -> Watch {
+        let (root, wake) = (self.root.clone(), self.wake.clone());
+        self.beside.begin(move || start(&root, wake)).map_or(Watch::None, Watch::Starting)
     }
 }
 
-/// Waits for ever unless a watch is starting.
-async fn started(watch: &mut Watch) -> Result<Live, Problem> {
+/// What came of a thread.
+enum Came {
+    Started(Result<Live, Problem>),
+    Root(Option<Identity>),
+}
+
+/// Waits for ever where no thread is at work.
+async fn came(watch: &mut Watch) -> Came {
     match watch {
-        Watch::Starting(task) => {
-            task.await.unwrap_or_else(|error| Err(Problem::at(Path::new("."), format!("cannot be watched: {error}"))))
-        }
+        Watch::Starting(started) => Came::Started(started.await.unwrap_or_else(|_| {
+            Err(Problem::at(Path::new("."), "cannot be watched: the thread that should do so ended"))
+        })),
+        Watch::Checked(_, root) => Came::Root(root.await.unwrap_or_default()),
         Watch::None | Watch::Live(_) => std::future::pending().await,
     }
 }

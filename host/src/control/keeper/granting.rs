@@ -268,7 +268,7 @@ impl Keeper {
         if !self.grant(name, &mut settings, &Grants::default()).await {
             return;
         }
-        let configured = self.tree.configure_worker(&worker, settings).await;
+        let configured = self.tree.configure_worker(&worker, settings.into()).await;
         self.tell(name, configured);
         let entry =
             self.entry(name, Action::SettingsChanged, worker.status().component, "its granted directories opened anew");

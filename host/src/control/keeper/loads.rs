@@ -17,8 +17,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
-use crate::base::{ComponentHash, Name};
+use crate::base::{ComponentHash, Name, bounds};
 use crate::change::{self, ChangeError, Changes, Source};
+use crate::control::beside::Beside;
 use crate::control::directory::{Problem, Wanted, read_component};
 use crate::record::Event;
 use crate::runtime::Services;
@@ -154,13 +155,19 @@ impl Loading {
     async fn run(self, known: Option<ComponentHash>) -> Result<Component, LoadError> {
         let Loading { services, changes, name, wanted: Wanted { path, hash, settings } } = self;
         // A file that is gone is found out when it is read.
-        let size = std::fs::metadata(&path).map(|file| file.len()).unwrap_or_default();
+        let late = |path: &std::path::Path| LoadError::Unreadable(Problem::late(path));
+        let of = path.clone();
+        let size = move || std::fs::metadata(of).map(|file| file.len()).unwrap_or_default();
+        let size = Beside::default().run(bounds::LOOK_TIME, size).await.ok_or_else(|| late(&path))?;
         if let Some(component) = known {
             return Ok(change::prepare_known(&changes, component, &settings).await?);
         }
         let source = Source::new(hash, size, move || {
             services.recorder.emit(Event::WorkerLoading { worker: name.clone(), bytes: size });
-            let (bytes, read) = read_component(&path).map_err(LoadError::Unreadable)?;
+            let of = path.clone();
+            // Where it does not answer, the turn is another's. It is tried again after a while.
+            let read = Beside::default().run_blocking(bounds::LOOK_TIME, move || read_component(&of));
+            let (bytes, read) = read.ok_or_else(|| late(&path))?.map_err(LoadError::Unreadable)?;
             if read == hash { Ok(Bytes::from(bytes.into_vec())) } else { Err(LoadError::Changed) }
         });
         change::prepare(&changes, source, &settings).await

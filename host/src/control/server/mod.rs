@@ -45,7 +45,12 @@ pub enum ServeError {
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Characters of a token: one that can be guessed is none.
-const TOKEN_CHARS_MIN: usize = 16;
+pub const TOKEN_CHARS_MIN: usize = 16;
+
+/// Whether a token is one.
+pub fn is_long_enough(token: &str) -> bool {
+    token.chars().count() >= TOKEN_CHARS_MIN
+}
 
 /// A listener that is open: from now on requests wait.
 pub struct Server {
@@ -58,6 +63,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// Whether it can be listened there at all, before anything else begins.
+    pub fn check(tcp: Option<&(SocketAddr, Option<String>)>) -> Result<(), ServeError> {
+        match tcp {
+            Some((_, token)) if !token.as_deref().is_some_and(is_long_enough) => Err(ServeError::NoToken),
+            _ => Ok(()),
+        }
+    }
+
     /// The state directory's lock is held, so a socket file that is there was left behind.
     pub async fn open(socket: &Path, tcp: Option<(SocketAddr, Option<String>)>) -> Result<Server, ServeError> {
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
@@ -74,8 +87,7 @@ impl Server {
         let tcp = match tcp {
             None => None,
             Some((address, token)) => {
-                let token =
-                    token.filter(|token| token.chars().count() >= TOKEN_CHARS_MIN).ok_or(ServeError::NoToken)?;
+                let token = token.filter(|token| is_long_enough(token)).ok_or(ServeError::NoToken)?;
                 let bound = TcpListener::bind(address).await;
                 let listener = bound.map_err(|source| ServeError::Address { address, source })?;
                 Some((listener, blake3::hash(token.as_bytes())))

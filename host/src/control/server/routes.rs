@@ -17,7 +17,7 @@ use super::connections::Connections;
 use super::failed::{Answer, Failed, Refusals};
 use super::stream;
 use crate::base::units::show_size;
-use crate::base::{Name, Payload, RevisionNumber, Snapshot, bounds};
+use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot, bounds};
 use crate::control::answer;
 use crate::control::host::{Host, RequestError};
 use crate::control::wire::{DeadLetterInfo, DroppedInfo, UpgradeInfo};
@@ -49,6 +49,7 @@ pub const ROUTES: &[&str] = &[
     "GET /v1/workers/{name}/state/data",
     "POST /v1/check",
     "GET /v1/ledger",
+    "POST /v1/ledger/trim",
     "GET /v1/dead-letters",
     "DELETE /v1/dead-letters",
     "GET /v1/dead-letters/{id}",
@@ -120,6 +121,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/workers/{name}/state", get(state).put(import))
         .route("/v1/workers/{name}/state/data", get(state_data))
         .route("/v1/ledger", get(ledger))
+        .route("/v1/ledger/trim", post(trim_ledger))
         .route("/v1/dead-letters", get(dead_letters).delete(drop_dead_letters))
         .route("/v1/dead-letters/{id}", get(dead_letter).delete(drop_dead_letter))
         .route("/v1/dead-letters/{id}/resend", post(resend))
@@ -425,6 +427,19 @@ struct LedgerQuery {
     #[serde(default)]
     after: u64,
     worker: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TrimQuery {
+    through: u64,
+    digest: String,
+}
+
+async fn trim_ledger(State(app): State<App>, Query(query): Query<TrimQuery>) -> Answer<Response> {
+    let digest = ComponentHash::from_hex(&query.digest)
+        .ok_or_else(|| RequestError::NotTrimmed { why: "the digest is not 64 hexadecimal digits".to_string() })?;
+    let entry = app.host.trim_ledger(query.through, digest).await?;
+    Ok(Json(answer::ledger_info(&entry)).into_response())
 }
 
 async fn ledger(State(app): State<App>, Query(query): Query<LedgerQuery>) -> Answer<Response> {

@@ -7,11 +7,12 @@ use super::records::{
     WorkerRecord,
 };
 use super::rows::Column;
-use crate::base::{Name, bounds};
-use crate::record::ledger::{Head, LedgerEntry};
+use crate::base::{Name, Timestamp, bounds};
+use crate::record::book::Book;
+use crate::record::ledger::{Action, By, Digest, LedgerEntry, NewLedgerEntry, trimmed_detail};
 
-/// Carries out `change`. `head` is moved along when it is an entry of the ledger.
-pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -> rusqlite::Result<()> {
+/// Carries out `change`. `book` is moved along when it is an entry of the ledger.
+pub(super) fn apply(connection: &Connection, change: &Change, book: &mut Book) -> rusqlite::Result<()> {
     match change {
         Change::PutWorker(record) => put_worker(connection, record),
         Change::WorkerRemoved(worker) => update(connection, "UPDATE worker SET removed = 1 WHERE name = ?1", worker),
@@ -53,7 +54,9 @@ pub(super) fn apply(connection: &Connection, change: &Change, head: &mut Head) -
         }
         Change::DropDeadLetters(worker) => update(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
         Change::Granted(record) => put_granted(connection, record),
-        Change::Ledger(new) => put_ledger_entry(connection, &head.append(new)),
+        Change::Ledger(new) => put_ledger_entries(connection, &book.take(new)),
+        Change::LedgerDue(now) => put_ledger_entries(connection, &book.due(*now)),
+        Change::TrimLedger { through, digest, at } => trim_ledger(connection, book, *through, digest, *at),
     }
 }
 
@@ -78,6 +81,8 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::DropDeadLetter(_)
         | Change::DropDeadLetters(_)
         | Change::Granted(_)
+        | Change::LedgerDue(_)
+        | Change::TrimLedger { .. }
         | Change::Ledger(_) => None,
     }
 }
@@ -217,6 +222,26 @@ fn put_granted(connection: &Connection, record: &GrantedRecord) -> rusqlite::Res
     let sql = "INSERT OR IGNORE INTO granted (path, device, inode) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(sql)?.execute(params![record.path, Column(record.device), Column(record.inode)])?;
     Ok(())
+}
+
+fn put_ledger_entries(connection: &Connection, entries: &[LedgerEntry]) -> rusqlite::Result<()> {
+    entries.iter().try_for_each(|entry| put_ledger_entry(connection, entry))
+}
+
+/// Triggers hold that the entry is there with its digest, and that nothing else is ever removed.
+fn trim_ledger(
+    connection: &Connection,
+    book: &mut Book,
+    through: u64,
+    digest: &Digest,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO ledger_trim (seq, digest) VALUES (?1, ?2)";
+    connection.prepare_cached(sql)?.execute(params![Column(through), &digest[..]])?;
+    connection.prepare_cached("DELETE FROM ledger WHERE seq <= ?1")?.execute([Column(through)])?;
+    let (worker, action, by) = (Name::root(), Action::LedgerTrimmed, By::Operator);
+    let detail = trimmed_detail(through, digest);
+    put_ledger_entries(connection, &book.take(&NewLedgerEntry { at, worker, action, hash: None, by, detail }))
 }
 
 fn put_ledger_entry(connection: &Connection, entry: &LedgerEntry) -> rusqlite::Result<()> {

@@ -15,7 +15,7 @@ use super::records::{
 use super::rows::{self, Column};
 use super::schema;
 use crate::base::{ComponentHash, Name, Payload, bounds};
-use crate::record::ledger::{Head, LedgerBroken, LedgerEntry};
+use crate::record::ledger::{Action, Head, LedgerBroken, LedgerEntry, trimmed_detail};
 
 pub(super) struct Reader {
     connection: Mutex<Connection>,
@@ -97,8 +97,44 @@ impl Reader {
         self.one("SELECT * FROM ledger ORDER BY seq DESC LIMIT 1", [], rows::ledger_entry)
     }
 
+    /// What the first entry continues.
+    pub(super) fn ledger_start(&self) -> Result<Head, DatabaseError> {
+        let sql = "SELECT seq, digest FROM ledger_trim ORDER BY seq DESC LIMIT 1";
+        let head = |row: &Row<'_>| Ok(Head { seq: rows::get(row, "seq")?, digest: row.get("digest")? });
+        Ok(self.one(sql, [], head)?.unwrap_or(Head::EMPTY))
+    }
+
+    /// Whether an entry of the chain says what it was trimmed to.
+    fn trim_is_told(&self, start: Head) -> Result<bool, DatabaseError> {
+        if start == Head::EMPTY {
+            return Ok(true);
+        }
+        let sql = "SELECT count(*) AS told FROM ledger WHERE action = ?1 AND detail = ?2";
+        let told = (Column(Action::LedgerTrimmed), trimmed_detail(start.seq, &start.digest));
+        let told = self.one(sql, told, |row| rows::get::<u64>(row, "told"))?;
+        Ok(told.is_some_and(|told| told > 0))
+    }
+
     pub(super) fn verify_ledger(&self) -> Result<u64, LedgerBroken> {
-        let mut head = Head::EMPTY;
+        loop {
+            let begun = self.ledger_start();
+            match self.verify_once() {
+                // It was trimmed meanwhile, which an operator seldom does.
+                Err(_) if matches!((begun, self.ledger_start()), (Ok(begun), Ok(now)) if begun != now) => {}
+                verified => return verified,
+            }
+        }
+    }
+
+    fn verify_once(&self) -> Result<u64, LedgerBroken> {
+        let start = self.ledger_start().and_then(|start| Ok((start, self.trim_is_told(start)?)));
+        let (start, is_told) = start
+            .map_err(|error| LedgerBroken { seq: 1, why: format!("where it was trimmed cannot be read: {error}") })?;
+        if !is_told {
+            let why = "the entries before it are gone, and no entry says so".to_string();
+            return Err(LedgerBroken { seq: start.seq + 1, why });
+        }
+        let mut head = start;
         loop {
             // By pages, so that a long ledger is neither held in memory nor in the way of others.
             let page = self.ledger(head.seq, bounds::PAGE_ROWS_MAX).map_err(|error| LedgerBroken {
@@ -106,7 +142,7 @@ impl Reader {
                 why: format!("it, or one soon after, cannot be read: {error}"),
             })?;
             if page.is_empty() {
-                return Ok(head.seq);
+                return Ok(head.seq - start.seq);
             }
             for entry in &page {
                 head.follow(entry)?;

@@ -1,7 +1,7 @@
 //! What the database holds, in the core's own types, and the changes it takes.
 
 use crate::base::{ComponentHash, Incarnation, Name, Payload, RevisionNumber, Snapshot, TimerId, Timestamp, bounds};
-use crate::record::ledger::{By, NewLedgerEntry, words};
+use crate::record::ledger::{By, Digest, NewLedgerEntry, words};
 
 /// What is known of a worker whether or not it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,8 +230,17 @@ pub enum Change {
     DropDeadLetters(Name),
     /// A directory was given to a worker for writing, by its path, device and inode. Once is as good as twice.
     Granted(GrantedRecord),
-    /// Appends to the ledger.
+    /// Appends to the ledger, at once or together with others of its kind (`record::book`).
     Ledger(NewLedgerEntry),
+    /// Writes what was gathered for the ledger and is due at this moment.
+    LedgerDue(Timestamp),
+    /// Removes the entries of the ledger up to this one, whose digest shows that it is known elsewhere, and appends an
+    /// entry that says so. Fails where there is no such entry.
+    TrimLedger {
+        through: u64,
+        digest: Digest,
+        at: Timestamp,
+    },
 }
 
 impl Change {

@@ -14,7 +14,7 @@ use super::error::DatabaseError;
 
 /// Each brings a database from the version that is its index to the next. Never change one that
 /// was released; add one.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -4,10 +4,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::schema::{VERSION, VERSION_1, open_for_writing};
+use super::schema::{MIGRATIONS, VERSION, VERSION_1, open_for_writing};
 use super::*;
 use crate::base::{Incarnation, RevisionNumber, Snapshot, TimerId, Timestamp};
-use crate::record::ledger::{Action, By, NewLedgerEntry};
+use crate::record::ledger::{Action, By, Digest, NewLedgerEntry};
 
 /// A directory with a database in it.
 struct Place(TempDir);
@@ -28,7 +28,7 @@ impl Place {
     /// A writer without its thread: the test says what is in a group.
     fn writer(&self, options: Options) -> Writer {
         let connection = open_for_writing(&self.path(), options).unwrap();
-        Writer::new(connection, &self.path(), Head::EMPTY, Clock::manual(), Arc::default())
+        Writer::new(connection, &self.path(), Head::EMPTY, Clock::manual(), Arc::default(), Arc::default())
     }
 
     /// What someone with a database tool does.
@@ -727,4 +727,122 @@ async fn a_panic_over_one_group_undoes_it_and_the_writer_goes_on() {
     let names: Vec<Name> = database.workers().unwrap().into_iter().map(|record| record.name).collect();
     assert_eq!(names, [name("kept")]);
     database.close().await;
+}
+
+/// As every version since the fourth wrote it, with a ledger in it.
+#[tokio::test]
+async fn a_ledger_of_version_4_goes_on_and_can_be_trimmed() {
+    let place = Place::new();
+    let four: String = MIGRATIONS[..4].concat();
+    place.tamper(&format!("{four}; PRAGMA user_version = 4;"));
+    let mut head = Head::EMPTY;
+    for n in 1..=5 {
+        let Change::Ledger(new) = decision(format!("decision {n}")) else { unreachable!() };
+        let entry = head.append(&new);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let component = entry.hash.map_or("NULL".to_string(), |hash| format!("x'{}'", hash.hex()));
+        place.tamper(&format!(
+            "INSERT INTO ledger VALUES ({}, {}, '{}', '{}', {component}, '{}', '{}', x'{}', x'{}')",
+            entry.seq,
+            entry.at.0,
+            entry.worker.as_str(),
+            entry.action,
+            entry.by,
+            entry.detail,
+            hex(&entry.previous),
+            hex(&entry.digest)
+        ));
+    }
+    let database = place.open();
+    assert_eq!(database.verify_ledger(), Ok(5));
+    let digest = database.ledger(2, 1).unwrap()[0].digest;
+    database.commit(vec![trim(3, digest)]).await.unwrap();
+    database.commit(vec![decision("decision 7")]).await.unwrap();
+    assert_eq!(database.verify_ledger(), Ok(4), "4, 5, the trim's and the one after it");
+    assert_eq!(database.ledger_trimmed().unwrap(), 3);
+    drop(database);
+    assert_eq!(place.open().verify_ledger(), Ok(4));
+}
+
+fn trim(through: u64, digest: Digest) -> Change {
+    Change::TrimLedger { through, digest, at: Timestamp(9) }
+}
+
+#[tokio::test]
+async fn a_ledger_is_trimmed_by_who_knows_what_goes_and_by_nobody_else() {
+    let place = Place::new();
+    let database = place.open();
+    database.commit((1..=6).map(|n| decision(format!("decision {n}"))).collect()).await.unwrap();
+    let digest = |seq: u64| database.ledger(seq - 1, 1).unwrap()[0].digest;
+    for bad in [trim(3, [7; 32]), trim(7, [7; 32]), trim(3, digest(4))] {
+        database.commit(vec![bad]).await.unwrap_err();
+        assert_eq!(database.verify_ledger(), Ok(6));
+    }
+    let (third, last) = (digest(3), digest(6));
+    database.commit(vec![trim(3, third)]).await.unwrap();
+    database.commit(vec![trim(3, third)]).await.unwrap_err();
+    // By hand, beyond what was trimmed.
+    for sql in [
+        "DELETE FROM ledger WHERE seq = 4",
+        "DELETE FROM ledger_trim",
+        "UPDATE ledger_trim SET seq = 5",
+        "INSERT INTO ledger_trim VALUES (5, zeroblob(32))",
+    ] {
+        Connection::open(place.path()).unwrap().execute_batch(sql).unwrap_err();
+    }
+    // Entries that are gone without a word are missed.
+    place.tamper("DROP TRIGGER ledger_trim_goes_on");
+    place.tamper(
+        "INSERT INTO ledger_trim SELECT seq, digest FROM ledger WHERE seq = 5; DELETE FROM ledger WHERE seq <= 5",
+    );
+    let broken = database.verify_ledger().unwrap_err();
+    assert_eq!((broken.seq, broken.why.contains("no entry says so")), (6, true), "{broken}");
+    assert_ne!(third, last);
+}
+
+#[tokio::test]
+async fn what_a_loop_decides_is_counted_and_written_when_its_minute_is_over() {
+    let place = Place::new();
+    let database = place.open();
+    let removed = |n: u64| {
+        Change::Ledger(NewLedgerEntry {
+            at: Timestamp(n),
+            worker: name("a"),
+            action: Action::Removed,
+            hash: None,
+            by: By::Operator,
+            detail: format!("time {n}"),
+        })
+    };
+    for n in 0..100 {
+        database.commit(vec![removed(n)]).await.unwrap();
+    }
+    assert_eq!(database.ledger(0, 9).unwrap().len(), 1);
+    database.ledger_due(Timestamp(59_999));
+    database.commit(vec![]).await.unwrap();
+    assert_eq!(database.ledger(0, 9).unwrap().len(), 1, "not yet");
+    database.ledger_due(Timestamp(60_000));
+    database.commit(vec![]).await.unwrap();
+    let entries = database.ledger(0, 9).unwrap();
+    assert_eq!(entries[1].detail, "99 more within a minute, the last: time 99");
+    // A request that fails is not counted.
+    database.commit(vec![removed(70_000)]).await.unwrap();
+    let impossible = Change::PutSnapshot(name("nobody"), snapshot(1));
+    database.commit(vec![removed(70_001), impossible]).await.unwrap_err();
+    database.ledger_due(Timestamp(200_000));
+    database.commit(vec![]).await.unwrap();
+    assert_eq!(database.ledger(0, 9).unwrap().len(), 3);
+    assert_eq!(database.verify_ledger(), Ok(3));
+}
+
+#[tokio::test]
+async fn what_was_granted_is_remembered_once() {
+    let place = Place::new();
+    let database = place.open();
+    let granted = |path: &str, inode| GrantedRecord { path: path.to_string(), device: u64::MAX, inode };
+    for record in [granted("/b", 1), granted("/a", 2), granted("/b", 1), granted("/b", 3)] {
+        database.commit(vec![Change::Granted(record)]).await.unwrap();
+    }
+    assert_eq!(database.granted(9).unwrap(), [granted("/a", 2), granted("/b", 1), granted("/b", 3)]);
+    assert_eq!(database.granted(1).unwrap().len(), 1);
 }

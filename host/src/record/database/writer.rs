@@ -17,6 +17,7 @@
 //! never undoes another's. If the commit itself fails, the whole group is told so.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::changes::{apply, needs_worker};
 use super::error::DatabaseError;
 use super::records::Change;
 use crate::base::{Clock, bounds, panics};
+use crate::record::book::Book;
 use crate::record::ledger::Head;
 
 /// What the writer takes in.
@@ -98,14 +100,16 @@ pub(super) struct Writer {
     connection: Connection,
     path: PathBuf,
     /// The end of the ledger as it is on disk.
-    head: Head,
+    book: Book,
+    /// Whether something waits to be written into it.
+    gathers: Arc<AtomicBool>,
     clock: Clock,
     stats: Arc<Mutex<Stats>>,
 }
 
 /// How one turn over a group ended.
 enum Turn {
-    Committed(Head),
+    Committed(Book),
     /// SQLite undid the whole transaction; one more request is refused.
     Undone,
 }
@@ -117,8 +121,14 @@ impl Writer {
         head: Head,
         clock: Clock,
         stats: Arc<Mutex<Stats>>,
+        gathers: Arc<AtomicBool>,
     ) -> Writer {
-        Writer { connection, path: path.to_path_buf(), head, clock, stats }
+        Writer { connection, path: path.to_path_buf(), book: Book::new(head), gathers, clock, stats }
+    }
+
+    fn turn_to(&mut self, book: Book) {
+        self.gathers.store(book.has_gathered(), Ordering::Relaxed);
+        self.book = book;
     }
 
     /// Runs until it is told to close or the last handle is gone and the queue is empty.
@@ -168,15 +178,15 @@ impl Writer {
     /// The outcome of each request. Those that are `Ok` are on disk.
     pub(super) fn carry_out(&mut self, requests: &[Vec<Change>]) -> Vec<Result<(), DatabaseError>> {
         let mut outcomes = vec![Ok(()); requests.len()];
-        if let Ok(head) = self.at_once(requests) {
-            self.head = head;
+        if let Ok(book) = self.at_once(requests) {
+            self.turn_to(book);
             return outcomes;
         }
         // Every turn but the last refuses one more request.
         for _ in 0..=requests.len() {
             match self.turn(requests, &mut outcomes) {
-                Ok(Turn::Committed(head)) => {
-                    self.head = head;
+                Ok(Turn::Committed(book)) => {
+                    self.turn_to(book);
                     return outcomes;
                 }
                 Ok(Turn::Undone) => {}
@@ -193,33 +203,33 @@ impl Writer {
     }
 
     /// Without savepoints, which cost as much as a small change. After an error nothing is done.
-    fn at_once(&mut self, requests: &[Vec<Change>]) -> rusqlite::Result<Head> {
-        let mut head = self.head;
+    fn at_once(&mut self, requests: &[Vec<Change>]) -> rusqlite::Result<Book> {
+        let mut book = self.book.clone();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for change in requests.iter().flatten() {
-            apply(&transaction, change, &mut head)?;
+            apply(&transaction, change, &mut book)?;
         }
         #[cfg(test)]
         super::tests::panic_if_asked(&self.path);
         transaction.commit()?;
-        Ok(head)
+        Ok(book)
     }
 
     fn turn(&mut self, requests: &[Vec<Change>], outcomes: &mut [Result<(), DatabaseError>]) -> rusqlite::Result<Turn> {
-        let mut head = self.head;
+        let mut book = self.book.clone();
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (changes, outcome) in requests.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()) {
-            let before = head;
-            *outcome = apply_all(transaction.savepoint()?, changes, &mut head, &self.path);
+            let before = book.clone();
+            *outcome = apply_all(transaction.savepoint()?, changes, &mut book, &self.path);
             if outcome.is_err() {
-                head = before;
+                book = before;
                 if transaction.is_autocommit() {
                     return Ok(Turn::Undone);
                 }
             }
         }
         transaction.commit()?;
-        Ok(Turn::Committed(head))
+        Ok(Turn::Committed(book))
     }
 
     fn count(&self, outcomes: &[Result<(), DatabaseError>], time: Duration) {
@@ -252,9 +262,9 @@ pub(super) fn gather(first: Request, queue: &mut mpsc::Receiver<Request>) -> (Gr
 }
 
 /// All of `changes`, or none: a savepoint that is dropped is undone.
-fn apply_all(savepoint: Savepoint<'_>, changes: &[Change], head: &mut Head, path: &Path) -> Result<(), DatabaseError> {
+fn apply_all(savepoint: Savepoint<'_>, changes: &[Change], book: &mut Book, path: &Path) -> Result<(), DatabaseError> {
     for change in changes {
-        apply(&savepoint, change, head).map_err(|error| match needs_worker(change) {
+        apply(&savepoint, change, book).map_err(|error| match needs_worker(change) {
             Some(name) if DatabaseError::is_missing_reference(&error) => DatabaseError::NoWorker(name.clone()),
             _ => DatabaseError::sqlite("write to the database", path, error),
         })?;
