@@ -219,7 +219,9 @@ async fn where_all_connections_are_at_work_one_more_is_told_so() {
         let mut idle = served.begin("GET /v1/host HTTP/1.1", 0).await;
         assert_eq!(status(&mut idle).await, "200");
     }
-    let _follower = served.begin("GET /v1/events/follow HTTP/1.1", 0).await;
+    // Answered, it is at work: until its request is read it would make room too.
+    let mut follower = served.begin("GET /v1/events/follow HTTP/1.1", 0).await;
+    assert_eq!(status(&mut follower).await, "200");
     let mut refused = String::new();
     until("both are at work", async || {
         let mut more = served.connect().await;

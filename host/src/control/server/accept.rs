@@ -28,17 +28,23 @@ use crate::base::bounds;
 pub async fn accept<L: Listens>(listener: L, shared: Arc<Shared>, connections: Arc<Connections>) {
     let mut stop = shared.api.stop.clone();
     let mut spare = Spare::default();
+    if L::KEEPS_SPARE {
+        spare.refill();
+    }
     loop {
-        if L::KEEPS_SPARE {
-            spare.refill();
-        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             // An error means that nobody is left to say so: the same.
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, peer)) => serve(stream, peer, &shared, &connections),
+            Ok((stream, peer)) => {
+                serve(stream, peer, &shared, &connections);
+                // Only now: taken back before, the descriptor that was given up would be missing again.
+                if L::KEEPS_SPARE {
+                    spare.refill();
+                }
+            }
             Err(error) if is_of_one(&error) => {}
             Err(error) => {
                 if is_want(&error) {
