@@ -84,7 +84,7 @@ pub struct Full {
     pub holding: Holding,
     /// Bytes that were asked for.
     pub asked: u64,
-    /// Bytes of that account that such a request may fill, those held back taken off.
+    /// Bytes of that account that such requests may fill, those held back taken off.
     pub max: u64,
 }
 
@@ -208,22 +208,29 @@ impl Account {
         self.refused.load(Relaxed)
     }
 
-    /// Bytes that such a request may fill. `keyed`: it is for children of a template.
+    /// Bytes of all that such a request may fill. `keyed`: it is for children of a template.
     fn max_for(&self, holding: Holding, keyed: bool) -> u64 {
         let max = self.bytes_max();
-        if !self.holds_back {
-            return max;
-        }
         let is_for_anybody = self.above.is_none() && (keyed || holding == Holding::Bodies);
-        let files = if is_for_anybody { max / bounds::ACCOUNT_FILES_PART } else { 0 };
-        let instances = if holding == Holding::Instances { 0 } else { max / bounds::ACCOUNT_INSTANCES_PART };
-        max - files - instances
+        if self.holds_back && is_for_anybody { max - max / bounds::ACCOUNT_FILES_PART } else { max }
     }
 
-    /// Whether states have taken all that they may.
-    fn has_its_part(&self, holding: Holding, more: u64) -> bool {
-        let part = self.bytes_max() / bounds::ACCOUNT_STATES_PART;
-        self.holds_back && holding == Holding::Sleepers && self.used_by(holding).saturating_add(more) > part
+    /// The part that was full, if what is no instance has taken all that it may, or states all of theirs. Two who ask
+    /// at the same moment may both find room: the sum of all is exact, the parts are so but for that.
+    fn full_part(&self, holding: Holding, keyed: bool, more: u64) -> Option<u64> {
+        if !self.holds_back || holding == Holding::Instances {
+            return None;
+        }
+        let max = self.bytes_max();
+        let held_back = max / bounds::ACCOUNT_INSTANCES_PART;
+        let part = self.max_for(holding, keyed) - held_back;
+        let others = self.used().saturating_sub(self.used_by(Holding::Instances));
+        if others.saturating_add(more) > part {
+            return Some(part);
+        }
+        let states = max / bounds::ACCOUNT_STATES_PART;
+        let is_state = holding == Holding::Sleepers;
+        (is_state && self.used_by(holding).saturating_add(more) > states).then_some(states)
     }
 
     /// From the account itself up to the top.
@@ -235,9 +242,10 @@ impl Account {
         let mut keyed = false;
         for (below, account) in self.chain().enumerate() {
             keyed |= account.keyed.load(Relaxed);
-            let max = account.max_for(holding, keyed);
+            let part = account.full_part(holding, keyed, bytes);
+            let max = part.unwrap_or_else(|| account.max_for(holding, keyed));
             let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= max);
-            if account.has_its_part(holding, bytes) || account.used.fetch_update(Relaxed, Relaxed, fits).is_err() {
+            if part.is_some() || account.used.fetch_update(Relaxed, Relaxed, fits).is_err() {
                 self.chain().take(below).for_each(|account| account.give_back_here(holding, bytes));
                 return Err(self.is_full(Full { owner: account.owner.clone(), holding, asked: bytes, max }));
             }
