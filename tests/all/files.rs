@@ -102,6 +102,10 @@ async fn a_listener_without_a_token_is_refused_before_anything_starts() {
         state: None,
         listen: Some(([127, 0, 0, 1], 0).into()),
         token: Some("short".to_string()),
+        compilers_bytes_max: None,
+        connections: None,
+        memory: None,
+        raise_descriptors: false,
         log: Box::new(|_| {}),
     };
     let error = paguro::control::up(options).await.expect_err("it is refused");

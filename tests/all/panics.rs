@@ -428,7 +428,7 @@ fn a_host_whose_clock_is_before_1970_serves_as_any_other() {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 
     program.write("clock.wasm", &guest("fault-clock"));
-    program.up_with("LD_PRELOAD", &library);
+    program.up_where("LD_PRELOAD", &library);
     assert_eq!(program.ok(&["call", "clock", "\"calendar\""]).trim(), "0");
     let slept: u64 = program.ok(&["call", "clock", "{\"sleep\": 20}"]).trim().parse().unwrap();
     assert!((20..5_000).contains(&slept), "{slept}");

@@ -81,7 +81,7 @@ impl Program {
     }
 
     /// With something in its environment.
-    pub fn up_with(&mut self, key: &str, value: &Path) {
+    pub fn up_where(&mut self, key: &str, value: &Path) {
         let mut up = paguro(&["up"], &self.path());
         up.env(key, value);
         self.up_as(up);

@@ -5,15 +5,12 @@ use crate::record::Event;
 
 /// Waits for an event of this kind, from the host's start on.
 async fn event(host: &Host, kind: &str) -> Event {
-    let (backlog, mut live) = host.recorder().events().follow(0);
-    if let Some(found) = backlog.into_iter().map(|recorded| recorded.item).find(|event| event.kind() == kind) {
-        return found;
-    }
+    let mut events = host.recorder().events().follow(0);
     let waiting = async {
         loop {
-            let recorded = live.recv().await.unwrap();
+            let recorded = events.next().await.unwrap();
             if recorded.item.kind() == kind {
-                return recorded.item;
+                return recorded.item.clone();
             }
         }
     };
