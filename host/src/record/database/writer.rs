@@ -56,12 +56,12 @@ impl Request {
 /// Where the outcome of one request goes, and the room that its contents take in the queue until then.
 pub(super) struct Answer {
     to: oneshot::Sender<Result<(), DatabaseError>>,
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
     pub fn new(to: oneshot::Sender<Result<(), DatabaseError>>, room: Option<OwnedSemaphorePermit>) -> Answer {
-        Answer { to, _room: room }
+        Answer { to, room }
     }
 
     fn is_closed(&self) -> bool {
@@ -70,6 +70,8 @@ impl Answer {
 
     /// An error means that nobody waits.
     fn send(self, outcome: Result<(), DatabaseError>) -> Result<(), Result<(), DatabaseError>> {
+        // Before anybody goes on who may look for room.
+        drop(self.room);
         self.to.send(outcome)
     }
 }
