@@ -114,7 +114,9 @@ pub async fn cache_to_call(size: Size) -> Outcome {
         let begun = Instant::now();
         let component = sandbox.load(&bytes)?;
         let (limits, grants) = (Limits::default(), Grants::default());
-        let mut instance = Instance::create(&component, &limits, &grants, Box::new(Nobody), Arc::new(Nobody)).await?;
+        let mut instance =
+            Instance::create(&component, &limits, &grants, Box::new(Nobody::default()), Arc::new(Nobody::default()))
+                .await?;
         instance.handle_call(CallId(1), &Payload::from("x")).await.map_err(|fault| format!("{fault:?}"))?;
         Ok(each(begun, 1))
     });

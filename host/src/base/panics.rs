@@ -241,13 +241,11 @@ fn frames(printed: &str) -> Vec<String> {
             frames.push(line(name));
         }
     }
-    // What is on top is how a panic begins.
-    let is_panics = |frame: &String| {
-        ["core::panicking::", "std::panicking::", "__rustc::rust_begin_unwind", "core::option::", "core::result::"]
-            .iter()
-            .any(|prefix| frame.starts_with(prefix))
-    };
-    let begun = frames.iter().rposition(is_panics).map_or(0, |last| last + 1);
+    // What is on top is how a panic begins: the hook, then the standard library's own, down to who panicked.
+    let of_std =
+        |frame: &String| ["core::", "std::", "alloc::", "<alloc::", "__rustc::"].iter().any(|of| frame.starts_with(of));
+    let panics = frames.iter().position(|frame| frame.contains("panicking::"));
+    let begun = panics.map_or(0, |first| first + frames[first..].iter().take_while(|frame| of_std(frame)).count());
     frames.drain(..if begun == frames.len() { 0 } else { begun });
     frames.truncate(bounds::BACKTRACE_FRAMES_MAX);
     frames
@@ -255,12 +253,12 @@ fn frames(printed: &str) -> Vec<String> {
 
 /// A place in the source without the directories above its crate.
 fn short(place: &str) -> &str {
-    let parts = ["/host/src/", "/src/"].iter().find_map(|part| place.rfind(part).map(|at| at + 1));
-    parts.map_or(place, |at| {
-        // The crate's own name, where there is one before it.
-        let before = place[..at].trim_end_matches('/');
-        before.rfind('/').map_or(&place[at..], |slash| &place[slash + 1..])
-    })
+    if let Some(at) = place.rfind("/host/src/") {
+        return &place[at + 1..];
+    }
+    // The crate's own name, where there is one.
+    let of_crate = place.rfind("/src/").map(|at| place[..at].rfind('/').map_or(0, |slash| slash + 1));
+    of_crate.map_or(place, |at| &place[at..])
 }
 
 #[cfg(test)]

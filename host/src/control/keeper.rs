@@ -290,12 +290,13 @@ impl Keeper {
             // Its thread is gone without a word.
             Ok(Err(_)) => Err(FAULT_PAUSE_MIN),
             Err(_) => {
+                self.late = Some((looking, begun));
+                // Before it is told: whoever hears of it may ask.
+                self.publish();
                 if !was_late {
                     let path = self.root.display().to_string();
                     self.services.recorder.emit(Event::LookLate { path, after: bounds::LOOK_TIME });
                 }
-                self.late = Some((looking, begun));
-                self.publish();
                 Err(POLL)
             }
         }
