@@ -184,8 +184,8 @@ async fn a_directory_that_is_removed_and_made_again_is_given_when_the_settings_a
     trap(&host, "paths").await;
     assert_eq!(told(&host, "paths", json!({ "list": "/data" })).await, "", "it keeps the one it was given");
     problem(&host, &["paths", "data was moved, removed or replaced", "touch"]).await;
-    assert!(host.problems().iter().any(|(path, why)| path == "files.toml" && why.contains("was moved")));
-    place.0.write("files.toml", &granted(&[("../data", "/data")]));
+    assert!(host.problems().iter().any(|(path, why)| path == "paths.toml" && why.contains("was moved")));
+    place.0.write("paths.toml", &granted(&[("../data", "/data")]));
     until("it has the new one", async || told(&host, "paths", json!({ "list": "/data" })).await == "new").await;
     assert!(host.problems().is_empty(), "{:?}", host.problems());
     place.0.down().await;
@@ -196,12 +196,12 @@ async fn settings_that_a_worker_can_write_by_another_name_are_not_taken() {
     let mut place = Place::new(&["shared", "secret"]);
     fs::write(place.beside("secret/key"), "secret").unwrap();
     place.put("paths", &[("../shared", "/shared")]);
-    let settings = place.0.path().join("files.toml");
+    let settings = place.0.path().join("paths.toml");
     let host = place.0.up().await;
     fs::hard_link(&settings, place.beside("shared/own.toml")).unwrap();
     let more = granted(&[("../shared", "/shared"), ("../secret", "/secret")]);
     assert_eq!(told(&host, "paths", json!({ "write": ["/shared/own.toml", more] })).await, "done");
-    problem(&host, &["files.toml", "a second name"]).await;
+    problem(&host, &["paths.toml", "a second name"]).await;
     // It hides what it did.
     assert_eq!(told(&host, "paths", json!({ "remove": "/shared/own.toml" })).await, "done");
     place.0.put("later", "echo");

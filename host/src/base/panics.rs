@@ -263,7 +263,26 @@ fn short(place: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
+
+    /// Polls until it is ready: what these wait for is ready at once.
+    fn to_its_end<T>(work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            if let Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return done;
+            }
+        }
+    }
+
+    async fn gives_way() {
+        let mut gave = false;
+        std::future::poll_fn(|_| if std::mem::replace(&mut gave, true) { Poll::Ready(()) } else { Poll::Pending })
+            .await;
+    }
 
     #[test]
     fn what_is_caught_says_what_and_where_and_a_panic_that_was_not_noted_says_what() {
@@ -299,10 +318,9 @@ mod tests {
                 panic!("at its end");
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let fault = runtime.block_on(guarded(async {
+        let fault = to_its_end(guarded(async {
             let kept = Bad;
-            tokio::task::yield_now().await;
+            gives_way().await;
             drop(kept);
         }));
         assert!(fault.unwrap_err().message.starts_with("at its end"));
@@ -328,13 +346,12 @@ mod tests {
 
     #[test]
     fn what_a_task_works_on_outlives_its_panic() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let number = Survivor::new(1);
         let mut hold = number.hold().unwrap();
         assert!(number.hold().is_none());
-        let fault = runtime.block_on(guarded(async move {
+        let fault = to_its_end(guarded(async move {
             *hold += 1;
-            tokio::task::yield_now().await;
+            gives_way().await;
             assert_eq!(*hold, 0, "half way");
         }));
         assert!(fault.unwrap_err().message.contains("half way"));
