@@ -182,7 +182,12 @@ async fn starts_and_stops_do_not_make_the_database_grow() {
     world.put("keys/template", "echo").write("keys/supervisor.toml", "strategy = \"simple-one-for-one\"\n");
     let pairs = async |world: &mut World, count: usize| {
         let host = world.up().await;
-        until("there is a template", async || host.start_worker("keys/a").await.is_ok()).await;
+        // The key of the run before comes back by itself.
+        until("the key runs", async || {
+            let _ = host.start_worker("keys/a").await;
+            standing(&host, "keys/a") == "running"
+        })
+        .await;
         host.stop_worker("keys/a").await.unwrap();
         for _ in 0..count {
             for name in ["echo", "keys/a"] {

@@ -99,7 +99,7 @@ async fn a_panic_in_what_a_guest_calls_ends_its_instance_and_its_caller_is_told(
     let exited = |event: &Event| matches!(event, Event::WorkerExited { worker, .. } if worker.as_str() == "w");
     let Event::WorkerExited { reason, .. } = event(&host, "its end", exited).await else { unreachable!() };
     let ExitReason::Failed(Failure::HostFault(fault)) = &reason else { panic!("{reason}") };
-    assert!(fault.backtrace.iter().any(|frame| frame.contains("WorkerLog")), "{fault:?}");
+    assert!(fault.backtrace.iter().any(|frame| frame.contains("worker/door.rs")), "{fault:?}");
     assert_eq!(reason.word(), "host-fault");
     until("it runs again", async || standing(&host, "w") == "running").await;
     assert_eq!(call(&host, "w", "3 count").await.as_deref(), Ok("\"1\""));
@@ -258,7 +258,7 @@ async fn a_request_over_which_the_host_panics_is_answered_so_and_hurts_no_other(
     let look = "GET /v1/workers HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let call = "POST /v1/workers/echo/call HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
     for request in [look, call] {
-        bang.at("request", 1, |_, spot| matches!(spot, Spot::Await { file, .. } if file.ends_with("routes.rs")));
+        bang.at("request", 1, |_, spot| matches!(spot, Spot::Await { file, .. } if file.ends_with("front.rs")));
         let answer = ask(request).await;
         assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("\"internal\""), "{answer}");
         let answer = ask(request).await;
