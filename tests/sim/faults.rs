@@ -149,11 +149,9 @@ pub fn check(entries: &[Entry], hits: &[(Name, Spot)]) -> Vec<String> {
             Fact::Event(Event::WorkerExited { reason, .. } | Event::WorkerStartFailed { reason, .. }) => {
                 told += usize::from(reason.is_host_fault());
             }
-            Fact::Looked(look) => {
-                // What is under way is seen in the last look before the end.
-                if look.workers.iter().any(|(_, state)| state.standing == Standing::Running) {
-                    last = Some(look);
-                }
+            // What is under way is seen in the last look before the end.
+            Fact::Looked(look) if look.workers.iter().any(|(_, state)| state.standing == Standing::Running) => {
+                last = Some(look);
             }
             _ => {}
         }

@@ -147,7 +147,7 @@ impl Host {
                 info.children.push(ChildInfo::Supervisor(below));
             } else if let Some(worker) = self.services.registry.get(&child) {
                 info.children.push(ChildInfo::Worker(Box::new(self.worker_info(&worker)?)));
-                if info.children.len() % bounds::INFOS_AT_A_LOOK == 0 {
+                if info.children.len().is_multiple_of(bounds::INFOS_AT_A_LOOK) {
                     tokio::task::yield_now().await;
                 }
             }

@@ -50,7 +50,7 @@ pub(super) struct Keeper {
     looking: Beside,
     reading: Beside,
     /// A look that is late, and since when it is under way.
-    late: Option<(oneshot::Receiver<Result<(Directory, Look), HostFault>>, Tick)>,
+    late: Option<(oneshot::Receiver<Looked>, Tick)>,
     /// What the last look found.
     said: DesiredTree,
     watcher: Watcher,
@@ -726,6 +726,9 @@ struct Tries {
 /// Before the second try of a file; doubled each time, up to 64 times.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const TRIES_COUNTED: u32 = 6;
+
+/// What a look led to, and the directory that looked. A panic in it is the error.
+type Looked = Result<(Directory, Look), HostFault>;
 
 /// What it is time for.
 enum Due {
