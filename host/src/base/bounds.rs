@@ -226,6 +226,10 @@ pub const COMPILE_WAIT_FACTOR: u32 = 5;
 /// came there meanwhile, and then has [`COMPILE_TIME`].
 pub const SLOW_COMPILE_TIME: Duration = Duration::from_secs(60);
 
+/// How long a host that stops waits for compilers that were told to end: they are looked at every 10 ms. Longer: the process
+/// ends, and takes them along.
+pub const COMPILERS_END_TIME: Duration = Duration::from_secs(1);
+
 /// Bytes of memory that all compilers together may use, where nothing is said: half
 /// of the machine's memory where that is less. A setting: `paguro up --compile-memory`.
 pub const COMPILERS_BYTES_MAX: u64 = 2 << 30;

@@ -5,6 +5,14 @@ use crate::record::DatabaseError;
 use crate::runtime::worker::Blame;
 use crate::sandbox::ComponentError;
 
+/// The error and what is behind it, in one line.
+pub(super) fn with_cause(error: &ChangeError) -> String {
+    match error {
+        ChangeError::Component(cause) => format!("{error}: {cause}"),
+        other => other.to_string(),
+    }
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ChangeError {
     #[error("{worker:?} runs this component already ({})", .component.short())]

@@ -14,7 +14,6 @@
 //! there yet.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -93,16 +92,6 @@ impl Lanes {
             Lane::Last => bounds::COMPILE_TIME,
         };
         Terms { memory, time, threads, insist, abandoned: Arc::default() }
-    }
-
-    /// Waits until nothing is compiled any more, or for `time`.
-    pub async fn all_ended(&self, time: Duration) {
-        let every = u32::try_from(bounds::small_loads()).unwrap_or(u32::MAX);
-        let ended = async {
-            let _quick = self.quick.acquire_many(every).await;
-            let _slow = self.slow.acquire().await;
-        };
-        let _ = tokio::time::timeout(time, ended).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! How bytes become a component: read when their turn has come, compiled within bounds, given up when nobody waits.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -29,9 +30,33 @@ impl<E> Source<E> {
 
 impl Source<ChangeError> {
     /// What is in memory anyway.
-    pub fn bytes(bytes: Vec<u8>) -> Source<ChangeError> {
-        let (hash, size, bytes) = (ComponentHash::of(&bytes), bytes.len() as u64, Bytes::from(bytes));
-        Source::new(hash, size, move || Ok(bytes.clone()))
+    pub fn bytes(hash: ComponentHash, bytes: Bytes) -> Source<ChangeError> {
+        Source::new(hash, bytes.len() as u64, move || Ok(bytes.clone()))
+    }
+}
+
+/// The hash of a component. A large one takes tens of milliseconds: not on a thread of the runtime.
+pub async fn hash_of(bytes: &Bytes) -> Result<ComponentHash, ChangeError> {
+    let bytes = bytes.clone();
+    // An error means that the runtime ends.
+    tokio::task::spawn_blocking(move || ComponentHash::of(&bytes)).await.map_err(|_| ChangeError::Stopping)
+}
+
+/// Who loads which component: one at a time, so that copies of a slow one do not take the turns of others while they wait
+/// for it.
+#[derive(Clone, Default)]
+pub struct Loading(Arc<Mutex<HashMap<ComponentHash, Weak<tokio::sync::Mutex<()>>>>>);
+
+impl Loading {
+    fn of(&self, hash: ComponentHash) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, one| one.strong_count() > 0);
+        if let Some(one) = all.get(&hash).and_then(Weak::upgrade) {
+            return one;
+        }
+        let one = Arc::default();
+        all.insert(hash, Arc::downgrade(&one));
+        one
     }
 }
 
@@ -54,6 +79,11 @@ impl Changes {
         E: From<ChangeError> + Send + 'static,
     {
         let (hash, insist) = (source.hash, by == By::Operator);
+        let one = self.loading.of(hash);
+        let _alone = tokio::select! {
+            alone = one.lock() => alone,
+            () = self.stopped() => return Err(ChangeError::Stopping.into()),
+        };
         let mut lane = Lane::first(source.size, self.services.sandbox.is_compiled(hash));
         loop {
             let why = match self.load_in(lane, &source, insist).await? {

@@ -27,7 +27,7 @@ pub use deploy::{deploy, prepare, prepare_known, resume, take_up};
 pub use error::ChangeError;
 pub use history::rollback_target;
 pub use lanes::{Lane, Lanes, Turn};
-pub use load::Source;
+pub use load::{Source, hash_of};
 pub use rehearsal::{Nobody, Rehearsal};
 pub use template::{ComponentTemplate, Keys};
 pub use trial::Outcome;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
-use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber};
+use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber, Tick};
 use crate::record::{Action, By, Change, DatabaseError, Event, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
 use crate::runtime::{Launch, NotMade, Standing, Template};
@@ -21,9 +21,19 @@ pub struct ComponentTemplate {
     component: Component,
     settings: Arc<WorkerSettings>,
     keys: Keys,
-    /// Older components that children come back on, loaded beside; `None`: under way.
-    older: Arc<Mutex<HashMap<ComponentHash, Option<Component>>>>,
+    /// Older components that children come back on, loaded beside.
+    older: Arc<Mutex<HashMap<ComponentHash, Older>>>,
 }
+
+enum Older {
+    Loading,
+    Loaded(Component),
+    /// Why, and until when it is not tried again.
+    Failed(String, Tick),
+}
+
+/// How long an older component that could not be loaded is not tried again: its keys are asked for again and again.
+const FAILED_TIME: Duration = Duration::from_secs(60);
 
 /// What a supervisor's policy says of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,28 +148,36 @@ impl ComponentTemplate {
 
     /// Loaded beside, for it may have to be compiled: until then the child cannot be made.
     fn load(&self, component: ComponentHash) -> Result<Component, NotMade> {
+        let services = &self.changes.services;
         let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
         match older.get(&component) {
-            Some(Some(loaded)) => return Ok(loaded.clone()),
-            Some(None) => return Err(NotMade::Busy),
-            None => older.insert(component, None),
+            Some(Older::Loaded(loaded)) => return Ok(loaded.clone()),
+            Some(Older::Loading) => return Err(NotMade::Busy),
+            Some(Older::Failed(why, until)) if services.clock.now() < *until => {
+                return Err(NotMade::Failed(why.clone()));
+            }
+            Some(Older::Failed(..)) | None => older.insert(component, Older::Loading),
         };
         let (changes, loading) = (self.changes.clone(), self.older.clone());
         tokio::spawn(async move {
-            let loaded = match changes.kept(component) {
-                Ok(source) => changes.load(source, By::Host).await.map(|(loaded, _)| loaded),
-                Err(error) => Err(error),
+            let loaded = async {
+                let source = changes.kept(component)?;
+                changes.load(source, By::Host).await
             };
-            let loaded = loaded.map_err(|error| error.to_string());
-            let mut older = loading.lock().unwrap_or_else(PoisonError::into_inner);
-            match loaded {
-                Ok(loaded) => drop(older.insert(component, Some(loaded))),
-                Err(error) => {
-                    older.remove(&component);
-                    let what = "load the component of a child of a template";
-                    changes.services.recorder.emit(Event::DatabaseFailed { what, error });
+            let what = "load the component of a child of a template";
+            let recorder = changes.services.recorder.clone();
+            let loaded = match recorder.watched(what, loaded).await {
+                Some(Ok((loaded, _))) => Older::Loaded(loaded),
+                Some(Err(error)) => {
+                    let error = super::error::with_cause(&error);
+                    recorder.emit(Event::DatabaseFailed { what, error: error.clone() });
+                    Older::Failed(error, changes.services.clock.now().after(FAILED_TIME))
                 }
-            }
+                None => {
+                    Older::Failed("a fault of the host".to_string(), changes.services.clock.now().after(FAILED_TIME))
+                }
+            };
+            loading.lock().unwrap_or_else(PoisonError::into_inner).insert(component, loaded);
         });
         Err(NotMade::Busy)
     }
@@ -180,7 +198,8 @@ impl ComponentTemplate {
             }
             let Some(worker) = found else { return };
             let Ok(bytes) = changes.bytes_of(to) else { return };
-            let request = UpgradeRequest { worker, bytes, by: By::Host, why: Why::Upgrade, probation: None };
+            let request =
+                UpgradeRequest { worker, bytes: bytes.into(), by: By::Host, why: Why::Upgrade, probation: None };
             // Called off or not, the events say what became of it, and the child serves on.
             let _ = changes.upgrade(request).await;
         };

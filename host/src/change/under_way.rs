@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::ChangeError;
 use super::lanes::Lanes;
+use super::load::Loading;
 use super::probation::Order;
 use super::rehearsal::Rehearsal;
 use super::trial::Outcome;
@@ -23,6 +24,7 @@ pub struct Changes {
     under_way: Arc<Mutex<HashMap<Name, UnderWay>>>,
     count: watch::Sender<usize>,
     pub(super) compiling: Lanes,
+    pub(super) loading: Loading,
     stopping: watch::Sender<bool>,
 }
 
@@ -67,6 +69,7 @@ impl Changes {
             under_way: Arc::default(),
             count: watch::Sender::new(0),
             compiling,
+            loading: Loading::default(),
             stopping: watch::Sender::new(false),
         }
     }
@@ -128,11 +131,6 @@ impl Changes {
         let mut count = self.count.subscribe();
         // An error would mean that `self.count` is gone, which `self` keeps.
         let _ = count.wait_for(|count| *count == 0).await;
-    }
-
-    /// Waits until no component is compiled any more, for `time` at the most: after [`Changes::stop`] that is soon.
-    pub async fn compilers_ended(&self, time: Duration) {
-        self.compiling.all_ended(time).await;
     }
 
     /// Something else has changed that whoever watches may want to act upon.

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::ChangeError;
 use super::history::rollback_target;
-use super::load::Source;
+use super::load::{Source, hash_of};
 use super::probation::Order;
 use super::rehearsal::{Nobody, Rehearsal, rehearse};
 use super::trial::{Outcome, Trial};
@@ -28,7 +28,7 @@ use crate::sandbox::{Component, ComponentError, Context, Instance, InstanceError
 pub struct UpgradeRequest {
     pub worker: Arc<Shared>,
     /// The new component's bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     pub by: By,
     pub why: Why,
     /// Instead of the worker's own setting. Zero commits at once.
@@ -108,7 +108,7 @@ impl Changes {
 
     /// Verified and rehearsed, and nothing more. Leaves no trace but an event.
     pub async fn dry_run(&self, request: UpgradeRequest) -> Result<(ComponentHash, Rehearsal), ChangeError> {
-        let trace = self.trace_of(&request.bytes);
+        let trace = self.trace_of(hash_of(&request.bytes).await?);
         let (verified, _) = self.verify(request).await.inspect_err(|_| self.wipe(trace))?;
         let rehearsal = self.rehearse(&verified).await;
         self.wipe(trace);
@@ -135,8 +135,13 @@ impl Changes {
         let revisions = self.services.database.revisions(worker.name())?;
         let target = rollback_target(worker.name(), &revisions, worker.status().component, to)?;
         let bytes = self.bytes_of(target.component)?;
-        let request =
-            UpgradeRequest { worker: worker.clone(), bytes, by: By::Operator, why: Why::Rollback, probation: None };
+        let request = UpgradeRequest {
+            worker: worker.clone(),
+            bytes: bytes.into(),
+            by: By::Operator,
+            why: Why::Rollback,
+            probation: None,
+        };
         self.upgrade(request).await.map(Err)
     }
 
@@ -155,8 +160,7 @@ impl Changes {
 
     /// What a look at a component may leave on disk, so that [`Changes::wipe`] takes it away: compiled code of one that
     /// the host does not have. `None`: it has it.
-    pub fn trace_of(&self, bytes: &[u8]) -> Option<ComponentHash> {
-        let hash = ComponentHash::of(bytes);
+    pub fn trace_of(&self, hash: ComponentHash) -> Option<ComponentHash> {
         (!self.services.sandbox.is_cached(hash)).then_some(hash)
     }
 
@@ -180,11 +184,11 @@ impl Changes {
         let name = worker.name().clone();
         let claim = self.claim(&name)?;
         let status = worker.status();
-        let hash = ComponentHash::of(&bytes);
+        let hash = hash_of(&bytes).await?;
         if hash == status.component {
             return Err(ChangeError::SameComponent { worker: name, component: hash });
         }
-        let (component, bytes) = self.load(Source::bytes(bytes), by).await?;
+        let (component, bytes) = self.load(Source::bytes(hash, bytes), by).await?;
         let settings = worker.settings();
         fits(&component, &settings, &self.services.account).await?;
         let missing = status.exports.missing_in(component.exports());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -13,7 +14,7 @@ use super::keeper::{Deleted, Keeper, Problems};
 use crate::base::{
     Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds, panics,
 };
-use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Switched, UpgradeRequest};
+use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Switched, UpgradeRequest, hash_of};
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, LedgerEntry, NewLedgerEntry, Options, Recorder,
     StateDir, StateDirError, TreeLock, TreeLockError, Why,
@@ -23,7 +24,7 @@ use crate::runtime::{
     Cause, Fuse, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError,
     account_bytes_max_here, asleep_bytes_max_here, compilers_bytes_max_here, live_instances_max_here,
 };
-use crate::sandbox::{CallError, CompilerChoice, ComponentError, Sandbox, SandboxError};
+use crate::sandbox::{CallError, CompilerChoice, ComponentError, Sandbox, SandboxError, compilers_ended};
 
 /// How to start a host.
 #[derive(Clone)]
@@ -266,7 +267,7 @@ impl Host {
         self.tree.ask_to_stop().await;
         self.tree.stopped().await;
         self.changes.all_ended().await;
-        self.changes.compilers_ended(COMPILERS_TIME).await;
+        compilers_ended(bounds::COMPILERS_END_TIME).await;
         // What still waits is answered, or becomes a dead letter.
         for worker in self.workers() {
             self.tree.quit(&worker, Cause::HostStopped).await;
@@ -389,7 +390,13 @@ impl Host {
         probation: Option<Duration>,
     ) -> Result<Switched, RequestError> {
         let worker = self.worker(name)?;
-        let request = UpgradeRequest { worker: worker.clone(), bytes, by: By::Operator, why: Why::Upgrade, probation };
+        let request = UpgradeRequest {
+            worker: worker.clone(),
+            bytes: bytes.into(),
+            by: By::Operator,
+            why: Why::Upgrade,
+            probation,
+        };
         let switched = self.changes.upgrade(request).await?;
         self.start_if_down(&worker).await;
         Ok(switched)
@@ -398,7 +405,8 @@ impl Host {
     /// An upgrade that stops after its rehearsal.
     pub async fn dry_run(&self, name: &str, bytes: Vec<u8>) -> Result<(ComponentHash, Rehearsal), RequestError> {
         let worker = self.worker(name)?;
-        let request = UpgradeRequest { worker, bytes, by: By::Operator, why: Why::Upgrade, probation: None };
+        let request =
+            UpgradeRequest { worker, bytes: bytes.into(), by: By::Operator, why: Why::Upgrade, probation: None };
         Ok(self.changes.dry_run(request).await?)
     }
 
@@ -541,17 +549,25 @@ impl Host {
     /// Whether bytes are a worker, and whether they would fit in the place of one.
     pub async fn check(&self, bytes: Vec<u8>, against: Option<&str>) -> Result<Checked, RequestError> {
         let worker = against.map(|name| self.worker(name)).transpose()?;
-        let trace = self.changes.trace_of(&bytes);
-        let checked = self.look_into(bytes, worker).await;
+        let bytes = Bytes::from(bytes);
+        let hash = hash_of(&bytes).await?;
+        let trace = self.changes.trace_of(hash);
+        let checked = self.look_into(hash, bytes, worker).await;
         // Who only asks leaves nothing behind.
         self.changes.wipe(trace);
         checked
     }
 
-    async fn look_into(&self, bytes: Vec<u8>, worker: Option<Arc<Shared>>) -> Result<Checked, RequestError> {
+    async fn look_into(
+        &self,
+        hash: ComponentHash,
+        bytes: Bytes,
+        worker: Option<Arc<Shared>>,
+    ) -> Result<Checked, RequestError> {
         let clock = &self.services.clock;
         let begun = clock.now();
-        let (component, bytes) = self.changes.load(Source::bytes(bytes), By::Operator).await.map_err(not_a_worker)?;
+        let (component, bytes) =
+            self.changes.load(Source::bytes(hash, bytes), By::Operator).await.map_err(not_a_worker)?;
         // A file whose compiler died before may be waiting for this.
         self.changes.nudge();
         let compile = clock.now().since(begun);
@@ -642,9 +658,6 @@ fn not_a_worker(error: ChangeError) -> RequestError {
 
 /// How long the directory's keeper may finish what it is doing when the host stops.
 const KEEPER_TIME: Duration = Duration::from_secs(1);
-
-/// How long a stop waits for compilers that were told to end: they look every 10 ms.
-const COMPILERS_TIME: Duration = Duration::from_secs(1);
 
 /// How long a start of a supervisor, with all below it, is waited for; three times that at the most.
 const RESTART_TIME: Duration = Duration::from_secs(60);

@@ -11,9 +11,9 @@ use super::answer::{event_info, log_info};
 use super::host::{Host, HostError, HostOptions};
 use super::server::{Room, ServeError, Server};
 use super::wire::{EventInfo, LogInfo};
-use crate::base::panics;
+use crate::base::{bounds, panics};
 use crate::record::{DatabaseError, Event, Recorder, StateDirError, TreeLockError};
-use crate::sandbox::{CompilerChoice, SandboxError};
+use crate::sandbox::{CompilerChoice, SandboxError, compilers_ended};
 
 /// Something to show to whoever runs `paguro up`.
 #[derive(Clone, Debug)]
@@ -132,10 +132,15 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     panics::note_panics();
     let showing = tokio::spawn(show_always(recorder, options.log));
     let started = tokio::select! {
-        started = Host::start(host_options) => started,
+        started = Host::start(host_options) => Some(started),
         // Nothing runs for good yet: the next start takes up what this one left.
-        _ = interrupt.recv() => return Ok(()),
-        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    let Some(started) = started else {
+        // What was being compiled did not kill the host.
+        compilers_ended(bounds::COMPILERS_END_TIME).await;
+        return Ok(());
     };
     let host: Arc<Host> = started.map_err(|source| UpError::Host { dir: options.dir, source })?;
     let (stop, stopped) = watch::channel(false);

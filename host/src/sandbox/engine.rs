@@ -263,6 +263,9 @@ impl Sandbox {
         if let Some(why) = banned {
             return Err(ComponentError::Banned(why).into());
         }
+        if terms.is_abandoned() {
+            return Err(LoadError::Abandoned);
+        }
         // A compiler in this process cannot be stopped, and goes down with a host that is killed for other reasons. What an
         // operator asks for is not tried again by itself.
         let marks = compiler.is_bounded() && !terms.insist;

@@ -24,7 +24,7 @@ mod preopens;
 mod stacks;
 mod wasi;
 
-pub use compiler::{COMPILER_ARGUMENT, Terms, run_if_asked};
+pub use compiler::{COMPILER_ARGUMENT, Terms, compilers_ended, run_if_asked};
 pub use component::{Component, Exports, Kind};
 pub use engine::{CompilerChoice, ComponentError, LoadError, Sandbox, SandboxError, compiler_threads};
 pub use fault::Fault;

@@ -1,7 +1,7 @@
 //! `paguro ledger`: every decision that was made, by whom and why.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -84,6 +84,13 @@ pub async fn run(args: LedgerArgs, client: &Client) -> Result<(), CliError> {
     }
 }
 
+/// The file and its name are on disk: what is removed next is nowhere else.
+fn synced(file: &File, path: &Path) -> std::io::Result<()> {
+    file.sync_all()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
 async fn trim(args: TrimArgs, client: &Client) -> Result<(), CliError> {
     let shown = args.file.display().to_string();
     let failed = |doing: &str, error: std::io::Error| {
@@ -109,7 +116,7 @@ async fn trim(args: TrimArgs, client: &Client) -> Result<(), CliError> {
         exported += 1;
         Ok(())
     });
-    let export = export.await.and_then(|_| file.sync_all().map_err(|error| failed("synced", error)));
+    let export = export.await.and_then(|_| synced(&file, &args.file).map_err(|error| failed("synced", error)));
     let Some(last) = export.map(|()| last).inspect_err(|_| unmade(&args.file))? else {
         unmade(&args.file);
         output::note("there is nothing to trim");

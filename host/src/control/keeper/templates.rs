@@ -197,6 +197,8 @@ impl Upgrading {
             move || changes.bytes_of(hash)
         });
         let Ok(Ok(bytes)) = bytes.await else { return };
+        // Shared by all of them.
+        let bytes = bytes::Bytes::from(bytes);
         let mut refused: BTreeMap<Name, String> = BTreeMap::new();
         loop {
             let all = children(&self.services, &self.supervisor);
@@ -228,7 +230,7 @@ impl Upgrading {
     }
 
     /// Why it stays on what it was, if no later try can help.
-    async fn upgrade(&self, worker: Arc<Shared>, bytes: Vec<u8>) -> Option<(Name, String)> {
+    async fn upgrade(&self, worker: Arc<Shared>, bytes: bytes::Bytes) -> Option<(Name, String)> {
         if !self.is_in_force() {
             return None;
         }

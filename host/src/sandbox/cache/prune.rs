@@ -16,7 +16,9 @@ impl Cache {
         let engines = self.dir.parent().map(entries).unwrap_or_default();
         for engine in engines.iter().filter(|path| path.is_dir() && !path.is_symlink()) {
             for file in entries(engine) {
-                if !is_kept(&file, kept) {
+                // Bans of another engine say nothing of this one.
+                let is_others = *engine != self.dir && file.extension().is_some_and(|kind| kind == "banned");
+                if is_others || !is_kept(&file, kept) {
                     removed(fs::remove_file(&file), &file);
                 }
             }

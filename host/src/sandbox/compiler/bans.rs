@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::base::{ComponentHash, bounds};
 
@@ -26,13 +29,25 @@ pub struct Bans {
     why: Mutex<BTreeMap<ComponentHash, String>>,
 }
 
+/// Components that are being compiled in this process, of all its hosts.
+static COMPILING_NOW: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
+
 /// A component is being compiled. Dropped, it was compiled to its end, or given up.
 pub struct Compiling(PathBuf);
 
 impl Drop for Compiling {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+        COMPILING_NOW.send_modify(|now| *now -= 1);
     }
+}
+
+/// Waits until no component is being compiled, or for `time`. A process that ends earlier leaves the mark of one that died
+/// over it.
+pub async fn compilers_ended(time: Duration) {
+    let mut now = COMPILING_NOW.subscribe();
+    // An error would mean that the sender is gone, which is never dropped.
+    let _ = tokio::time::timeout(time, now.wait_for(|now| *now == 0)).await;
 }
 
 impl Bans {
@@ -68,6 +83,7 @@ impl Bans {
         let path = self.file(hash, COMPILING);
         // Where it cannot be noted (a full disk), a host that dies of it tries again.
         let _ = fs::write(&path, []);
+        COMPILING_NOW.send_modify(|now| *now += 1);
         Compiling(path)
     }
 
@@ -77,10 +93,9 @@ impl Bans {
     }
 
     pub fn lift(&self, hash: ComponentHash) {
-        let known = self.lock().remove(&hash);
-        if known.is_some() {
-            let _ = fs::remove_file(self.file(hash, BANNED));
-        }
+        self.lock().remove(&hash);
+        // Beyond the bound there may be one that is not known here.
+        let _ = fs::remove_file(self.file(hash, BANNED));
     }
 
     fn remember(&self, hash: ComponentHash, why: String) {

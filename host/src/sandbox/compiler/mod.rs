@@ -19,6 +19,7 @@ use wasmtime::Engine;
 pub use artifact::Artifact;
 pub(super) use artifact::load;
 pub(super) use bans::Bans;
+pub use bans::compilers_ended;
 pub use child::{COMPILER_ARGUMENT, run_if_asked};
 
 /// What one compilation may use.
