@@ -191,3 +191,22 @@ fn what_the_engine_takes_for_an_instance_is_charged_to_its_memory() {
     program.write("many.toml", b"[limits]\nmemory = \"256MiB\"\n");
     program.until("it ran", || events(&program, "worker-started") == 1);
 }
+
+#[test]
+fn what_a_component_takes_while_it_is_loaded_is_charged_to_the_host() {
+    let mut program = Program::new();
+    program.up_as(paguro(&["up", "--memory", "128MiB"], &program.path()));
+    let before = resident_of(program.pid());
+    // Exports of one function, in modules that nobody instantiates: some 40 MB each.
+    let exports: String = (0..45_000).map(|n| format!("(export \"{n}\" (func 0))")).collect();
+    let modules: String = (0..8).map(|_| format!("(core module (func) {exports})")).collect();
+    let bytes = command(&modules);
+    for n in 0..6_u8 {
+        let mut other = bytes.clone();
+        other.extend([0, 2, 1, n]);
+        program.write(&format!("listed-{n}.wasm"), &other);
+    }
+    program.until("one does not fit", || program.ok(&["events"]).contains("no memory left for it"));
+    let after = resident_of(program.pid());
+    assert!(after < before + (128 << 20) * 3 / 2, "{before} to {after}");
+}

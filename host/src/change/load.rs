@@ -90,6 +90,7 @@ impl Changes {
                 Ok(loaded) => return Ok(loaded),
                 Err(LoadError::Component(error)) => return Err(ChangeError::from(error).into()),
                 Err(LoadError::Abandoned) => return Err(ChangeError::Stopping.into()),
+                Err(error @ LoadError::NoRoom(_)) => return Err(ChangeError::NoRoom(error.to_string()).into()),
                 Err(LoadError::NoCompiler(why)) => return Err(ChangeError::NoCompiler(why).into()),
                 Err(LoadError::Exceeded(why)) => why,
             };

@@ -198,6 +198,7 @@ impl Host {
             options.asleep_bytes_max.unwrap_or_else(asleep_bytes_max_here),
         );
         let account = Account::of_host(options.account_bytes_max.unwrap_or_else(account_bytes_max_here));
+        sandbox.charge_to(&account);
         let random = Random::system();
         let services = Services::new(clock.clone(), random, recorder.clone(), database, sandbox, residents, account);
         options.fuse.into_iter().for_each(|fuse| services.fuses.set(fuse));

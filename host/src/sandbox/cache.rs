@@ -52,8 +52,8 @@ impl Cache {
         self.dir.join(format!("{hash}.{COMPILED}"))
     }
 
-    /// The compiled component and what an instance of it costs, or `None` where there is none that can be used.
-    pub fn get(&self, engine: &Engine, hash: ComponentHash) -> Option<(Component, u64)> {
+    /// The compiled component, what an instance of it costs, and what it takes while it is loaded, or `None` where there is none that can be used.
+    pub fn get(&self, engine: &Engine, hash: ComponentHash) -> Option<(Component, u64, u64)> {
         let file = self.file(hash);
         let bytes = fs::read(&file).ok()?;
         let Some((code, cost)) = whole(&bytes, hash) else {
@@ -65,7 +65,8 @@ impl Cache {
         // ours alone; and wasmtime itself refuses code of another version or other settings.
         #[allow(unsafe_code)]
         let component = unsafe { compiler::load(engine, code) };
-        component.ok().map(|component| (component, cost))
+        let unpacked = compiler::unpacked_bytes(code);
+        component.ok().map(|component| (component, cost, unpacked))
     }
 
     /// Keeps what the compiler made. A failure costs a compilation next time and nothing else.

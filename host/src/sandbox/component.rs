@@ -11,7 +11,7 @@ use super::instance::{Instance, InstanceError, State};
 use super::metadata::Metadata;
 use super::outside::{LogSink, Outside};
 use super::{Grants, Limits};
-use crate::base::ComponentHash;
+use crate::base::{ComponentHash, Held};
 
 /// Compiled code, ready to be instantiated. Cheap to clone; clones share it.
 #[derive(Clone)]
@@ -61,6 +61,8 @@ pub(super) struct Inner {
     pub entry: Entry,
     /// Bytes of the engine's own memory that an instance takes.
     pub instance_bytes: u64,
+    /// What it takes while it is loaded.
+    _held: Option<Held>,
     /// What the first snapshot was said to be: most are the same, and share the text.
     media_type: OnceLock<Arc<str>>,
 }
@@ -87,6 +89,7 @@ impl Inner {
         size: u64,
         metadata: Metadata,
         instance_bytes: u64,
+        held: Option<Held>,
     ) -> Result<Inner, ComponentError> {
         let has = |interface: &str| code.get_export_index(None, interface).is_some();
         let handler = has(HANDLER);
@@ -109,7 +112,7 @@ impl Inner {
         } else {
             Entry::Command(CommandIndices::new(&pre).map_err(|_| ComponentError::NotWorker)?)
         };
-        Ok(Inner { hash, size, metadata, pre, entry, instance_bytes, media_type: OnceLock::new() })
+        Ok(Inner { hash, size, metadata, pre, entry, instance_bytes, _held: held, media_type: OnceLock::new() })
     }
 
     /// The same text, shared where it is what the first snapshot was said to be.

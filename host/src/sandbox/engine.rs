@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy};
@@ -17,7 +17,8 @@ use super::instance::State;
 use super::metadata::{self, Shape};
 use super::preopens;
 use super::stacks::Stacks;
-use crate::base::{ComponentHash, bounds};
+use crate::base::units::show_size;
+use crate::base::{Account, ComponentHash, Holding, bounds};
 
 /// The engine could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,9 @@ pub enum LoadError {
     Exceeded(String),
     #[error("nobody waits for it any more")]
     Abandoned,
+    /// The host's account has no room for so many bytes that it takes while it is loaded.
+    #[error("the host has no memory left for it: it takes {} while it is loaded", show_size(*.0))]
+    NoRoom(u64),
     /// The compiler could not be run: a fault of the host.
     #[error("{0}")]
     NoCompiler(String),
@@ -95,6 +99,8 @@ struct Shared {
     compiler: Compiler,
     /// Components in use, so that one that many workers run is compiled and held once.
     known: Mutex<HashMap<ComponentHash, Arc<Known>>>,
+    /// What loaded components are charged to, if somebody counts.
+    account: OnceLock<Arc<Account>>,
 }
 
 /// A component that is in use or being compiled. Locked while it is being compiled: whoever wants the
@@ -152,7 +158,21 @@ impl Sandbox {
                 Compiler::Here { small, small_bytes_max: bounds::LARGE_COMPONENT_BYTES }
             }
         };
-        Ok(Sandbox { shared: Arc::new(Shared { engine, linker, cache, compiler, known: Mutex::default() }) })
+        Ok(Sandbox {
+            shared: Arc::new(Shared {
+                engine,
+                linker,
+                cache,
+                compiler,
+                known: Mutex::default(),
+                account: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// Charges what loaded components take to an account, from now on. Once.
+    pub fn charge_to(&self, account: &Arc<Account>) {
+        let _ = self.shared.account.set(account.clone());
     }
 
     /// [`Sandbox::load_on`] with all the time and memory that there may be: for embedding programs and tests.
@@ -193,8 +213,12 @@ impl Sandbox {
         if let Some(inner) = known.upgrade() {
             return Ok(Component(inner));
         }
-        let (code, cost) = self.compile(hash, bytes, terms)?;
-        let inner = Inner::new(&self.shared.linker, code, hash, size, metadata::read(bytes), cost)?;
+        let (code, cost, unpacked) = self.compile(hash, bytes, terms)?;
+        let held = match self.shared.account.get() {
+            Some(account) => Some(account.take(Holding::Instances, unpacked).ok_or(LoadError::NoRoom(unpacked))?),
+            None => None,
+        };
+        let inner = Inner::new(&self.shared.linker, code, hash, size, metadata::read(bytes), cost, held)?;
         let inner = Arc::new(inner);
         *known = Arc::downgrade(&inner);
         Ok(Component(inner))
@@ -248,13 +272,13 @@ impl Sandbox {
         known.entry(hash).or_default().clone()
     }
 
-    /// The code, and what an instance of it costs.
+    /// The code, what an instance of it costs, and what the component takes while it is loaded.
     fn compile(
         &self,
         hash: ComponentHash,
         bytes: &[u8],
         terms: &Terms,
-    ) -> Result<(wasmtime::component::Component, u64), LoadError> {
+    ) -> Result<(wasmtime::component::Component, u64, u64), LoadError> {
         let Shared { engine, cache, compiler, .. } = &*self.shared;
         if let Some(compiled) = cache.as_ref().and_then(|cache| cache.get(engine, hash)) {
             return Ok(compiled);
@@ -287,7 +311,7 @@ impl Sandbox {
             cache.put(hash, &made);
             cache.bans.lift(hash);
         }
-        Ok((code, made.instance_bytes))
+        Ok((code, made.instance_bytes, compiler::unpacked_bytes(&made.code)))
     }
 }
 

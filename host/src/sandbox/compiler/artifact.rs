@@ -38,13 +38,24 @@ pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Artifact, String> {
     Ok(Artifact { code, instance_bytes })
 }
 
-fn instance_bytes(code: &[u8]) -> Result<u64, String> {
+/// The compiled component's lists of functions, globals and types, packed.
+fn metadata(code: &[u8]) -> Result<&[u8], String> {
     let unreadable = |error: String| format!("the compiler's output cannot be read: {error}");
     let file = ElfFile64::<Endianness>::parse(code).map_err(|error| unreadable(error.to_string()))?;
     let section = file.section_by_name(obj::ELF_WASMTIME_INFO);
     let metadata = section.ok_or_else(|| unreadable("it has no metadata".to_string()))?;
-    let metadata = metadata.data().map_err(|error| unreadable(error.to_string()))?;
-    // The host unpacks this when it loads the code. Unpacked, it takes some twenty times as much.
+    metadata.data().map_err(|error| unreadable(error.to_string()))
+}
+
+/// Bytes that a loaded component's lists take in the host, about, for as long as it is loaded.
+pub fn unpacked_bytes(code: &[u8]) -> u64 {
+    metadata(code).map_or(0, |packed| (packed.len() as u64).saturating_mul(bounds::METADATA_UNPACKS_TO))
+}
+
+fn instance_bytes(code: &[u8]) -> Result<u64, String> {
+    let unreadable = |error: String| format!("the compiler's output cannot be read: {error}");
+    let metadata = metadata(code)?;
+    // The host unpacks this when it loads the code, and keeps it.
     if metadata.len() as u64 > bounds::COMPONENT_METADATA_BYTES_MAX {
         let (size, max) = (show_size(metadata.len() as u64), show_size(bounds::COMPONENT_METADATA_BYTES_MAX));
         return Err(format!("its lists of functions, globals and types take {size}, where {max} are allowed"));

@@ -17,7 +17,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 pub use artifact::Artifact;
-pub(super) use artifact::load;
+pub(super) use artifact::{load, unpacked_bytes};
 pub(super) use bans::Bans;
 pub use bans::compilers_ended;
 pub use child::{COMPILER_ARGUMENT, run_if_asked};
