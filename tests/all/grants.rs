@@ -1,12 +1,12 @@
 //! Directories that are granted: what was checked is what is used, whatever is done to paths.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use paguro::control::Host;
-use paguro::record::Event;
+use paguro::control::{Host, HostOptions};
+use paguro::record::{Change, Event, GrantedRecord};
 use paguro_tests::{World, call, event, standing, until};
 use serde_json::{Value, json};
 
@@ -123,6 +123,42 @@ async fn a_link_that_a_worker_made_in_an_earlier_run_is_not_followed() {
     problem(&host, &["maker", "shared/b is a symbolic link where a worker can write"]).await;
     assert_eq!(standing(&host, "maker"), "absent");
     place.0.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_down_is_not_granted_at_the_next_look_either() {
+    let place = Place::new(&["shared"]);
+    place.0.put("paths", "paths");
+    let options = HostOptions { database_bytes_max: Some(256 << 10), ..HostOptions::new(place.0.path()) };
+    let host = Host::start(options).await.unwrap();
+    until("it runs", async || standing(&host, "paths") == "running").await;
+    // The disk fills up with records that lie beside the one to come.
+    let shared = place.beside("shared").canonicalize().unwrap();
+    let (found, path) = (fs::metadata(&shared).unwrap(), shared.display().to_string());
+    let mut inode = found.ino() + 100_000;
+    for pad in [16_384, 2_048, 0] {
+        let fill = async |inode| {
+            let path = format!("{path}{}", "~".repeat(pad));
+            let record = GrantedRecord { path, device: found.dev(), inode };
+            host.database().commit(vec![Change::Granted(record)]).await.is_ok()
+        };
+        while fill(inode).await {
+            inode -= 1;
+        }
+    }
+    place.0.write("paths.toml", &granted(&[("../shared", "/shared")]));
+    let mut tries = host.recorder().events().follow(0);
+    let two = async {
+        for _ in 0..2 {
+            while !tries.next().await.unwrap().item.to_string().contains("write what is granted") {}
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), two).await.expect("two looks refuse it");
+    let listed = told(&host, "paths", json!({ "list": "/shared" })).await;
+    assert!(listed.starts_with("error: "), "{listed}");
+    let problems = host.problems();
+    assert!(problems.iter().any(|(_, why)| why.contains("the database cannot write that it is")), "{problems:?}");
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,8 +82,8 @@ impl Keeper {
             Some(Err(refused)) => return self.refuse_grants(name, refused),
             None => return self.refuse_grants(name, late()),
         };
-        if !self.remember(&opened.writable).await {
-            return false;
+        if let Err(refused) = self.remember(&opened.writable).await {
+            return self.refuse_grants(name, refused);
         }
         settings.grants = opened.grants;
         let path = self.settings_path(name);
@@ -94,32 +94,31 @@ impl Keeper {
         true
     }
 
-    /// Written before anything is given: a start of the host has to know who could make links, and where.
-    async fn remember(&mut self, writable: &[Writable]) -> bool {
-        let Some(ever) = &mut self.granting.ever else { return false };
-        let new: Vec<&Writable> = writable.iter().filter(|given| !ever.writable.contains(given)).collect();
+    /// Written before anything is given: a start of the host has to know who could make links, and where. What could
+    /// not be written is not known either, so that the next look writes it.
+    async fn remember(&mut self, writable: &[Writable]) -> Result<(), Refused> {
+        let Some(ever) = &self.granting.ever else { return Err(not_known()) };
+        let new: Vec<Writable> = writable.iter().filter(|given| !ever.writable.contains(given)).cloned().collect();
         if new.is_empty() {
-            return true;
+            return Ok(());
         }
-        let record = |given: &&Writable| {
+        let record = |given: &Writable| {
             Change::Granted(GrantedRecord {
                 path: given.path.to_string_lossy().into_owned(),
                 device: given.identity.device,
                 inode: given.identity.inode,
             })
         };
-        let all = Arc::make_mut(&mut ever.writable);
-        all.extend(new.iter().map(|given| (*given).clone()));
-        if all.len() > bounds::GRANTED_MAX {
-            ever.forgotten = true;
+        if let Err(error) = self.services.database.commit(new.iter().map(record).collect()).await {
+            self.database_failed("write what is granted", error.to_string());
+            return Err(not_written());
         }
-        match self.services.database.commit(new.iter().map(record).collect()).await {
-            Ok(()) => true,
-            Err(error) => {
-                self.database_failed("write what is granted", error.to_string());
-                false
-            }
+        if let Some(ever) = &mut self.granting.ever {
+            let all = Arc::make_mut(&mut ever.writable);
+            all.extend(new);
+            ever.forgotten |= all.len() > bounds::GRANTED_MAX;
         }
+        Ok(())
     }
 
     /// What workers may write, or could.
@@ -314,6 +313,20 @@ fn late() -> Refused {
     Refused {
         message: format!("a granted directory cannot be opened: its file system does not answer within {time} s"),
         help: "it is tried again; look at the mount with `stat -f DIR`".to_string(),
+    }
+}
+
+fn not_known() -> Refused {
+    Refused {
+        message: "no directory can be granted: what was granted before cannot be read from the database".to_string(),
+        help: "it is tried again; `paguro doctor` tells of the database".to_string(),
+    }
+}
+
+fn not_written() -> Refused {
+    Refused {
+        message: "a directory cannot be granted: the database cannot write that it is".to_string(),
+        help: "it is tried again; look for space on the disk of the host's state".to_string(),
     }
 }
 
