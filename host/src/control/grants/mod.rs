@@ -30,13 +30,15 @@ mod mounts;
 mod tests;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(super) use self::linked::in_doubt;
-use self::mounts::{Mounts, Place};
+use self::mounts::Mounts;
+pub(super) use self::mounts::Place;
 use self::walk::{Link, walk};
 use crate::sandbox::{Access, DirectoryGrant, Grants, Identity, OpenedDirectory};
 
@@ -65,6 +67,8 @@ pub(super) struct Known {
     pub writable: Vec<Writable>,
     /// Asked for now by any settings in the tree.
     pub wanted: Vec<PathBuf>,
+    /// File systems of such directories whose paths did not answer: every link there may be a guest's.
+    pub unseen: BTreeSet<u64>,
     /// More were given than are remembered: every link may be a guest's.
     pub forgotten: bool,
 }
@@ -152,18 +156,20 @@ pub(super) fn recheck(ground: &Ground, grants: &Grants) -> Since {
     since
 }
 
-/// A directory that was given for writing in an earlier run, where it can still be found.
-pub(super) fn recall(path: &Path, identity: Identity) -> Writable {
-    let found = || {
-        let mounts = Mounts::now()?;
-        let walked = walk(path, &mounts)?;
-        if walked.directory.identity() != identity {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Lot::of(walked.directory.file(), identity, &mounts, Hidden::Counts)
-    };
-    let reach = found().map(|lot| lot.reach).unwrap_or_default();
-    Writable { path: path.to_path_buf(), identity, reach }
+/// What directories that were given for writing in an earlier run show now, where they can still be found. Each is
+/// looked for when it is asked for: the file system of one can hang.
+pub(super) fn recall(given: Vec<(usize, Writable)>) -> impl Iterator<Item = (usize, Vec<Place>)> {
+    let mounts = Mounts::now();
+    given.into_iter().map(move |(at, Writable { path, identity, .. })| {
+        #[cfg(test)]
+        tests::hang(&path);
+        let found = || {
+            let mounts = mounts.as_ref().ok()?;
+            let walked = walk(&path, mounts).ok().filter(|walked| walked.directory.identity() == identity)?;
+            Lot::of(walked.directory.file(), identity, mounts, Hidden::Counts).ok()
+        };
+        (at, found().map(|lot| lot.reach).unwrap_or_default())
+    })
 }
 
 /// Whether what is mounted in hidden entries is a part of a directory. It is none of the tree.
@@ -264,6 +270,7 @@ impl Site {
             lot.map_or(true, |lot| lies_in(identity, &lot.reach))
         };
         known.forgotten
+            || link.within.last().is_some_and(|within| known.unseen.contains(&within.device))
             || known.writable.iter().any(|writable| lies_in(writable.identity, &writable.reach))
             || known.wanted.iter().any(lies_in_wanted)
     }

@@ -3,6 +3,13 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
+/// A file system that does not answer: as long as there is a file `.hang`.
+pub(super) fn hang(path: &Path) {
+    while path.join(".hang").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// A tree with its state in it, and a place beside it.
 struct World {
     dir: tempfile::TempDir,
@@ -101,8 +108,12 @@ fn a_link_that_a_worker_can_have_made_is_not_followed() {
     let writable = world.open("shared", ReadWrite).ok().unwrap().writable;
     let once = Known { writable, ..Known::default() };
     assert!(open(&once).is_err(), "one that could write there once");
-    let recalled = recall(&once.writable[0].path, once.writable[0].identity);
-    assert_eq!(recalled, once.writable[0]);
+    let before = Writable { reach: Vec::new(), ..once.writable[0].clone() };
+    let recalled: Vec<_> = recall(vec![(7, before)]).collect();
+    assert_eq!(recalled, [(7, once.writable[0].reach.clone())]);
+    let device = once.writable[0].identity.device;
+    assert!(open(&Known { unseen: [device].into(), ..Known::default() }).is_err(), "its file system did not answer");
+    assert!(open(&Known { unseen: [device + 1].into(), ..Known::default() }).is_ok(), "another did not");
     assert!(open(&Known { forgotten: true, ..Known::default() }).is_err());
     fs::rename(world.path("shared"), world.path("renamed")).unwrap();
     assert!(world.open_all(&[("renamed/b", Read)], &once).is_err(), "by what it is, not by its path");

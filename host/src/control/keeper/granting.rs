@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::{Beside, Keeper, in_time};
 use crate::base::{Name, bounds};
 use crate::control::directory::{Doubt, Fingerprint, Problem};
-use crate::control::grants::{self, Ground, Known, Refused, Since, Writable};
+use crate::control::grants::{self, Ground, Known, Place, Refused, Since, Writable};
 use crate::record::{Action, Change, Event, GrantedRecord};
 use crate::runtime::spec::WorkerSettings;
-use crate::sandbox::{Access, Grants};
+use crate::sandbox::{Access, Grants, Identity};
 
 /// What the keeper knows of grants.
 pub(super) struct Granting {
@@ -21,6 +23,8 @@ pub(super) struct Granting {
     given: BTreeMap<Name, Given>,
     /// Opens under way: one of a hanging file system holds up its own worker alone.
     opening: BTreeMap<Name, Beside>,
+    /// Reads what was given in earlier runs.
+    recalling: Beside,
     rechecking: Beside,
     judging: Beside,
     /// Refused, and why.
@@ -32,6 +36,55 @@ pub(super) struct Granting {
 struct Ever {
     writable: Arc<Vec<Writable>>,
     forgotten: bool,
+    /// Those whose paths did not answer yet, and the file systems of each.
+    unseen: BTreeMap<usize, u64>,
+    seen: mpsc::UnboundedReceiver<(usize, Vec<Place>)>,
+}
+
+impl Ever {
+    /// Begins to look for each: by its file system, so that one that hangs holds up no other.
+    fn of(records: Vec<GrantedRecord>) -> Ever {
+        let given = records.into_iter().map(|record| Writable {
+            path: record.path.into(),
+            identity: Identity { device: record.device, inode: record.inode },
+            reach: Vec::new(),
+        });
+        let writable: Vec<Writable> = given.collect();
+        let mut systems: BTreeMap<u64, Vec<(usize, Writable)>> = BTreeMap::new();
+        for (at, given) in writable.iter().enumerate() {
+            systems.entry(given.identity.device).or_default().push((at, given.clone()));
+        }
+        let unseen = writable.iter().enumerate().map(|(at, given)| (at, given.identity.device)).collect();
+        let (tell, seen) = mpsc::unbounded_channel();
+        for given in systems.into_values() {
+            let tell = tell.clone();
+            // Once for each in the life of a host. Where no thread is to be had it stays unseen.
+            let _begun = Beside::default().begin(move || {
+                for found in grants::recall(given) {
+                    if tell.send(found).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let forgotten = writable.len() > bounds::GRANTED_MAX;
+        Ever { writable: Arc::new(writable), forgotten, unseen, seen }
+    }
+
+    async fn all_seen(&mut self) {
+        while !self.unseen.is_empty()
+            && let Some((at, reach)) = self.seen.recv().await
+        {
+            self.note(at, reach);
+        }
+    }
+
+    fn note(&mut self, at: usize, reach: Vec<Place>) {
+        self.unseen.remove(&at);
+        if let Some(given) = Arc::make_mut(&mut self.writable).get_mut(at) {
+            given.reach = reach;
+        }
+    }
 }
 
 struct Given {
@@ -48,6 +101,7 @@ impl Granting {
             ever: None,
             given: BTreeMap::new(),
             opening: BTreeMap::new(),
+            recalling: Beside::default(),
             rechecking: Beside::default(),
             judging: Beside::default(),
             refused: BTreeMap::new(),
@@ -123,27 +177,7 @@ impl Keeper {
 
     /// What workers may write, or could.
     async fn known_writable(&mut self) -> Known {
-        if self.granting.ever.is_none() {
-            let database = self.services.database.clone();
-            let recall = move || {
-                let records = database.granted(bounds::GRANTED_MAX + 1);
-                records.map(|records| {
-                    let recall = |record: &GrantedRecord| {
-                        let identity = crate::sandbox::Identity { device: record.device, inode: record.inode };
-                        grants::recall(record.path.as_ref(), identity)
-                    };
-                    records.iter().map(recall).collect::<Vec<_>>()
-                })
-            };
-            match Beside::default().run(bounds::GRANT_TIME, recall).await {
-                Some(Ok(writable)) => {
-                    let forgotten = writable.len() > bounds::GRANTED_MAX;
-                    self.granting.ever = Some(Ever { writable: Arc::new(writable), forgotten });
-                }
-                Some(Err(error)) => self.database_failed("read what was granted", error.to_string()),
-                None => {}
-            }
-        }
+        self.recall().await;
         let wants = |entry: &crate::control::directory::WorkerEntry| {
             let grants = entry.settings.as_ref().map(|settings| settings.grants.directories.clone());
             let writable = grants.unwrap_or_default().into_iter().filter(|grant| grant.access == Access::ReadWrite);
@@ -151,9 +185,36 @@ impl Keeper {
         };
         let wanted = self.said.workers.values().flat_map(wants).collect();
         match &self.granting.ever {
-            Some(ever) => Known { writable: ever.writable.to_vec(), wanted, forgotten: ever.forgotten },
+            Some(ever) => {
+                let unseen = ever.unseen.values().copied().collect();
+                Known { writable: ever.writable.to_vec(), wanted, unseen, forgotten: ever.forgotten }
+            }
             // Not known: then every link may be a guest's.
-            None => Known { writable: Vec::new(), wanted, forgotten: true },
+            None => Known { wanted, forgotten: true, ..Known::default() },
+        }
+    }
+
+    /// Looks up what was given before, once. Then looks for the directories themselves: what does not answer within
+    /// [`bounds::GRANT_TIME`] is known by what it is alone, until it answers.
+    async fn recall(&mut self) {
+        if self.granting.ever.is_none() {
+            let database = self.services.database.clone();
+            let read = move || database.granted(bounds::GRANTED_MAX + 1);
+            match self.granting.recalling.run(bounds::GRANT_TIME, read).await {
+                Some(Ok(records)) => {
+                    let mut ever = Ever::of(records);
+                    // Out of time is as good: the rest comes later.
+                    let _ = tokio::time::timeout(bounds::GRANT_TIME, ever.all_seen()).await;
+                    self.granting.ever = Some(ever);
+                }
+                Some(Err(error)) => self.database_failed("read what was granted", error.to_string()),
+                None => {}
+            }
+        }
+        if let Some(ever) = &mut self.granting.ever {
+            while let Ok((at, reach)) = ever.seen.try_recv() {
+                ever.note(at, reach);
+            }
         }
     }
 
@@ -337,4 +398,30 @@ pub(super) fn moved(path: &std::path::Path) -> (String, String) {
         format!("the granted directory {path} was moved, removed or replaced: the worker keeps the one it was given"),
         "write the settings file anew (`touch` is enough) to give it what is there now".to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_of_an_earlier_run_that_hangs_holds_up_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = |name: &str, device| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            GrantedRecord { path: path.display().to_string(), device, inode: 1 }
+        };
+        let records = vec![record("hangs", 1), record("well", 2), record("after", 1)];
+        let hang = dir.path().join("hangs/.hang");
+        std::fs::write(&hang, "").unwrap();
+        let mut ever = Ever::of(records);
+        let (at, reach) = ever.seen.recv().await.unwrap();
+        ever.note(at, reach);
+        assert_eq!(ever.writable.len(), 3, "all are known by what they are");
+        assert_eq!(ever.unseen, BTreeMap::from([(0, 1), (2, 1)]));
+        std::fs::remove_file(hang).unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(60), ever.all_seen()).await.unwrap();
+        assert!(ever.unseen.is_empty());
+    }
 }
