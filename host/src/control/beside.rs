@@ -1,7 +1,7 @@
 //! Work on file systems, on threads of its own. A file system can hang (a server that is gone, a broken disk), and
 //! nothing can call a thread back from there: so it is never one of the runtime's, which a host that stops waits for.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -50,19 +50,46 @@ impl Beside {
     }
 }
 
-impl Beside {
+/// One that several tasks share.
+#[derive(Clone, Default)]
+pub(super) struct SharedBeside(Arc<Mutex<Beside>>);
+
+impl SharedBeside {
+    pub fn is_busy(&self) -> bool {
+        self.lock().is_busy()
+    }
+
+    /// As [`Beside::run`], but waits for another to be done first, within the same time.
+    pub async fn run<T: Send + 'static>(&self, time: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let running = async {
+            while self.is_busy() {
+                tokio::time::sleep(BUSY_AGAIN).await;
+            }
+            let answered = self.lock().begin(work)?;
+            answered.await.ok()
+        };
+        tokio::time::timeout(time, running).await.ok()?
+    }
+
     /// As [`Beside::run`], for a thread that may block.
     pub fn run_blocking<T: Send + 'static>(
-        &mut self,
+        &self,
         time: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         // What it answers to is this call alone.
-        let _begun = self.begin(move || drop(answer.send(work())))?;
+        let _begun = self.lock().begin(move || drop(answer.send(work())))?;
         answered.recv_timeout(time).ok()
     }
+
+    fn lock(&self) -> MutexGuard<'_, Beside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// Between two looks at work of another task that is not done.
+const BUSY_AGAIN: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -81,5 +108,18 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(beside.run(Duration::from_secs(20), || 3).await, Some(3));
+    }
+
+    #[tokio::test]
+    async fn what_hangs_for_one_task_is_not_begun_by_another() {
+        let shared = SharedBeside::default();
+        let (free, hangs) = std::sync::mpsc::sync_channel::<()>(0);
+        let (again, short) = (shared.clone(), Duration::from_millis(1));
+        assert_eq!(shared.run_blocking(short, move || hangs.recv().is_ok()), None);
+        assert_eq!(again.run(short, || -> u8 { unreachable!("it hangs still") }).await, None);
+        assert_eq!(again.run_blocking(short, || -> u8 { unreachable!("it hangs still") }), None);
+        let waits = tokio::spawn(async move { again.run(Duration::from_secs(20), || 1).await });
+        drop(free);
+        assert_eq!(waits.await.unwrap(), Some(1), "it had its turn");
     }
 }

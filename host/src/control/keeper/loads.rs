@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::base::{ComponentHash, Name, bounds};
 use crate::change::{self, ChangeError, Changes, Source};
-use crate::control::beside::Beside;
+use crate::control::beside::SharedBeside;
 use crate::control::directory::{Problem, Wanted, read_component};
 use crate::record::Event;
 use crate::runtime::Services;
@@ -30,6 +30,8 @@ pub(super) struct Loads {
     changes: Changes,
     tasks: JoinSet<Result<Component, LoadError>>,
     loads: BTreeMap<Name, Load>,
+    /// Reads, by name: while one hangs no second thread is sent after it.
+    reading: BTreeMap<Name, SharedBeside>,
 }
 
 struct Load {
@@ -60,14 +62,23 @@ impl From<ChangeError> for LoadError {
 
 impl Loads {
     pub fn new(services: &Arc<Services>, changes: &Changes) -> Loads {
-        Loads { services: services.clone(), changes: changes.clone(), tasks: JoinSet::new(), loads: BTreeMap::new() }
+        Loads {
+            services: services.clone(),
+            changes: changes.clone(),
+            tasks: JoinSet::new(),
+            loads: BTreeMap::new(),
+            reading: BTreeMap::new(),
+        }
     }
 
     /// `known`: what a worker that the host has had ran last. It comes back on that, whatever its file
     /// is now.
     pub fn begin(&mut self, name: Name, wanted: Wanted, known: Option<ComponentHash>) {
         self.abandon(&name);
+        let Loads { loads, reading, .. } = self;
+        reading.retain(|name, reading| loads.contains_key(name) || reading.is_busy());
         let loading = Loading {
+            reading: reading.entry(name.clone()).or_default().clone(),
             services: self.services.clone(),
             changes: self.changes.clone(),
             name: name.clone(),
@@ -149,16 +160,17 @@ struct Loading {
     changes: Changes,
     name: Name,
     wanted: Wanted,
+    reading: SharedBeside,
 }
 
 impl Loading {
     async fn run(self, known: Option<ComponentHash>) -> Result<Component, LoadError> {
-        let Loading { services, changes, name, wanted: Wanted { path, hash, settings } } = self;
+        let Loading { services, changes, name, wanted: Wanted { path, hash, settings }, reading } = self;
         // A file that is gone is found out when it is read.
         let late = |path: &std::path::Path| LoadError::Unreadable(Problem::late(path));
         let of = path.clone();
         let size = move || std::fs::metadata(of).map(|file| file.len()).unwrap_or_default();
-        let size = Beside::default().run(bounds::LOOK_TIME, size).await.ok_or_else(|| late(&path))?;
+        let size = reading.run(bounds::LOOK_TIME, size).await.ok_or_else(|| late(&path))?;
         if let Some(component) = known {
             return Ok(change::prepare_known(&changes, component, &settings).await?);
         }
@@ -166,7 +178,7 @@ impl Loading {
             services.recorder.emit(Event::WorkerLoading { worker: name.clone(), bytes: size });
             let of = path.clone();
             // Where it does not answer, the turn is another's. It is tried again after a while.
-            let read = Beside::default().run_blocking(bounds::LOOK_TIME, move || read_component(&of));
+            let read = reading.run_blocking(bounds::LOOK_TIME, move || read_component(&of));
             let (bytes, read) = read.ok_or_else(|| late(&path))?.map_err(LoadError::Unreadable)?;
             if read == hash { Ok(Bytes::from(bytes.into_vec())) } else { Err(LoadError::Changed) }
         });
