@@ -48,7 +48,8 @@ pub(super) struct Keeper {
     root: PathBuf,
     directory: Option<Directory>,
     looking: Beside,
-    reading: Beside,
+    /// Reads of files for upgrades: one of a hanging file system holds up its own worker alone.
+    reading: BTreeMap<Name, Beside>,
     /// A look that is late, and since when it is under way.
     late: Option<(oneshot::Receiver<Looked>, Tick)>,
     /// What the last look found.
@@ -92,7 +93,7 @@ impl Keeper {
             root: root.to_path_buf(),
             directory: Some(Directory::new(root)),
             looking: Beside::default(),
-            reading: Beside::default(),
+            reading: BTreeMap::new(),
             late: None,
             said: DesiredTree::default(),
             watcher: Watcher::new(root),
@@ -251,6 +252,7 @@ impl Keeper {
             self.services.sandbox.banned().into_iter().map(|(hash, _)| hash).collect();
         self.refused.retain(|name, refusal| is_there(name) && (!refusal.by_ban || banned.contains(&refusal.hash)));
         self.granting.retain(is_there);
+        self.reading.retain(|_, reading| reading.is_busy());
         let gone: Vec<Name> = locked(&self.deleted).iter().filter(|name| !is_there(name)).cloned().collect();
         self.files_of_deleted_are_gone(gone).await;
         self.report();
@@ -367,11 +369,12 @@ impl Keeper {
         let refused = self.refused.iter().map(|(name, refusal)| (format!("{name}.wasm"), refusal.why.clone()));
         let grants = self.granting.refused.iter().map(|(name, why)| (format!("{name}.toml"), why.clone()));
         let moved = self.granting.moved.iter().map(|(name, path)| (format!("{name}.toml"), granting::moved(path).0));
+        let stuck = self.granting.stuck().map(|name| (format!("{name}.toml"), granting::late().message));
         let late = self.late.as_ref().map(|(_, begun)| (self.root.display().to_string(), self.late_for(*begun)));
         let loading = self.loads.names().map(|name| {
             (format!("{name}.wasm"), "it is being read, checked and compiled; try again in a moment".to_string())
         });
-        let all = loading.chain(looked).chain(refused).chain(grants).chain(moved).chain(late).collect();
+        let all = loading.chain(looked).chain(refused).chain(grants).chain(moved).chain(stuck).chain(late).collect();
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
@@ -610,10 +613,15 @@ impl Keeper {
         }
         self.count_try(&name, hash);
         let of = path.to_path_buf();
-        let bytes = match self.reading.run(bounds::LOOK_TIME, move || read_component(&of)).await {
+        let reading = self.reading.entry(name.clone()).or_default();
+        if reading.is_busy() {
+            return;
+        }
+        let bytes = match reading.run(bounds::LOOK_TIME, move || read_component(&of)).await {
             Some(Ok((bytes, read))) if read == hash => bytes.into_vec(),
-            // It changed again, or its file system does not answer: the next look sees to it.
-            Some(Ok(_)) | None => return,
+            // It changed again: the next look sees to it.
+            Some(Ok(_)) => return,
+            None => return self.emit_problem(&Problem::late(path)),
             Some(Err(problem)) => return self.emit_problem(&problem),
         };
         if !self.acted_upon(&name, hash).await {

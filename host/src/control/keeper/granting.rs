@@ -26,6 +26,8 @@ pub(super) struct Granting {
     /// Reads what was given in earlier runs.
     recalling: Beside,
     rechecking: Beside,
+    /// Workers whose grants did not answer when they were looked at again: left out for as long as they do not.
+    stuck: BTreeMap<Name, Beside>,
     judging: Beside,
     /// Refused, and why.
     pub refused: BTreeMap<Name, String>,
@@ -103,6 +105,7 @@ impl Granting {
             opening: BTreeMap::new(),
             recalling: Beside::default(),
             rechecking: Beside::default(),
+            stuck: BTreeMap::new(),
             judging: Beside::default(),
             refused: BTreeMap::new(),
             moved: BTreeMap::new(),
@@ -115,6 +118,11 @@ impl Granting {
         self.moved.retain(|name, _| is_there(name));
         self.given.retain(|name, _| is_there(name));
         self.opening.retain(|name, opening| is_there(name) || opening.is_busy());
+    }
+
+    /// Workers whose grants do not answer.
+    pub fn stuck(&self) -> impl Iterator<Item = &Name> {
+        self.stuck.iter().filter(|(_, looking)| looking.is_busy()).map(|(name, _)| name)
     }
 }
 
@@ -285,18 +293,9 @@ impl Keeper {
                 grants.insert(name.clone(), held.wanted.settings.grants.clone());
             }
         }
-        if grants.is_empty() {
-            return;
-        }
-        let ground = self.granting.ground.clone();
-        let recheck = move || {
-            let each = grants.into_iter().map(|(name, grants)| {
-                let since = grants::recheck(&ground, &grants);
-                (name, since)
-            });
-            each.collect::<Vec<_>>()
-        };
-        let Some(checked) = self.granting.rechecking.run(bounds::GRANT_TIME, recheck).await else { return };
+        self.granting.stuck.retain(|_, looking| looking.is_busy());
+        grants.retain(|name, _| !self.granting.stuck.contains_key(name));
+        let checked = self.look_again(grants).await;
         for (name, since) in checked {
             match since {
                 Since::Same => drop(self.granting.moved.remove(&name)),
@@ -304,6 +303,37 @@ impl Keeper {
                 Since::Refused(refused) => self.take_back(&name, refused).await,
             }
         }
+    }
+
+    /// One after another, and each is told as it is found: where one hangs it is known which, and the next look leaves it
+    /// out.
+    async fn look_again(&mut self, grants: BTreeMap<Name, Grants>) -> Vec<(Name, Since)> {
+        let mut names = grants.keys().cloned().collect::<Vec<_>>().into_iter();
+        let ground = self.granting.ground.clone();
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let recheck = move || {
+            for (name, grants) in grants {
+                if tell.send((name, grants::recheck(&ground, &grants))).is_err() {
+                    return;
+                }
+            }
+        };
+        let Some(_begun) = self.granting.rechecking.begin(recheck) else { return Vec::new() };
+        let mut checked = Vec::new();
+        let all = async {
+            while let Some(found) = told.recv().await {
+                checked.push(found);
+            }
+        };
+        let in_time = tokio::time::timeout(bounds::GRANT_TIME, all).await.is_ok();
+        if !in_time && let Some(name) = names.nth(checked.len()) {
+            let looking = std::mem::take(&mut self.granting.rechecking);
+            self.granting.stuck.insert(name.clone(), looking);
+            let Refused { message, help } = late();
+            let path = self.settings_path(&name).display().to_string();
+            self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
+        }
+        checked
     }
 
     /// The worker keeps what it was given. Who writes its settings anew gets what the path leads to now.
@@ -369,7 +399,7 @@ impl Keeper {
     }
 }
 
-fn late() -> Refused {
+pub(super) fn late() -> Refused {
     let time = bounds::GRANT_TIME.as_secs();
     Refused {
         message: format!("a granted directory cannot be opened: its file system does not answer within {time} s"),
