@@ -255,6 +255,7 @@ impl Keeper {
         self.reading.retain(|_, reading| reading.is_busy());
         let gone: Vec<Name> = locked(&self.deleted).iter().filter(|name| !is_there(name)).cloned().collect();
         self.files_of_deleted_are_gone(gone).await;
+        self.forget_what_ended();
         self.report();
         look.again
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{Beside, Keeper, in_time};
-use crate::base::{Name, bounds};
+use crate::base::{Incarnation, Name, bounds};
 use crate::control::directory::{Doubt, Fingerprint, Problem};
 use crate::control::grants::{self, Ground, Known, Place, Refused, Since, Writable};
 use crate::record::{Action, Change, Event, GrantedRecord};
@@ -21,6 +21,8 @@ pub(super) struct Granting {
     ever: Option<Ever>,
     /// By worker or template.
     given: BTreeMap<Name, Given>,
+    /// What is given no more, and may be written still.
+    leaving: Vec<Leaving>,
     /// Opens under way: one of a hanging file system holds up its own worker alone.
     opening: BTreeMap<Name, Beside>,
     /// Reads what was given in earlier runs.
@@ -96,12 +98,19 @@ struct Given {
     file: Option<Fingerprint>,
 }
 
+/// Instances that run on with what they were given, until each has ended.
+struct Leaving {
+    writable: Vec<Writable>,
+    instances: Vec<(Name, Incarnation)>,
+}
+
 impl Granting {
     pub fn new(tree: PathBuf, state: PathBuf) -> Granting {
         Granting {
             ground: Ground { tree, state },
             ever: None,
             given: BTreeMap::new(),
+            leaving: Vec::new(),
             opening: BTreeMap::new(),
             recalling: Beside::default(),
             rechecking: Beside::default(),
@@ -112,11 +121,10 @@ impl Granting {
         }
     }
 
-    /// Forgets workers that are not there any more.
+    /// Forgets workers that are not there any more, but for what they were given.
     pub fn retain(&mut self, is_there: impl Fn(&Name) -> bool) {
         self.refused.retain(|name, _| is_there(name));
         self.moved.retain(|name, _| is_there(name));
-        self.given.retain(|name, _| is_there(name));
         self.opening.retain(|name, opening| is_there(name) || opening.is_busy());
     }
 
@@ -132,7 +140,7 @@ impl Keeper {
         if settings.grants.directories.is_empty() {
             self.granting.refused.remove(name);
             self.granting.moved.remove(name);
-            self.granting.given.remove(name);
+            self.give_no_more(name, &[]);
             return true;
         }
         let known = self.known_writable().await;
@@ -150,6 +158,7 @@ impl Keeper {
         settings.grants = opened.grants;
         let path = self.settings_path(name);
         let given = Given { writable: opened.writable, file: self.said.settings_files.get(&path).copied() };
+        self.give_no_more(name, &given.writable);
         self.granting.given.insert(name.clone(), given);
         self.granting.refused.remove(name);
         self.granting.moved.remove(name);
@@ -226,6 +235,41 @@ impl Keeper {
         }
     }
 
+    /// What a worker was given counts until the instances that have it ended: settings come before the restart.
+    /// `but`: what they are given again.
+    fn give_no_more(&mut self, name: &Name, but: &[Writable]) {
+        let Some(Given { mut writable, .. }) = self.granting.given.remove(name) else { return };
+        writable.retain(|writable| !but.contains(writable));
+        let instances = self.instances(name);
+        if !writable.is_empty() && !instances.is_empty() {
+            self.granting.leaving.push(Leaving { writable, instances });
+        }
+    }
+
+    /// Those that run of a worker, or of a template's children.
+    fn instances(&self, name: &Name) -> Vec<(Name, Incarnation)> {
+        let of_it = |worker: &Name| match self.templates.contains_key(name) {
+            true => worker.parent() == name.parent(),
+            false => worker == name,
+        };
+        let all = self.services.registry.all().into_iter().filter(|worker| of_it(worker.name()) && worker.lives());
+        all.map(|worker| (worker.name().clone(), worker.status().incarnation)).collect()
+    }
+
+    /// Forgets what instances had that ended, and what workers had that are gone with their files.
+    pub(super) fn forget_what_ended(&mut self) {
+        let given = self.granting.given.keys();
+        let is_there = |name: &Name| self.said.workers.contains_key(name) || self.said.is_held(name);
+        for name in given.filter(|name| !is_there(name)).cloned().collect::<Vec<_>>() {
+            self.give_no_more(&name, &[]);
+        }
+        let registry = &self.services.registry;
+        let runs = |(name, incarnation): &(Name, Incarnation)| {
+            registry.get(name).is_some_and(|worker| worker.lives() && worker.status().incarnation == *incarnation)
+        };
+        self.granting.leaving.retain(|leaving| leaving.instances.iter().any(runs));
+    }
+
     fn settings_path(&self, name: &Name) -> PathBuf {
         let component = self.said.workers.get(name).map(|entry| entry.path.with_extension("toml"));
         component.unwrap_or_else(|| self.root.join(format!("{}.toml", name.as_str())))
@@ -247,7 +291,10 @@ impl Keeper {
             return;
         }
         let known = self.known_writable().await;
-        let given: Vec<Writable> = self.granting.given.values().flat_map(|given| given.writable.clone()).collect();
+        self.forget_what_ended();
+        let Granting { given, leaving, .. } = &self.granting;
+        let given = given.values().map(|given| &given.writable).chain(leaving.iter().map(|leaving| &leaving.writable));
+        let given: Vec<Writable> = given.flatten().cloned().collect();
         if given.is_empty() && known.wanted.is_empty() && known.writable.is_empty() && !known.forgotten {
             return;
         }
