@@ -172,6 +172,46 @@ async fn a_reader_that_does_not_read_is_cut_and_what_it_held_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_counts_until_its_client_has_taken_it() {
+    let served = Served::new(&[("echo", "echo")], "", Patience::default()).await;
+    let head = format!("POST /v1/workers/echo/call HTTP/1.1\r\nconnection: close\r\ncontent-length: {}", 4 * MIB);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = served.begin(&head, 4 * MIB).await;
+        assert_eq!(status(&mut stream).await, "200");
+        held.push(stream);
+    }
+    assert_eq!(served.metric("paguro_bodies_bytes").await, 16 * MIB as u64);
+    let mut rest = Vec::new();
+    held[0].read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() >= 4 * MIB);
+    until("one is read", async || served.metric("paguro_bodies_bytes").await == 12 * MIB as u64).await;
+    held.clear();
+    until("nothing is held", async || served.metric("paguro_bodies_bytes").await == 0).await;
+    served.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_is_not_idle() {
+    let patience = times(|patience| patience.idle = Duration::from_millis(200));
+    let served = Served::new(&[("echo", "echo")], "", patience).await;
+    let head = format!("POST /v1/workers/echo/call HTTP/1.1\r\ncontent-length: {}", 4 * MIB);
+    let mut slow = served.begin(&head, 4 * MIB).await;
+    let (mut bytes, mut piece) = (0, vec![0; MIB / 16]);
+    // Over a second, five times as long as it may idle.
+    while bytes < 4 * MIB {
+        let read = slow.read(&mut piece).await.unwrap();
+        assert!(read > 0, "cut after {bytes} bytes");
+        bytes += read;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Then it is.
+    while slow.read(&mut piece).await.unwrap() > 0 {}
+    assert!(served.cut_by("client-idle-time").await);
+    served.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_and_half_headers_end_and_requests_that_take_long_do_not() {
     let short = Duration::from_millis(200);
     let patience = times(|patience| (patience.idle, patience.header) = (short, short));

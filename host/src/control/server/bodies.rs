@@ -254,16 +254,16 @@ async fn throw_away(mut body: Incoming) {
     }
 }
 
-/// The body of an answer. Its connection counts as at work until it is dropped, and what it takes is given back then.
+/// The body of an answer. Its connection counts as at work, and what it takes is held, until all of it is written.
 pub struct Outgoing {
     body: Body,
     line: Arc<Line>,
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 impl Outgoing {
     pub fn new(body: Body, line: Arc<Line>, held: Option<Held>) -> Outgoing {
-        Outgoing { body, line, _held: held }
+        Outgoing { body, line, held }
     }
 }
 
@@ -286,6 +286,6 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        self.line.end();
+        self.line.end(self.held.take());
     }
 }

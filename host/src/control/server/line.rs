@@ -2,24 +2,33 @@
 //!
 //! One task reads, writes and serves a connection; looks only read. So each number is stored without a locked
 //! instruction, and a look may find one a moment old.
+//!
+//! An answer is done with when the system has taken the last byte of it, not when hyper has: hyper lets go of a body as
+//! soon as its last part lies in the buffer, and a client may take minutes to read that.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::patience::Glance;
+use crate::base::Held;
 
 #[derive(Debug, Default)]
 pub struct Line {
     is_known: AtomicBool,
     requests: AtomicU64,
-    is_under_way: AtomicBool,
+    /// Answers that are made to their end, and those of them that are written.
+    answers: AtomicU64,
+    sent: AtomicU64,
+    /// What the answers hold that are made and not written. Most hold nothing: the lock is left alone then.
+    has_held: AtomicBool,
+    held: Mutex<Vec<Held>>,
     read: AtomicU64,
-    /// Bytes that were read when the last answer was complete.
+    /// Bytes that were read when the last answer was made.
     read_before: AtomicU64,
     written: AtomicU64,
     is_blocked: AtomicBool,
@@ -33,19 +42,35 @@ impl Line {
 
     pub fn begin(&self) {
         add(&self.requests, 1);
-        self.is_under_way.store(true, Relaxed);
     }
 
-    pub fn end(&self) {
+    /// An answer is made. What it holds is given back when it is written, or with the connection.
+    pub fn end(&self, held: Option<Held>) {
         self.read_before.store(self.read.load(Relaxed), Relaxed);
-        self.is_under_way.store(false, Relaxed);
+        if let Some(held) = held {
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+            self.has_held.store(true, Relaxed);
+        }
+        add(&self.answers, 1);
+    }
+
+    /// All that was there to be written is.
+    fn flushed(&self) {
+        let answers = self.answers.load(Relaxed);
+        if answers != self.sent.load(Relaxed) {
+            self.sent.store(answers, Relaxed);
+            if self.has_held.load(Relaxed) {
+                self.has_held.store(false, Relaxed);
+                self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+        }
     }
 
     pub fn glance(&self) -> Glance {
         Glance {
             is_known: self.is_known.load(Relaxed),
             requests: self.requests.load(Relaxed),
-            is_under_way: self.is_under_way.load(Relaxed),
+            is_under_way: self.sent.load(Relaxed) != self.requests.load(Relaxed),
             has_begun: self.read.load(Relaxed) > self.read_before.load(Relaxed),
             is_blocked: self.is_blocked.load(Relaxed),
             written: self.written.load(Relaxed),
@@ -101,7 +126,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // hyper flushes when its buffer is empty, and not before.
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.line.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -131,7 +159,9 @@ mod tests {
         assert!(line.glance().is_blocked && line.glance().written == 8);
         client.read_exact(&mut [0; 8]).await.unwrap();
         counted.write_all(b"9").await.unwrap();
-        line.end();
+        line.end(None);
+        assert!(!line.glance().is_idle(), "made, and not written");
+        counted.flush().await.unwrap();
         assert!(line.glance().is_idle() && !line.glance().is_worthless());
     }
 }

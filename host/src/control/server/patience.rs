@@ -5,7 +5,7 @@
 //! ```
 //!
 //! - *greeting*: nobody has shown the token on it. It is the cheapest to come by, and has the shortest time.
-//! - *idle*: the last answer is complete, and nothing has come since.
+//! - *idle*: the last answer is written to its end, and nothing has come since.
 //! - *header*: a request has begun and its header is not complete.
 //! - *request*: the host works for the client, or follows the stream for it. This takes as long as it takes; only a
 //!   client that does not read what is written for it has no more time than its reading earns.
@@ -65,7 +65,7 @@ pub struct Glance {
     pub is_known: bool,
     /// Requests that began so far.
     pub requests: u64,
-    /// The last of them is not answered to its end.
+    /// The answer to the last of them is not written to its end.
     pub is_under_way: bool,
     /// Something came after the last answer.
     pub has_begun: bool,
@@ -124,7 +124,7 @@ impl Watched {
     pub fn look(&mut self, glance: Glance, now: Tick, patience: &Patience) -> Option<Cut> {
         let phase = match glance {
             Glance { is_known: false, .. } => Phase::Greeting,
-            Glance { is_under_way: true, .. } => Phase::Request,
+            Glance { is_under_way: true, .. } | Glance { is_blocked: true, .. } => Phase::Request,
             Glance { has_begun: true, .. } => Phase::Header,
             _ => Phase::Idle,
         };
@@ -183,6 +183,8 @@ mod tests {
         // A slow reader that takes more than the least, and is found waiting at each look.
         let reads = |n| Glance { is_blocked: true, written: n * 2 * bounds::CLIENT_BYTES_PER_SECOND_MIN, ..works };
         assert_eq!(cut_at(reads), None);
+        // Whatever it is that waits for it: who is being written to does not idle.
+        assert_eq!(cut_at(|n| Glance { is_under_way: false, ..reads(n) }), None);
         // One that takes a byte now and then has no more than its time.
         let drips = |n| Glance { is_blocked: true, written: n, ..works };
         assert_eq!(cut_at(drips).map(|(_, name)| name), Some("client-write-time"));
