@@ -1,12 +1,15 @@
 //! What clients may hold, and for how long: a server in this process, with short times and a small account.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use paguro::base::Name;
 use paguro::control::server::{Patience, Room, Server};
 use paguro::control::{Host, HostOptions};
+use paguro::record::Event;
+use paguro::runtime::{Fuse, Spot};
 use paguro_tests::{PATIENCE, World, ask, standing, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -287,6 +290,47 @@ async fn where_all_connections_are_at_work_one_more_is_told_so() {
     })
     .await;
     served.down().await;
+}
+
+/// Panics once in a file of the host's source, when it is told which.
+#[derive(Default)]
+struct Bang(Mutex<Option<&'static str>>);
+
+impl Fuse for Bang {
+    fn reached(&self, _: &Name, spot: Spot) {
+        let Spot::Await { file, .. } = spot else { return };
+        let is_time = self.0.lock().unwrap().take_if(|wanted| file.ends_with(*wanted)).is_some();
+        assert!(!is_time, "this is what the test is for");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_go_on_after_a_panic_and_a_server_without_its_listener_ends() {
+    let world = World::new();
+    let bang = Arc::new(Bang::default());
+    let options = HostOptions { fuse: Some(bang.clone()), ..HostOptions::new(world.path()) };
+    let host = Host::start(options).await.unwrap();
+    let socket = world.path().join(".paguro/test.sock");
+    let tcp = ("127.0.0.1:0".parse().unwrap(), Some("0123456789abcdef".to_string()));
+    let patience = times(|patience| patience.idle = Duration::from_millis(200));
+    let server = Server::open(&socket, Some(tcp)).await.unwrap().with_patience(patience);
+    let address = server.tcp_address().unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(server.serve(host.clone(), stopped));
+    let told = |wanted: &str| {
+        let events = host.recorder().events().after(0);
+        events.iter().any(|told| matches!(&told.item, Event::HostFault { part, .. } if part == wanted))
+    };
+    *bang.0.lock().unwrap() = Some("server/mod.rs");
+    until("looks have fallen", async || told("what looks at connections")).await;
+    let mut idle = UnixStream::connect(&socket).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, idle.read(&mut [0])).await.expect("it is cut all the same");
+    assert_eq!(ended.unwrap(), 0);
+    *bang.0.lock().unwrap() = Some("server/accept.rs");
+    let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+    tokio::time::timeout(PATIENCE, serving).await.expect("it ends before it is told to").unwrap();
+    assert!(told("the API over TCP") && !socket.exists());
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ use super::connections::{Connections, Peer};
 use super::failed::Failed;
 use super::front::{Front, Shared};
 use super::line::{Counted, Line};
-use crate::base::bounds;
+use crate::base::{Name, bounds};
 
 /// Takes connections until the host stops.
 pub async fn accept<L: Listens>(listener: L, shared: Arc<Shared>, connections: Arc<Connections>) {
@@ -39,6 +39,7 @@ pub async fn accept<L: Listens>(listener: L, shared: Arc<Shared>, connections: A
         };
         match accepted {
             Ok((stream, peer)) => {
+                shared.api.host.services.fuses.at(&Name::root());
                 serve(stream, peer, &shared, &connections);
                 // Only now: taken back before, the descriptor that was given up would be missing again.
                 if L::KEEPS_SPARE {

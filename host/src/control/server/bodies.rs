@@ -16,7 +16,8 @@ use super::failed::{Failed, Refusals};
 use super::line::Line;
 use super::patience::Patience;
 use crate::base::units::{show_duration, show_size};
-use crate::base::{Account, Clock, Held, Holding, bounds};
+use crate::base::{Account, Clock, Held, Holding, HostFault, bounds, panics};
+use crate::record::{Event, Recorder};
 
 pub struct Bodies {
     account: Arc<Account>,
@@ -259,11 +260,24 @@ pub struct Outgoing {
     body: Body,
     line: Arc<Line>,
     held: Option<Held>,
+    /// Of a body whose parts are made as they are written: the host's code runs then, and may panic.
+    recorder: Option<Recorder>,
 }
 
 impl Outgoing {
-    pub fn new(body: Body, line: Arc<Line>, held: Option<Held>) -> Outgoing {
-        Outgoing { body, line, held }
+    pub fn new(body: Body, line: Arc<Line>, held: Option<Held>, recorder: Option<Recorder>) -> Outgoing {
+        Outgoing { body, line, held, recorder }
+    }
+
+    /// The answer breaks off: one that ended in order would look whole.
+    fn fell(&mut self, fault: HostFault) -> axum::Error {
+        let what = std::mem::replace(&mut self.body, Body::empty());
+        // What it held may panic too: the first fault is the one that is told.
+        let _ = panics::let_go(what);
+        if let Some(recorder) = self.recorder.take() {
+            recorder.emit(Event::HostFault { part: "an answer that is made in parts".to_string(), fault });
+        }
+        axum::Error::new("the answer broke off: a fault of the host's own code")
     }
 }
 
@@ -272,7 +286,13 @@ impl HttpBody for Outgoing {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if self.recorder.is_none() {
+            return Pin::new(&mut self.body).poll_frame(cx);
+        }
+        match panics::catch(|| Pin::new(&mut self.body).poll_frame(cx)) {
+            Ok(poll) => poll,
+            Err(fault) => Poll::Ready(Some(Err(self.fell(fault)))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -287,5 +307,29 @@ impl HttpBody for Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         self.line.end(self.held.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_panics_half_way_breaks_off_and_is_told() {
+        let recorder = Recorder::new(Clock::manual());
+        let parts = futures::stream::iter(0..3).map(|part| {
+            assert_eq!(part, 0, "half way");
+            Ok::<_, std::convert::Infallible>("part")
+        });
+        let line = Arc::new(Line::default());
+        let mut answer = Outgoing::new(Body::from_stream(parts), line, None, Some(recorder.clone()));
+        assert!(answer.frame().await.unwrap().is_ok());
+        assert!(answer.frame().await.unwrap().is_err());
+        assert!(answer.frame().await.is_none());
+        let events = recorder.events().after(0);
+        let [fell] = &events[..] else { panic!("{events:?}") };
+        assert!(matches!(&fell.item, Event::HostFault { fault, .. } if fault.message.contains("half way")));
     }
 }

@@ -113,7 +113,7 @@ fn unauthorized(_unread: Body, line: Arc<Line>) -> Response<Outgoing> {
     let help = "give the host's token with `--token` or PAGURO_TOKEN";
     let mut response = Failed::new("unauthorized", "the token is missing or wrong", "", help).into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response.map(|body| Outgoing::new(body, line, None))
+    response.map(|body| Outgoing::new(body, line, None, None))
 }
 
 fn inbound(request: Request<Incoming>) -> Request<Body> {
@@ -124,9 +124,11 @@ fn inbound(request: Request<Incoming>) -> Request<Body> {
 /// Counts what an answer holds until it is written.
 fn outgoing(api: &Api, response: Response<Body>, line: Arc<Line>) -> Response<Outgoing> {
     // One without a known length makes its parts as they are written.
-    let held = api.bodies.answer(response.body().size_hint().exact().unwrap_or(0));
+    let length = response.body().size_hint().exact();
+    let recorder = length.is_none().then(|| api.host.recorder().clone());
+    let held = api.bodies.answer(length.unwrap_or(0));
     let (response, held) = held.map_or_else(|failed| (failed.into_response(), None), |held| (response, held));
-    response.map(|body| Outgoing::new(body, line, held))
+    response.map(|body| Outgoing::new(body, line, held, recorder))
 }
 
 /// Reads a short body and calls.

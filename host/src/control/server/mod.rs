@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use self::connections::Connections;
 use self::front::Shared;
 use super::host::Host;
+use crate::base::Name;
 
 pub use connections::Room;
 pub use patience::Patience;
@@ -112,31 +113,53 @@ impl Server {
         Server { patience, ..self }
     }
 
-    /// Serves until `stop` says so; requests under way are answered, streams end.
+    /// Serves until `stop` says so; requests under way are answered, streams end. Ends before that where connections
+    /// over TCP are taken in no more, for whoever serves to say so.
     pub async fn serve(self, host: Arc<Host>, stop: watch::Receiver<bool>) {
         let Server { unix, tcp, socket, room, patience } = self;
         let connections = Connections::new(room, patience);
         let api = routes::Api::new(host, stop.clone(), connections.clone());
         let router = routes::router(api.clone());
         let shared = |token| Arc::new(Shared { api: api.clone(), router: router.clone(), token });
-        let looking = tokio::spawn(look(api.clone()));
-        let tcp = tcp
-            .map(|(listener, token)| tokio::spawn(accept::accept(listener, shared(Some(token)), connections.clone())));
-        accept::accept(unix, shared(None), connections.clone()).await;
-        if let Some(tcp) = tcp {
-            let _ = tcp.await;
+        let looking = tokio::spawn(look_always(api.clone()));
+        let over_tcp = tcp.map(|(listener, token)| {
+            let recorder = api.host.recorder().clone();
+            let accepting = accept::accept(listener, shared(Some(token)), connections.clone());
+            tokio::spawn(async move { recorder.watched("the API over TCP", accepting).await })
+        });
+        let over_tcp = async {
+            let Some(over_tcp) = over_tcp else { return Ok(()) };
+            over_tcp.await.ok().flatten().ok_or(Gone)
+        };
+        let over_socket = async {
+            accept::accept(unix, shared(None), connections.clone()).await;
+            Ok(())
+        };
+        if tokio::try_join!(over_socket, over_tcp).is_ok() {
+            connections.all_ended().await;
         }
-        connections.all_ended().await;
         looking.abort();
         let _ = std::fs::remove_file(&socket);
     }
 }
 
+/// Nobody takes connections in any more.
+struct Gone;
+
+/// Looks, whatever panics in it: without looks, no client would ever be cut again.
+async fn look_always(api: Arc<routes::Api>) {
+    loop {
+        // It waits before it looks: a panic at each look is told no more often than it looks.
+        let _ = api.host.recorder().watched("what looks at connections", look(&api)).await;
+    }
+}
+
 /// Cuts clients that are waited for too long.
-async fn look(api: Arc<routes::Api>) {
+async fn look(api: &routes::Api) {
     let connections = &api.connections;
     loop {
         tokio::time::sleep(connections.patience().look).await;
+        api.host.services.fuses.at(&Name::root());
         for (peer, (bound, value)) in connections.look(api.host.recorder().clock().now()) {
             api.refusals.reached(bound, value, peer);
         }
