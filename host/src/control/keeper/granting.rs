@@ -279,6 +279,7 @@ impl Keeper {
     fn refuse_grants(&mut self, name: &Name, refused: Refused) -> bool {
         let Refused { message, help } = refused;
         if self.granting.refused.insert(name.clone(), message.clone()).as_ref() != Some(&message) {
+            self.publish();
             let path = self.root.join(format!("{}.toml", name.as_str())).display().to_string();
             self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
         }
@@ -376,6 +377,7 @@ impl Keeper {
         if !in_time && let Some(name) = names.nth(checked.len()) {
             let looking = std::mem::take(&mut self.granting.rechecking);
             self.granting.stuck.insert(name.clone(), looking);
+            self.publish();
             let Refused { message, help } = late();
             let path = self.settings_path(&name).display().to_string();
             self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
@@ -391,6 +393,8 @@ impl Keeper {
             return self.grant_anew(name).await;
         }
         if self.granting.moved.insert(name.clone(), path.clone()).as_ref() != Some(&path) {
+            // Before it is told: whoever hears of it may ask.
+            self.publish();
             let (message, help) = moved(&path);
             let path = self.settings_path(name).display().to_string();
             self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
