@@ -576,13 +576,7 @@ impl Host {
         crate::change::fits(&component, &settings, &self.services.account).await.map_err(not_a_worker)?;
         let against = match worker {
             Some(worker) => {
-                let request = UpgradeRequest {
-                    worker,
-                    bytes: bytes.into(),
-                    by: By::Operator,
-                    why: Why::Upgrade,
-                    probation: None,
-                };
+                let request = UpgradeRequest { worker, bytes, by: By::Operator, why: Why::Upgrade, probation: None };
                 Some(self.changes.dry_run(request).await.map(|(_, rehearsal)| rehearsal))
             }
             None => None,

@@ -42,7 +42,7 @@ struct Ever {
     forgotten: bool,
     /// Those whose paths did not answer yet, and the file systems of each.
     unseen: BTreeMap<usize, u64>,
-    seen: mpsc::UnboundedReceiver<(usize, Vec<Place>)>,
+    seen: mpsc::Receiver<(usize, Vec<Place>)>,
 }
 
 impl Ever {
@@ -59,13 +59,14 @@ impl Ever {
             systems.entry(given.identity.device).or_default().push((at, given.clone()));
         }
         let unseen = writable.iter().enumerate().map(|(at, given)| (at, given.identity.device)).collect();
-        let (tell, seen) = mpsc::unbounded_channel();
+        // Room for all there are: none waits for it.
+        let (tell, seen) = mpsc::channel(writable.len().max(1));
         for given in systems.into_values() {
             let tell = tell.clone();
             // Once for each in the life of a host. Where no thread is to be had it stays unseen.
             let _begun = Beside::default().begin(move || {
                 for found in grants::recall(given) {
-                    if tell.send(found).is_err() {
+                    if tell.try_send(found).is_err() {
                         return;
                     }
                 }
@@ -358,10 +359,11 @@ impl Keeper {
     async fn look_again(&mut self, grants: BTreeMap<Name, Grants>) -> Vec<(Name, Since)> {
         let mut names = grants.keys().cloned().collect::<Vec<_>>().into_iter();
         let ground = self.granting.ground.clone();
-        let (tell, mut told) = mpsc::unbounded_channel();
+        // Room for all there are: none waits for it.
+        let (tell, mut told) = mpsc::channel(grants.len().max(1));
         let recheck = move || {
             for (name, grants) in grants {
-                if tell.send((name, grants::recheck(&ground, &grants))).is_err() {
+                if tell.try_send((name, grants::recheck(&ground, &grants))).is_err() {
                     return;
                 }
             }
