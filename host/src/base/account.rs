@@ -175,6 +175,16 @@ impl Account {
         Ok(Held { account: self.clone(), holding, bytes })
     }
 
+    /// Whether so many bytes would fit just now. Nothing is taken, and nobody is told.
+    pub fn has_room(&self, holding: Holding, bytes: u64) -> bool {
+        let mut keyed = false;
+        self.chain().all(|account| {
+            keyed |= account.keyed.load(Relaxed);
+            let fits = account.used().saturating_add(bytes) <= account.max_for(holding, keyed);
+            fits && account.full_part(holding, keyed, bytes).is_none()
+        })
+    }
+
     /// Bytes whether they fit or not, for what must not be lost.
     pub fn take_anyway(self: &Arc<Self>, holding: Holding, bytes: u64) -> Held {
         self.add_anyway(holding, bytes);

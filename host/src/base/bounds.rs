@@ -164,8 +164,14 @@ pub const DESK_ENTRY_BYTES: u64 = 384;
 pub const SETTINGS_BYTES: u64 = 1_024;
 
 /// How long a start or a wake waits before it tries again whether there is memory for it in the account: a wake for
-/// ever, for its callers have deadlines; a start as long as its start time.
+/// ever, for its callers have deadlines; a start as long as its start time. Each try in vain doubles it.
 pub const MEMORY_AGAIN: Duration = Duration::from_millis(100);
+
+/// No such wait is longer. Thousands that wait for memory must not keep the threads busy with their tries.
+pub const MEMORY_AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Workers that are looked at, at most, to find one whose memory others could have. The next look goes on behind them.
+pub const ROOM_LOOKS_MAX: usize = 64;
 
 /// Bytes of the engine's own memory that an instance is taken to use at the least: its store and the records of a few core
 /// instances, measured with small workers. A component that takes more says so when it is compiled.

@@ -445,8 +445,9 @@ impl Residents {
     pub fn make_room_below(self: &Arc<Self>, supervisor: &Name) {
         let mut room = self.room();
         let mut wants = |is_below: bool| {
-            // Twice around: the first time some are passed over because they were used.
-            for _ in 0..room.ring.len() * 2 {
+            // Twice around: the first time some are passed over because they were used. Half of the looks for each of
+            // both, under the lock of all places.
+            for _ in 0..(room.ring.len() * 2).min(bounds::ROOM_LOOKS_MAX / 2) {
                 let entry = room.ring.pop_front()?;
                 let Some(sleeper) = entry.upgrade() else { continue };
                 if (is_below && !sleeper.is_below(supervisor)) || sleeper.rest() != Rest::Idle {

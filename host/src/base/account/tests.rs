@@ -56,6 +56,9 @@ fn what_is_held_back_is_for_workers_that_have_files_and_for_their_instances() {
     assert_eq!(keyed, [300, 700], "an eighth is held back, and half for instances");
     assert_eq!((host.max_free(Holding::Bodies), files.max_free(Holding::Sleepers)), (300, 200));
     assert_eq!((files.max_free(Holding::Mailboxes), files.max_free(Holding::Instances)), (400, 800));
+    assert!(below_keys.has_room(Holding::Instances, 700) && !below_keys.has_room(Holding::Instances, 701));
+    assert!(below_keys.has_room(Holding::Mailboxes, 300) && !below_keys.has_room(Holding::Mailboxes, 301));
+    assert_eq!((host.used(), host.refused() > 0), (0, true));
     let all = (keys.take(Holding::Instances, 600).unwrap(), files.take(Holding::Mailboxes, 100).unwrap());
     assert!(keys.take(Holding::Mailboxes, 1).is_none(), "nor do they take it when instances use what is free");
     assert!(keys.take(Holding::Instances, 1).is_none() && files.take(Holding::Mailboxes, 100).is_some());

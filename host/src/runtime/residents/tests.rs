@@ -256,6 +256,26 @@ async fn who_needs_memory_has_one_that_idles_sleep_of_its_own_if_there_is_one() 
     assert_eq!([&file, &busy, &key].map(|fake| fake.asked()), [1, 0, 1]);
 }
 
+/// Under the lock of all places no more than a few are looked at; the next look goes on behind them.
+#[tokio::test]
+async fn who_needs_memory_looks_at_a_few_and_comes_around() {
+    let residents = Residents::new(8);
+    let all: Vec<_> = (0..200).map(|_| Fake::of(Rest::Busy, true)).collect();
+    let last = Fake::of(Rest::Idle, true);
+    for fake in all.iter().chain([&last]) {
+        residents.offer(fake.clone());
+    }
+    let t = Name::parse("t").unwrap();
+    residents.make_room_below(&t);
+    assert_eq!(last.asked(), 0);
+    let looks = (1..10).take_while(|_| {
+        residents.make_room_below(&t);
+        last.asked() == 0
+    });
+    assert!(looks.count() < 5);
+    assert_eq!(last.asked(), 1);
+}
+
 #[test]
 fn the_bound_on_memory_is_the_least_of_both_versions_of_cgroups() {
     let dir = tempfile::tempdir().unwrap();

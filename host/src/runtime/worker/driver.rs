@@ -71,6 +71,7 @@ pub fn launch(launch: Launch, of: Of, services: &Arc<Services>, reports: Reports
         in_line: None,
         idle_since: None,
         refusals: 0,
+        memory_tries: 0,
         sleepless_until: None,
         trial: None,
         pending_stop: None,
@@ -83,7 +84,8 @@ pub fn launch(launch: Launch, of: Of, services: &Arc<Services>, reports: Reports
         saved_at: services.clock.now(),
         health_at: Tick::ZERO,
         alarm: Alarm::default(),
-        turns: (0, 0),
+        run: 0,
+        turns: 0,
         was_idle: false,
     };
     shared.give_task(Box::new(driver));
@@ -113,6 +115,8 @@ pub(super) struct Driver {
     pub idle_since: Option<Tick>,
     /// How often the system had no room for the start that is under way.
     pub refusals: u8,
+    /// How often the account had no memory for the start or the wake that is under way.
+    pub memory_tries: u8,
     /// Its state could not be saved: it is not asked to hibernate before.
     pub sleepless_until: Option<Tick>,
     /// Boxed: rare, and large.
@@ -134,8 +138,10 @@ pub(super) struct Driver {
     pub health_at: Tick,
     /// Rings when the clock is to be looked at.
     pub alarm: Alarm,
-    /// The last run of the task, and things done in it.
-    turns: (u16, u8),
+    /// The last run of the task.
+    run: u16,
+    /// Things done in it.
+    turns: u8,
     /// It had nothing to do before what it does now.
     pub was_idle: bool,
 }
@@ -172,7 +178,8 @@ impl Woken {
     /// Whether what follows looks at the state of one that hibernates. What does not must not bring it
     /// back: thousands that are stopped together had no room for it before.
     fn asks_for_state(&self) -> bool {
-        !matches!(self, Woken::Clock | Woken::Written)
+        // A wake brings it back itself, where there is memory for it.
+        !matches!(self, Woken::Clock | Woken::Written | Woken::Roused | Woken::Placed(_) | Woken::Next(Next::Waiting))
             && !matches!(
                 self,
                 Woken::Next(Next::System(message)) if matches!(
@@ -270,11 +277,11 @@ impl Driver {
     /// A worker that always has something to do would otherwise never give way.
     async fn give_way_now_and_then(&mut self) {
         let run = self.shared.runner.runs();
-        if self.turns.0 != run {
-            self.turns = (run, 0);
+        if self.run != run {
+            (self.run, self.turns) = (run, 0);
         }
-        self.turns.1 = self.turns.1.saturating_add(1);
-        if self.turns.1 >= TURNS_MAX {
+        self.turns = self.turns.saturating_add(1);
+        if self.turns >= TURNS_MAX {
             give_way().await;
         }
     }

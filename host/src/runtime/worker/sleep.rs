@@ -26,6 +26,8 @@
 //! - In line, the worker obeys all system messages. How long it waits is its callers' affair: their
 //!   calls end at their deadlines. A first start waits as long as the line moves.
 
+use std::time::Duration;
+
 use super::desk::HIBERNATES;
 use super::door::carry_out;
 use super::driver::{Driver, Live};
@@ -34,7 +36,7 @@ use super::saving::Due;
 use super::shared::{Shared, Standing};
 use super::start::NotUp;
 use super::system::{NoState, System};
-use crate::base::{ExitReason, Failure, Incarnation, Name, Snapshot, Tick, bounds};
+use crate::base::{ExitReason, Failure, Holding, Incarnation, Name, Snapshot, Tick, bounds};
 use crate::record::Event;
 use crate::runtime::residents::{Ask, AsleepBytes, Place, Queued, Rest, Sleeper};
 use crate::runtime::spec::Shutdown;
@@ -101,7 +103,7 @@ impl Driver {
             return self.report(Report::Started { child: self.shared.name().clone() }).await;
         }
         let begun = self.services.clock.now();
-        self.refusals = 0;
+        (self.refusals, self.memory_tries) = (0, 0);
         self.starting(incarnation, begun);
         let residents = &self.services.residents;
         let Some(place) = residents.try_place(self.shared.lodger()) else { return self.line_up_to_start(begun) };
@@ -128,15 +130,32 @@ impl Driver {
     /// There was a place, and no memory for an instance in the account. It tries again; a first start as long as it
     /// may take, a wake for ever: its callers have deadlines.
     pub fn wait_for_memory(&mut self, start: Option<Tick>) {
+        let pause = self.pause_for_memory();
+        let mut again = self.services.clock.now().after(pause);
+        let start = start.map(|begun| {
+            let until = begun.after(self.settings.limits.start);
+            again = again.min(until);
+            FirstStart { until, ..self.first_start(begun) }
+        });
+        self.in_line = Some(Box::new(InLine { place: None, again: Some(again), start }));
+    }
+
+    /// How long it waits for memory, after one more try in vain.
+    pub fn pause_for_memory(&mut self) -> Duration {
         // Who idles gives its own.
         let parent = self.shared.name().parent().unwrap_or_else(Name::root);
         self.services.residents.make_room_below(&parent);
-        let again = Some(self.services.clock.now().after(bounds::MEMORY_AGAIN));
-        let start = start.map(|begun| {
-            let until = begun.after(self.settings.limits.start);
-            FirstStart { until, ..self.first_start(begun) }
-        });
-        self.in_line = Some(Box::new(InLine { place: None, again, start }));
+        let pause = memory_pause(self.memory_tries, self.shared.name());
+        self.memory_tries = self.memory_tries.saturating_add(1);
+        pause
+    }
+
+    /// Whether the account has room for the least that its instance takes. After a try in vain this is asked first: a
+    /// try makes part of an instance, and may read a state from the disk.
+    fn may_have_memory(&self) -> bool {
+        let state = self.asleep.as_ref().map_or(0, |state| state.len() as u64);
+        let least = self.component.instance_overhead_bytes().max(bounds::INSTANCE_OVERHEAD_BYTES) + state;
+        self.services.accounts.of(self.shared.name()).has_room(Holding::Instances, least)
     }
 
     /// Whether a start that was begun then may wait for memory.
@@ -147,8 +166,9 @@ impl Driver {
 
     /// It sleeps, and something waits for it.
     pub async fn rouse(&mut self) {
+        self.memory_tries = 0;
         match self.services.residents.try_place(self.shared.lodger()) {
-            Some(place) => self.wake(place).await,
+            Some(place) => self.goes_on(None, place).await,
             None => self.line_up(None),
         }
     }
@@ -160,6 +180,12 @@ impl Driver {
     }
 
     async fn goes_on(&mut self, start: Option<FirstStart>, place: Place) {
+        let begun = start.as_ref().map(|start| start.begun);
+        let may_wait = begun.is_none_or(|begun| self.may_wait(begun));
+        if self.memory_tries > 0 && may_wait && !self.may_have_memory() {
+            drop(place);
+            return self.wait_for_memory(begun);
+        }
         if let Err(reason) = self.recall().await
             && self.asleep.take().is_some()
         {
@@ -444,10 +470,35 @@ impl Sleeper for Shared {
     }
 }
 
+/// How long it waits for memory after so many tries in vain. Those that were refused together come back one by one.
+fn memory_pause(tries: u8, name: &Name) -> Duration {
+    let doubled = bounds::MEMORY_AGAIN * (1 << tries.min(6));
+    let longest = doubled.min(bounds::MEMORY_AGAIN_MAX);
+    let spread = name.as_str().bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte))) % 256;
+    longest - longest / 4 * spread / 256
+}
+
 /// The turn of one in line; never, for one that is not.
 pub(super) async fn turn(line: Option<&mut InLine>) -> Place {
     match line.and_then(|line| line.place.as_mut()) {
         Some(place) => place.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_for_memory_become_rare_and_do_not_come_together() {
+        let name = |n: u32| Name::parse(&format!("t/{n}")).unwrap();
+        let pauses: Vec<Duration> = (0..=u8::MAX).map(|tries| memory_pause(tries, &name(1))).collect();
+        assert!(pauses.is_sorted() && pauses[0] <= bounds::MEMORY_AGAIN && pauses[0] * 4 >= bounds::MEMORY_AGAIN * 3);
+        assert!(pauses[255] <= bounds::MEMORY_AGAIN_MAX && pauses[6] == pauses[255], "{:?}", &pauses[..8]);
+        let mut of_all: Vec<Duration> = (0..100).map(|n| memory_pause(9, &name(n))).collect();
+        of_all.sort();
+        of_all.dedup();
+        assert!(of_all.len() > 50, "{of_all:?}");
     }
 }
