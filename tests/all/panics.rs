@@ -189,6 +189,31 @@ async fn a_supervisors_panic_stops_its_children_and_is_its_parents_to_handle() {
     stops_in_time(&host).await;
 }
 
+/// Where it is told that a child has left, before it has taken it from those that it knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_that_panics_over_a_child_that_left_does_not_wait_for_it() {
+    let world = World::new();
+    world.put("t/one", "echo").write("supervisor.toml", PATIENT);
+    let policy = "strategy = \"simple-one-for-one\"\non-demand = true\nidle-stop = \"200ms\"\n";
+    world.write("t/supervisor.toml", policy);
+    let (host, bang) = host(&world).await;
+    event(&host, "the template", |event| event.kind() == "template-set").await;
+    assert_eq!(call(&host, "t/a", "hello").await.as_deref(), Ok("hello"));
+    let source = include_str!("../../host/src/runtime/supervisor.rs");
+    let begins = source.lines().position(|line| line.contains("async fn report(")).unwrap();
+    let place = begins + source.lines().skip(begins).position(|line| line.contains("self.at();")).unwrap() + 1;
+    let events = host.recorder().clone();
+    bang.at("t", 1, move |whom, spot| {
+        let idled = || events.events().after(0).iter().any(|event| matches!(event.item, Event::StoppedIdle { .. }));
+        let is_there = matches!(spot, Spot::Await { file, line }
+            if file.ends_with("runtime/supervisor.rs") && line as usize == place);
+        whom.as_str() == "t" && is_there && idled()
+    });
+    until("it was hit", async || bang.left("t") == 0).await;
+    until("the key is there anew", async || call(&host, "t/a", "again").await.as_deref() == Ok("again")).await;
+    stops_in_time(&host).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_root_comes_back_three_times_and_then_the_host_says_that_it_cannot_go_on() {
     let world = World::new();

@@ -338,25 +338,29 @@ impl<S> Mailbox<S> {
     }
 
     /// A system message from the supervisor, which has at most one start and one stop under way:
-    /// it needs no bound, and must not be refused by what operators sent.
-    pub fn push_supervision(&self, message: S) {
+    /// it needs no bound, and must not be refused by what operators sent. False if the mailbox is closed: nobody will
+    /// take it.
+    pub fn push_supervision(&self, message: S) -> bool {
         let mut queues = self.queues();
-        if Self::put_supervision(&mut queues, message) {
+        let put = Self::put_supervision(&mut queues, message);
+        if put == Some(true) {
             queues.wake();
         }
+        put.is_some()
     }
 
     /// As [`Mailbox::push_supervision`], but wakes nobody: true if the taker waits, and is to be run or woken by
-    /// who asked.
-    pub fn push_supervision_quietly(&self, message: S) -> bool {
+    /// who asked. `None` if it is closed.
+    pub fn push_supervision_quietly(&self, message: S) -> Option<bool> {
         Self::put_supervision(&mut self.queues(), message)
     }
 
-    fn put_supervision(queues: &mut Queues<S>, message: S) -> bool {
-        if !queues.closed {
-            queues.system.push_back(Box::new(message));
+    fn put_supervision(queues: &mut Queues<S>, message: S) -> Option<bool> {
+        if queues.closed {
+            return None;
         }
-        queues.waits.take().is_some()
+        queues.system.push_back(Box::new(message));
+        Some(queues.waits.take().is_some())
     }
 
     /// A system message, if one waits.
@@ -660,6 +664,7 @@ mod tests {
         assert_eq!(mailbox.close().1.len(), 1);
         assert!(matches!(mailbox.push(cast("2"), free), Err(Refused::Closed(message)) if message.bytes() == 1));
         assert!(mailbox.push_system("stop").is_err());
+        assert!(!mailbox.push_supervision("stop") && mailbox.push_supervision_quietly("stop").is_none());
     }
 
     #[test]
@@ -714,7 +719,7 @@ mod tests {
         let wakes: [fn(&Mailbox<&'static str>); 4] = [
             |mailbox| mailbox.push(cast("a"), free).unwrap(),
             |mailbox| mailbox.push_system("b").unwrap(),
-            |mailbox| mailbox.push_supervision("c"),
+            |mailbox| assert!(mailbox.push_supervision("c")),
             |mailbox| assert!(mailbox.push_fact(Message::Fact(Fact::Timer(TimerId(1), Payload::default())), free)),
         ];
         for wake in wakes {

@@ -4,7 +4,7 @@ mod handle;
 mod idle;
 mod recovery;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::services::Services;
 use super::spec::{Shutdown, SupervisorSettings};
 use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision};
 use super::worker::{Standing, System};
-use crate::base::{ExitReason, Incarnation, Name, Tick, bounds};
+use crate::base::{ExitReason, Failure, Incarnation, Name, Tick, bounds};
 use crate::record::Event;
 
 /// Starts a supervisor's task; it starts no child until it is asked to. `parent`: where it reports;
@@ -45,6 +45,7 @@ pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>
         falls: Vec::new(),
         row: 0,
         idlers: Idlers::default(),
+        unheard: VecDeque::new(),
     };
     let post = Box::new(Post { driver, asked, ordered, reported });
     let task = LentTask::spawn(recovery::hold(post, services.fuses.get().cloned()));
@@ -77,6 +78,8 @@ struct Driver {
     /// Faults in a row, from none of which it has recovered.
     row: u8,
     idlers: Idlers,
+    /// What children would report whose mailboxes are closed: they do not hear what they are asked.
+    unheard: VecDeque<Report>,
 }
 
 /// A supervisor's task: what it knows, and where it is told of more.
@@ -109,6 +112,11 @@ impl Post {
     async fn run(&mut self) {
         let Post { driver, asked, ordered, reported } = self;
         loop {
+            if let Some(report) = driver.unheard.pop_front() {
+                driver.has_time = false;
+                driver.report(report).await;
+                continue;
+            }
             let next = driver.wake_at.into_iter().chain(driver.start_at);
             let next = next.chain(driver.kill_at.first().map(|(at, _)| *at)).chain(driver.next_look()).min();
             let sleep = next.map(|at| at.since(driver.services.clock.now()));
@@ -219,6 +227,10 @@ impl Driver {
     }
 
     async fn report(&mut self, report: Report) {
+        if let Report::Retired { child } = &report {
+            // Before all else: after a fault, what is kept here is taken to run, and that one never answers.
+            self.children.remove(child);
+        }
         self.at();
         match report {
             Report::Started { child } => {
@@ -258,7 +270,6 @@ impl Driver {
             }
             Report::Retired { child } => {
                 self.spare(&child);
-                self.children.remove(&child);
                 let waiting = self.take_waiting(&child);
                 self.feed(Input::Retired(child.clone())).await;
                 tell(waiting, |until| match until {
@@ -508,10 +519,18 @@ impl Driver {
         match handle {
             ChildHandle::Worker(worker) => {
                 let start = System::Start { incarnation };
-                if !self.has_time {
-                    worker.mailbox.push_supervision(start);
-                } else if worker.mailbox.push_supervision_quietly(start) {
-                    worker.lend();
+                let is_heard = if self.has_time {
+                    let waits = worker.mailbox.push_supervision_quietly(start);
+                    if waits == Some(true) {
+                        worker.lend();
+                    }
+                    waits.is_some()
+                } else {
+                    worker.mailbox.push_supervision(start)
+                };
+                if !is_heard {
+                    let reason = ExitReason::Failed(Failure::NotStartable("its task has ended".to_string()));
+                    self.unheard.push_back(Report::StartFailed { child: name.clone(), reason });
                 }
             }
             ChildHandle::Supervisor(supervisor) => supervisor.start(),
@@ -522,7 +541,9 @@ impl Driver {
         let Some(handle) = self.children.get(name) else { return };
         match handle {
             ChildHandle::Worker(worker) => {
-                worker.mailbox.push_supervision(System::Stop { reason, shutdown, comes_back });
+                if !worker.mailbox.push_supervision(System::Stop { reason, shutdown, comes_back }) {
+                    return self.unheard.push_back(Report::Stopped { child: name.clone() });
+                }
             }
             ChildHandle::Supervisor(supervisor) => supervisor.stop(comes_back),
         }
