@@ -115,7 +115,7 @@ pub(super) fn find_for(services: &Arc<Services>, name: &str, sender: Option<&Nam
     if let Some(worker) = services.registry.find(name) {
         return Ok(worker);
     }
-    take_up(services, name, sender).map_err(|missing| match missing {
+    take_up(services, name, sender, true).map_err(|missing| match missing {
         Missing::Busy => CallError::Overloaded,
         Missing::Refused(error) => error,
     })
@@ -128,14 +128,15 @@ enum Missing {
     Refused(CallError),
 }
 
-fn take_up(services: &Arc<Services>, name: &str, sender: Option<&Name>) -> Result<Arc<Shared>, Missing> {
+/// `counts`: against the rate of new keys. Who tries again has been counted.
+fn take_up(services: &Arc<Services>, name: &str, sender: Option<&Name>, counts: bool) -> Result<Arc<Shared>, Missing> {
     let refused = |error| Err(Missing::Refused(error));
     let Ok(name) = Name::parse(name) else { return refused(CallError::NotFound) };
     let template = name.parent().and_then(|parent| services.templates.get(&parent));
     if !template.is_some_and(|template| template.is_on_demand()) {
         return refused(CallError::NotFound);
     }
-    if takes_one_more(services, &name, By::of(sender)).is_err() {
+    if counts && takes_one_more(services, &name, By::of(sender)).is_err() {
         return refused(CallError::Overloaded);
     }
     let made = match make(services, &name, None) {
@@ -179,11 +180,12 @@ pub async fn find_in_time(
     sender: Option<&Name>,
     deadline: Tick,
 ) -> Result<Arc<Shared>, CallError> {
+    let mut counts = true;
     loop {
         if let Some(worker) = services.registry.find(name) {
             return Ok(worker);
         }
-        match take_up(services, name, sender) {
+        match take_up(services, name, sender, std::mem::take(&mut counts)) {
             Ok(worker) => return Ok(worker),
             // What it may not have at all it is not tried for again.
             Err(Missing::Refused(error)) => return Err(error),
