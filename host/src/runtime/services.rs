@@ -25,7 +25,7 @@ use super::supervisor::SupervisorHandle;
 use super::templates::Templates;
 use super::worker::{Shared, Undertaker};
 use crate::base::{Account, CallId, Clock, Name, Payload, Random, Tick, TimerId};
-use crate::record::{Change, Database, Event, Recorder};
+use crate::record::{Change, Database, DatabaseError, Event, Recorder};
 use crate::sandbox::{CallError, Fact, Sandbox};
 
 /// Deadline of a call that names none (DESIGN section 6).
@@ -186,19 +186,37 @@ impl Services {
 
     /// Writes that a key was let go of: the next start of the host does not bring it back by itself. State and history
     /// stay under its name. Queued behind what was written of it before.
-    pub(super) fn let_go_of_key(&self, name: &Name) {
+    pub(super) fn let_go_of_key(self: &Arc<Self>, gone: &Arc<Shared>) {
+        let name = gone.name();
         let changes = vec![Change::WorkerRemoved(name.clone()), Change::ClearBreaker(name.clone())];
         if self.database.submit(changes.clone()).is_ok() {
             return;
         }
-        let (database, recorder) = (self.database.clone(), self.recorder.clone());
+        let (services, recorder, gone) = (self.clone(), self.recorder.clone(), gone.clone());
         // Too much waits just now: behind it.
         tokio::spawn(async move {
             let what = "write that a child of a template was let go of";
-            if let Some(Err(error)) = recorder.watched(what, database.commit(changes)).await {
+            let write = async {
+                loop {
+                    match services.submit_gone(&gone, &changes) {
+                        Some(Err(DatabaseError::QueueFull)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                        Some(Err(error)) => return Some(error),
+                        Some(Ok(())) | None => return None,
+                    }
+                }
+            };
+            if let Some(Some(error)) = recorder.watched(what, write).await {
                 recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
             }
         });
+    }
+
+    /// `None` if there is another of that name by now: what is written of that one must not be taken back. No key is
+    /// made meanwhile.
+    fn submit_gone(&self, gone: &Arc<Shared>, changes: &[Change]) -> Option<Result<(), DatabaseError>> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let other = self.registry.get(gone.name()).filter(|other| !Arc::ptr_eq(other, gone));
+        other.is_none().then(|| self.database.submit(changes.to_vec()).map(drop))
     }
 
     /// Returns when no child is being made of a template that was in force before.

@@ -583,8 +583,11 @@ impl Driver {
             Until::Stopped => Reply::Done,
         });
         let running = self.policy.is_running();
-        if running && self.services.templates.get(&self.name).is_some() {
-            self.services.let_go_of_key(name);
+        if running
+            && self.services.templates.get(&self.name).is_some()
+            && let ChildHandle::Worker(worker) = &handle
+        {
+            self.services.let_go_of_key(worker);
         }
         dismiss(&handle, name, &self.services);
         self.emit(Event::ChildRemoved { name: name.clone() });

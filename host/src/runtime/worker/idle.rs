@@ -93,7 +93,7 @@ impl Driver {
         services.recorder.metrics().forget(name);
         services.accounts.keep_configuration(name, None);
         services.budgets().release(name);
-        services.let_go_of_key(name);
+        services.let_go_of_key(shared);
         shared.stand(Standing::Down, services.clock.now());
         room.send(Report::Retired { child: name.clone() });
         true
