@@ -20,6 +20,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::desk::HAS_TIMERS;
+use super::door::carry_out;
 use super::driver::{Driver, Live};
 use super::ending::Asked;
 use super::rescue::{Ending, InHand};
@@ -102,14 +103,31 @@ impl Driver {
     /// Something came while it ended. No supervisor knows that it did: it is no restart, and not counted.
     async fn begin_anew(&mut self) {
         let begun = self.services.clock.now();
-        let (residents, lodger) = (&self.services.residents, self.shared.lodger());
-        // It had one a moment ago.
-        let place = residents.try_place(lodger.clone()).unwrap_or_else(|| residents.place_anyway(lodger));
         let shared = self.shared.clone();
-        let brought_up = tokio::select! {
-            biased;
-            live = self.bring_up(None, place) => live,
-            () = shared.kill.notified() => Err(NotUp::Ended(ExitReason::Killed)),
+        self.memory_tries = 0;
+        let brought_up = loop {
+            let (residents, lodger) = (&self.services.residents, self.shared.lodger());
+            // It had one a moment ago.
+            let place = residents.try_place(lodger.clone()).unwrap_or_else(|| residents.place_anyway(lodger));
+            let mark = InHand::new(self.shared.desk().mark());
+            let brought_up = tokio::select! {
+                biased;
+                live = self.bring_up(None, place) => live,
+                () = shared.kill.notified() => Err(NotUp::Ended(ExitReason::Killed)),
+            };
+            let mark = mark.take();
+            if !matches!(&brought_up, Err(NotUp::NoMemory(_))) || !self.may_wait(begun) {
+                break brought_up;
+            }
+            // As of a start: others took the memory that it had a moment ago, and that is no failure of its own.
+            let change = self.shared.desk().put_back(mark, &[]);
+            carry_out(change, self.shared.name(), &self.services);
+            let pause = self.pause_for_memory();
+            tokio::select! {
+                biased;
+                () = shared.kill.notified() => break Err(NotUp::Ended(ExitReason::Killed)),
+                () = tokio::time::sleep(pause) => {}
+            }
         };
         match brought_up {
             Ok(live) => {
