@@ -1,5 +1,6 @@
 //! How a worker's instance ends: stopped in order, by itself, in a fault, or for good.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::SendTape;
@@ -9,10 +10,12 @@ use super::handle::exit_reason;
 use super::rescue::{Ending, Hand, InHand};
 use super::shared::{Shared, Standing};
 use super::system::{NoState, TrialEvent};
-use crate::base::{ExitReason, Failure, Limit, Snapshot, bounds};
+use super::trial::Kept as KeptMessage;
+use crate::base::{ExitReason, Failure, Limit, MonitorId, Name, Snapshot, bounds};
 use crate::record::Event;
 use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::message::Message;
+use crate::runtime::services::Services;
 use crate::runtime::spec::Shutdown;
 use crate::runtime::supervisor::Report;
 use crate::sandbox::{CallError, Fact, Fault};
@@ -61,6 +64,21 @@ impl Wound {
     /// It did not stop as it was asked to.
     pub fn of(end: ExitReason) -> Wound {
         Wound { end: Some(end), state: None }
+    }
+}
+
+/// Watchers that have not been told yet. Should the telling panic, they watch on, and its recovery tells them.
+struct Untold {
+    services: Arc<Services>,
+    name: Name,
+    rest: std::vec::IntoIter<(Name, MonitorId)>,
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        for (watcher, monitor) in self.rest.by_ref() {
+            self.services.monitors.watch(&self.name, &watcher, monitor);
+        }
     }
 }
 
@@ -270,8 +288,10 @@ impl Driver {
     /// Whoever watches is told, once: what it watches does not run.
     pub(super) async fn tell_watchers(&mut self, reason: &ExitReason) {
         let name = self.shared.name().clone();
+        let mut untold = Untold { services: self.services.clone(), name: name.clone(), rest: Vec::new().into_iter() };
         self.at();
-        for (watcher, monitor) in self.services.monitors.take(&name) {
+        untold.rest = self.services.monitors.take(&name).into_iter();
+        while let Some((watcher, monitor)) = untold.rest.next() {
             if let Some(watcher) = self.services.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), reason.clone());
                 let account = || self.services.accounts.of(watcher.name());
@@ -304,34 +324,43 @@ impl Driver {
             self.tell_watchers(&ExitReason::Shutdown).await;
             self.services.recorder.metrics().forget(self.shared.name());
         }
-        // What they are charged to is held until they are letters.
+        // What they are charged to is held until they are letters. A panic leaves them with what it knows.
         let (_, messages, _charged) = self.shared.mailbox.close();
+        let waited = messages.into_iter().map(|message| KeptMessage { message, sent: Vec::new(), charged: None });
+        let mut waited: Vec<KeptMessage> = self.replay.take().into_iter().chain(waited).collect();
+        // More than are kept at all: the oldest would go for the newest anyway.
+        let (worker, max) = (self.shared.name().clone(), bounds::DEAD_LETTERS_MAX);
+        let is_call = |kept: &KeptMessage| matches!(kept.message, Message::Call(_));
+        let over = waited.iter().filter(|kept| !is_call(kept)).count().saturating_sub(max);
+        let mut passed = 0;
+        waited.retain(|kept| {
+            passed += usize::from(!is_call(kept));
+            is_call(kept) || passed > over
+        });
+        self.replay.extend(waited);
         let open = self.shared.desk().take_open(false);
         let change = self.shared.desk().clear();
         carry_out(change, self.shared.name(), &self.services);
         for call in open {
             call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
         }
-        let replay = self.replay.take().into_iter().map(|kept| kept.message);
         self.at();
-        let mut letters = Vec::new();
-        for message in replay.chain(messages) {
-            match message {
-                Message::Call(call) => {
-                    call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
-                }
-                other => letters.push(other),
-            }
-        }
-        // More than are kept at all: the oldest would go for the newest anyway.
-        let (worker, max) = (self.shared.name().clone(), bounds::DEAD_LETTERS_MAX);
-        let over = letters.len().saturating_sub(max);
         if over > 0 {
             let event = Event::BoundReached { worker, bound: "dead-letters", value: max as u64 };
             self.services.recorder.emit(event);
         }
-        for message in letters.into_iter().skip(over) {
-            self.dead_letter(Letter::of(message), why).await;
+        while let Some(kept) = self.replay.pop_front() {
+            let kept = InHand::new(kept);
+            self.at();
+            match kept.take().message {
+                Message::Call(call) => {
+                    call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
+                }
+                other => {
+                    let letter = Letter::of(other);
+                    self.services.dead_letters.put(self.shared.name(), self.revision, letter, why).await;
+                }
+            }
         }
     }
 }

@@ -77,6 +77,13 @@ impl Driver {
         let from = self.answer_what_is_in_hand(&reason);
         self.at();
         if let Some(why) = under.quit {
+            // What was about to become a dead letter does so.
+            for hand in std::mem::take(&mut fault.hands) {
+                match hand {
+                    Hand::Replay(kept) => self.replay.push_front(kept),
+                    other => fault.hands.push(other),
+                }
+            }
             self.quit(why).await;
             drop(fault.take());
             return Goes::Ends;
