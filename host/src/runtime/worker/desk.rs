@@ -547,6 +547,11 @@ impl Desk {
     pub fn clear(&mut self) -> PutBack {
         self.put_back(Holdings::default(), &[])
     }
+
+    /// It leaves the tree with nothing on it: not even a step of the account is kept.
+    pub fn release_charges(&mut self) {
+        self.charges = Charges::default();
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

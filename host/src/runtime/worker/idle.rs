@@ -89,6 +89,7 @@ impl Driver {
             services.registry.insert(shared.clone());
             return false;
         }
+        shared.desk().release_charges();
         let name = shared.name();
         services.tell_watchers(name);
         services.recorder.metrics().forget(name);
