@@ -20,7 +20,7 @@
 //! What must not be lost (a state that could not be written, what a rollback puts back) goes beyond the bound: it is
 //! counted, and until as much is given back everything else is refused.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, OnceLock};
 
 use super::units::show_size;
@@ -234,7 +234,10 @@ impl Account {
         let max = self.bytes_max();
         let held_back = max / bounds::ACCOUNT_INSTANCES_PART;
         let part = self.max_for(holding, keyed) - held_back;
-        let others = self.used().saturating_sub(self.used_by(Holding::Instances));
+        // Looked at before and after the sum: what instances take or give back meanwhile is nobody else's.
+        let before = self.used_by(Holding::Instances);
+        let used = self.used.load(Acquire);
+        let others = used.saturating_sub(before.max(self.used_by(Holding::Instances)));
         if others.saturating_add(more) > part {
             return Some(part);
         }
@@ -255,11 +258,22 @@ impl Account {
             let part = account.full_part(holding, keyed, bytes);
             let max = part.unwrap_or_else(|| account.max_for(holding, keyed));
             let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= max);
-            if part.is_some() || account.used.fetch_update(Relaxed, Relaxed, fits).is_err() {
+            // Before the sum and off after it: what of instances is in the sum is in here, and counts as nothing else.
+            let by = &account.by[holding as usize];
+            let is_first = holding == Holding::Instances;
+            if is_first {
+                by.fetch_add(bytes, Relaxed);
+            }
+            if part.is_some() || account.used.fetch_update(Release, Relaxed, fits).is_err() {
+                if is_first {
+                    by.fetch_sub(bytes, Relaxed);
+                }
                 self.chain().take(below).for_each(|account| account.give_back_here(holding, bytes));
                 return Err(self.is_full(Full { owner: account.owner.clone(), holding, asked: bytes, max }));
             }
-            account.by[holding as usize].fetch_add(bytes, Relaxed);
+            if !is_first {
+                by.fetch_add(bytes, Relaxed);
+            }
         }
         Ok(())
     }
@@ -276,8 +290,8 @@ impl Account {
 
     fn add_anyway(&self, holding: Holding, bytes: u64) {
         for account in self.chain() {
-            account.used.fetch_add(bytes, Relaxed);
             account.by[holding as usize].fetch_add(bytes, Relaxed);
+            account.used.fetch_add(bytes, Release);
         }
     }
 
@@ -288,8 +302,8 @@ impl Account {
     }
 
     fn give_back_here(&self, holding: Holding, bytes: u64) {
-        self.by[holding as usize].fetch_sub(bytes, Relaxed);
         self.used.fetch_sub(bytes, Relaxed);
+        self.by[holding as usize].fetch_sub(bytes, Release);
     }
 }
 
