@@ -121,6 +121,8 @@ struct Meter {
     memory_max: u64,
     elements: u64,
     elements_max: u64,
+    /// Bytes of the growth of a memory that was let through last.
+    grown: u64,
     /// Bytes of the engine's own memory for the store, which count against the limit of memory.
     overhead: u64,
     /// `None`: nobody counts.
@@ -142,6 +144,7 @@ impl Meter {
             memory_max: limits.memory,
             elements: 0,
             elements_max: limits.table_elements,
+            grown: 0,
             overhead,
             held,
             denied: None,
@@ -170,11 +173,27 @@ impl ResourceLimiter for Meter {
             self.denied = Some(Limit::Memory(self.memory_max));
             return Ok(false);
         }
-        if !self.charge(total.saturating_sub(self.memory)) {
+        let more = total.saturating_sub(self.memory);
+        if !self.charge(more) {
             return Ok(false);
         }
-        self.memory = total;
+        (self.memory, self.grown) = (total, more);
         Ok(true)
+    }
+
+    /// The engine says so also of what it has not asked for here. Nothing is given back for that, or a guest could make
+    /// its memory smaller in the account than it is: only for what the system or the memory's own bound refused.
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        let text = error.to_string();
+        let was_let_through = text.contains("(os error ") || text == "Memory maximum size exceeded";
+        if was_let_through {
+            let back = std::mem::take(&mut self.grown);
+            self.memory -= back;
+            if let Some(held) = &mut self.held {
+                held.shrink_to(held.bytes() - back);
+            }
+        }
+        Ok(())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
@@ -666,5 +685,26 @@ fn snapshot_out(snapshot: &Snapshot) -> types::Snapshot {
         schema: snapshot.schema,
         media_type: snapshot.media_type.to_string(),
         data: snapshot.data.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_growth_that_the_system_refuses_is_given_back_and_nothing_else_is() {
+        let account = Account::new(1 << 30);
+        let mut meter = Meter::new(&Limits::default(), 100, Some(account.clone())).unwrap();
+        assert!(meter.memory_growing(0, 65_536, None).unwrap());
+        assert!(meter.memory_growing(65_536, 3 * 65_536, None).unwrap());
+        let failed = wasmtime::Error::msg("memory growth exceeds memory type's limits");
+        meter.memory_grow_failed(failed).unwrap();
+        assert_eq!((meter.memory, account.used()), (3 * 65_536, 3 * 65_536 + 100));
+        for _ in 0..2 {
+            let failed = wasmtime::Error::from(std::io::Error::from_raw_os_error(12));
+            meter.memory_grow_failed(failed).unwrap();
+            assert_eq!((meter.memory, account.used()), (65_536, 65_536 + 100));
+        }
     }
 }
