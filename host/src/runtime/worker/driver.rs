@@ -244,6 +244,7 @@ impl Driver {
                     message => {
                         let starts = matches!(message, System::Start { .. });
                         Box::pin(driver.system(message)).await;
+                        driver.shared.runner.has_done_something();
                         // Its supervisor lends its thread to the start, not to what waits for the one that started.
                         if starts && driver.shared.runner.is_lent() && driver.shared.waiting() > 0 {
                             give_way().await;

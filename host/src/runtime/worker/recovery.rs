@@ -18,6 +18,7 @@ use super::ending::{Asked, Wound};
 use super::guard::Sign;
 use super::rescue::{Ending, Fault, Hand, InHand};
 use super::shared::Standing;
+use super::system::System;
 use super::trial::Kept as KeptMessage;
 use crate::base::{ExitReason, Failure, HostFault, Name, panics};
 use crate::record::Event;
@@ -200,6 +201,28 @@ impl Driver {
     fn emit_fault(&self, fault: &HostFault) {
         let part = format!("the task of {:?}", self.shared.name());
         self.services.recorder.emit(Event::HostFault { part, fault: fault.clone() });
+    }
+
+    /// Whatever it does panics. Its mailbox is closed, so that its supervisor hears at once of what it asks from now
+    /// on, and here of what it has asked.
+    pub fn ends_for_good(self: Box<Self>, fault: &HostFault) {
+        let (reports, child) = (self.reports(), self.shared.name().clone());
+        let reason = ExitReason::host_fault(fault.clone());
+        let closed = panics::catch(|| self.shared.mailbox.close());
+        let (system, messages) = closed.map(|(system, messages, _)| (system, messages)).unwrap_or_default();
+        let mut told = vec![Report::Exited { child: child.clone(), reason: reason.clone() }];
+        told.extend(system.iter().filter_map(|message| match **message {
+            System::Stop { .. } => Some(Report::Stopped { child: child.clone() }),
+            System::Start { .. } => Some(Report::StartFailed { child: child.clone(), reason: reason.clone() }),
+            _ => None,
+        }));
+        let _ = panics::catch(|| self.emit_fault(fault));
+        let _ = panics::let_go((self, system, messages));
+        tokio::spawn(async move {
+            for report in told {
+                let _ = reports.send(report).await;
+            }
+        });
     }
 
     /// Each recovery panicked as well. Nothing more is tried than what must not be left out: callers are told, and

@@ -93,6 +93,8 @@ pub(super) struct Runner {
     runs: AtomicU16,
     /// Whether a thread was lent for this run.
     lent: AtomicBool,
+    /// Panics since it was last brought up, or did what it was asked to.
+    faults: AtomicU8,
     /// The runtime that it belongs to.
     home: OnceLock<Handle>,
 }
@@ -296,6 +298,11 @@ impl Runner {
         self.lent.load(Relaxed)
     }
 
+    /// Its next fault is none in a row.
+    pub(super) fn has_done_something(&self) {
+        self.faults.store(0, Relaxed);
+    }
+
     fn runtime_task(&self) -> MutexGuard<'_, Option<Waker>> {
         self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -343,12 +350,23 @@ impl Runner {
     }
 }
 
+/// Panics of a worker's task, with nothing done between them, after which it ends for good: it would hold a thread. More
+/// than a recovery has, which is told to the supervisor before.
+const FAULTS_MAX: u8 = 2 * FAULTS_IN_A_ROW_MAX + 2;
+
 /// What a worker does whose task panicked: it recovers. `None`: nothing is left of it.
 #[cold]
 fn recovering(worker: &Arc<Shared>, work: &mut Work, fault: HostFault) -> Option<Work> {
     let Work::Runs(future) = std::mem::replace(work, Work::Parked(None)) else { return None };
     let (driver, fault) = rescue::take(future, fault);
     let driver = driver.filter(|driver| Arc::ptr_eq(&driver.shared, worker))?;
+    // Counted by who runs it, of whom there is one.
+    let faults = worker.runner.faults.load(Relaxed).saturating_add(1);
+    worker.runner.faults.store(faults, Relaxed);
+    if faults > FAULTS_MAX {
+        driver.ends_for_good(&fault.fault);
+        return None;
+    }
     if fault.row > FAULTS_IN_A_ROW_MAX {
         return driver.give_up(*fault).map(|driver| Work::Parked(Some(driver)));
     }

@@ -194,6 +194,7 @@ impl Driver {
             // Its end is this task's own affair: it is told as any other.
             let mut instance = instance.take();
             let running = async move { as_a_worker(instance.run()).await };
+            self.shared.runner.has_done_something();
             let running = async move { panics::guarded(running).await.unwrap_or_else(ExitReason::host_fault) };
             return Ok(Live::Command(tokio::spawn(running)));
         }
@@ -208,6 +209,7 @@ impl Driver {
             failure => NotUp::Ended(ExitReason::Failed(failure)),
         })?;
         self.shared.counters.memory.store(instance.memory(), Relaxed);
+        self.shared.runner.has_done_something();
         Ok(Live::Worker(Box::new(instance.take())))
     }
 
