@@ -291,7 +291,7 @@ impl Driver {
         let mut untold = Untold { services: self.services.clone(), name: name.clone(), rest: Vec::new().into_iter() };
         self.at();
         untold.rest = self.services.monitors.take(&name).into_iter();
-        while let Some((watcher, monitor)) = untold.rest.next() {
+        for (watcher, monitor) in untold.rest.by_ref() {
             if let Some(watcher) = self.services.registry.get(&watcher) {
                 let fact = Fact::Down(monitor, name.to_string(), reason.clone());
                 let account = || self.services.accounts.of(watcher.name());
