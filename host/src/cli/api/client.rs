@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap};
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::body::Pieces;
 use super::path::ApiPath;
 use crate::cli::errors::{CliError, Exit};
 use crate::cli::target::{Endpoint, Target};
@@ -149,7 +150,7 @@ impl Client {
             .help(self.command("ps"))
     }
 
-    fn to_http(&self, request: Request) -> Result<hyper::Request<Full<Bytes>>, CliError> {
+    fn to_http(&self, request: Request) -> Result<hyper::Request<Pieces>, CliError> {
         let host = match &self.target.endpoint {
             Endpoint::Tcp(address) => address.as_str(),
             Endpoint::Socket(_) => "localhost",
@@ -168,11 +169,11 @@ impl Client {
             http = http.header("last-event-id", id);
         }
         // Paths are encoded; only a token or a media type can hold what HTTP does not allow.
-        http.body(Full::new(Bytes::from(request.body)))
+        http.body(Pieces::new(request.body))
             .map_err(|error| CliError::usage("the request cannot be sent").cause(error.to_string()))
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, CliError> {
+    async fn connect(&self) -> Result<SendRequest<Pieces>, CliError> {
         let told = |error: io::Error| self.target.unreachable(&error);
         match &self.target.endpoint {
             Endpoint::Socket(path) => self.shake_hands(UnixStream::connect(path).await.map_err(told)?).await,
@@ -185,7 +186,7 @@ impl Client {
     }
 
     #[allow(clippy::disallowed_methods, reason = "the connection ends with its sender and its body")]
-    async fn shake_hands<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, CliError>
+    async fn shake_hands<S>(&self, stream: S) -> Result<SendRequest<Pieces>, CliError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

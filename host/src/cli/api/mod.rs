@@ -1,5 +1,6 @@
 //! The client's side of the API: requests, answers, pages and streams.
 
+mod body;
 mod client;
 mod follow;
 mod pages;
