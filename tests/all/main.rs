@@ -15,6 +15,7 @@ mod files;
 mod first_light;
 mod fixtures;
 mod grants;
+mod guest_files;
 mod health;
 mod hibernation;
 mod layers;

@@ -1,6 +1,8 @@
 //! Does to files what a test tells it to, by paths as it knows them. It keeps no state. What a command could not do it
 //! tells as `error: ...`.
 
+use std::cell::RefCell;
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::fs;
 use std::io;
 
@@ -30,8 +32,36 @@ enum Command {
     Link(String, String),
     /// `[what it says, the link]`
     Symlink(String, String),
+    /// `[file, count]`: opens it so often, and keeps it open. -> how often it could
+    Hold(String, u32),
+    /// Lets go of all that it holds.
+    LetGo,
+    /// `[path, count]`: makes so many files, named by number
+    Make(String, u32),
+    /// -> how many names are in a directory
+    Count(String),
+    /// Sets the times of what a path leads to.
+    Touch(String),
     /// Ends this instance.
     Trap,
+}
+
+thread_local! {
+    static HELD: RefCell<Vec<fs::File>> = const { RefCell::new(Vec::new()) };
+}
+
+unsafe extern "C" {
+    fn utimensat(directory: c_int, path: *const c_char, times: *const c_void, flags: c_int) -> c_int;
+}
+
+/// What the C library calls the directory that it works in.
+const AT_FDCWD: c_int = -2;
+
+fn touch(path: &str) -> io::Result<()> {
+    let path = CString::new(path)?;
+    // SAFETY: the path ends with a zero and outlives the call; no times mean now.
+    let failed = unsafe { utimensat(AT_FDCWD, path.as_ptr(), std::ptr::null(), 0) } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn done(command: Command) -> io::Result<String> {
@@ -45,6 +75,21 @@ fn done(command: Command) -> io::Result<String> {
             names.sort();
             return Ok(names.join(" "));
         }
+        Command::Hold(path, count) => {
+            let more = (0..count).map_while(|_| fs::File::open(&path).ok());
+            return Ok(HELD.with_borrow_mut(|held| {
+                held.extend(more);
+                held.len().to_string()
+            }));
+        }
+        Command::LetGo => HELD.with_borrow_mut(Vec::clear),
+        Command::Make(path, count) => {
+            for number in 0..count {
+                fs::write(format!("{path}/{number}"), "")?;
+            }
+        }
+        Command::Count(path) => return Ok(fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?.len().to_string()),
+        Command::Touch(path) => touch(&path)?,
         Command::Write(path, text) => fs::write(path, text)?,
         Command::MakeDir(path) => fs::create_dir(path)?,
         Command::Remove(path) => fs::remove_file(path)?,

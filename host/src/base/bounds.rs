@@ -446,6 +446,10 @@ pub const CONFIGURATION_BYTES_MAX: usize = SETTINGS_BYTES_MAX as usize;
 /// another. The rest is kept back: for the database, the keeper, and what guests open.
 pub const DESCRIPTORS_SHARE: u64 = 4;
 
+/// Files, directories and sockets of guests have descriptors with numbers below one part of so many of the process'
+/// limit. Those above stay the host's: for its database, its clients and its keeper.
+pub const GUESTS_DESCRIPTORS_SHARE: u64 = 2;
+
 /// Connections over TCP; `paguro up --connections` says otherwise. Beyond, one that nobody has shown the token on makes
 /// room, then one that idles; where there is none, the new one is refused with 503.
 pub const CONNECTIONS_MAX: usize = 1_024;

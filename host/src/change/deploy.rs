@@ -20,7 +20,7 @@ where
     fits(&component, settings, &changes.services.account).await?;
     let hash = component.hash();
     let files = changes.files.clone();
-    let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
+    let kept = crate::record::blocking(move || files.put(&bytes)).await;
     let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
     kept.map_err(|why| ChangeError::ComponentFile { component: hash, why })?;
     Ok(component)

@@ -39,7 +39,7 @@ impl Source<ChangeError> {
 pub async fn hash_of(bytes: &Bytes) -> Result<ComponentHash, ChangeError> {
     let bytes = bytes.clone();
     // An error means that the runtime ends.
-    tokio::task::spawn_blocking(move || ComponentHash::of(&bytes)).await.map_err(|_| ChangeError::Stopping)
+    crate::record::blocking(move || ComponentHash::of(&bytes)).await.map_err(|_| ChangeError::Stopping)
 }
 
 /// Who loads which component: one at a time, so that copies of a slow one do not take the turns of others while they wait
@@ -124,7 +124,7 @@ impl Changes {
         };
         let _waits = Waits(turn.terms.abandoned.clone());
         let (sandbox, read) = (self.services.sandbox.clone(), source.read.clone());
-        let loading = tokio::task::spawn_blocking(move || {
+        let loading = crate::record::blocking(move || {
             let bytes = read()?;
             let loaded = sandbox.load_on(&bytes, &turn.terms).map(|component| (component, bytes));
             // Its turn lasts as long as its compiler, whoever waits.

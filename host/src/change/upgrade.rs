@@ -174,7 +174,7 @@ impl Changes {
     /// Keeps the host's own copy of a component that a worker is to run.
     async fn keep_file(&self, verified: &Verified, bytes: Bytes) -> Result<(), ChangeError> {
         let files = self.files.clone();
-        let kept = tokio::task::spawn_blocking(move || files.put(&bytes)).await;
+        let kept = crate::record::blocking(move || files.put(&bytes)).await;
         let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
         kept.map(drop).map_err(|why| ChangeError::ComponentFile { component: verified.component.hash(), why })
     }

@@ -22,7 +22,7 @@ impl Host {
 
 pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     let database = host.database().clone();
-    let verified = tokio::task::spawn_blocking(move || database.verify_ledger()).await;
+    let verified = crate::record::blocking(move || database.verify_ledger()).await;
     let mut found = vec![match verified {
         Ok(Ok(entries)) => {
             let trimmed = match host.database().ledger_trimmed() {

@@ -1,6 +1,7 @@
 //! What happened, and what must not be forgotten. Depends on `base` alone, so that every layer can
 //! emit before it can do anything else.
 
+mod blocking;
 mod book;
 mod components;
 mod database;
@@ -12,6 +13,7 @@ mod state_dir;
 mod tape;
 mod tree_lock;
 
+pub use blocking::blocking;
 pub use components::{ComponentFileError, ComponentFiles};
 pub use database::{
     BreakerRecord, Change, Database, DatabaseError, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort,

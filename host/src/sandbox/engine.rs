@@ -15,8 +15,8 @@ use super::component::{Component, Inner};
 use super::imports;
 use super::instance::State;
 use super::metadata::{self, Shape};
-use super::preopens;
 use super::stacks::Stacks;
+use super::{files, preopens};
 use crate::base::units::show_size;
 use crate::base::{Account, ComponentHash, Holding, bounds};
 
@@ -139,6 +139,7 @@ impl Sandbox {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(SandboxError::Engine)?;
         preopens::add_to_linker(&mut linker).map_err(SandboxError::Engine)?;
+        files::add_to_linker(&mut linker).map_err(SandboxError::Engine)?;
         BatchWorker::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(SandboxError::Engine)?;
         imports::define_call(&mut linker).map_err(SandboxError::Engine)?;
         let cache = cache.map(|path| {

@@ -12,6 +12,7 @@ mod component;
 mod deadline;
 mod engine;
 mod fault;
+mod files;
 mod grants;
 mod imports;
 mod instance;

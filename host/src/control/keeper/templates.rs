@@ -192,7 +192,7 @@ impl Upgrading {
     /// Until no child is left on another component, or another template has taken this one's place.
     /// One that has a change under way of its own is tried again when that may have ended.
     async fn run(self) {
-        let bytes = tokio::task::spawn_blocking({
+        let bytes = crate::record::blocking({
             let (changes, hash) = (self.changes.clone(), self.to.hash());
             move || changes.bytes_of(hash)
         });

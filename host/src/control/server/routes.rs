@@ -357,7 +357,7 @@ async fn history(State(app): State<App>, Path(name): Path<String>) -> Answer<Res
 
 async fn state(State(app): State<App>, Path(name): Path<String>) -> Answer<Response> {
     let state = shown_state(&app, &name).await?;
-    let json = tokio::task::spawn_blocking(move || answer::state_json(&state)).await.map_err(Failed::internal)?;
+    let json = crate::record::blocking(move || answer::state_json(&state)).await.map_err(Failed::internal)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 

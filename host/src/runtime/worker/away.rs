@@ -51,7 +51,7 @@ impl Driver {
         }
         let (database, name) = (self.services.database.clone(), self.shared.name().clone());
         self.at();
-        let read = tokio::task::spawn_blocking(move || database.snapshot(&name)).await;
+        let read = crate::record::blocking(move || database.snapshot(&name)).await;
         let why = match read {
             Ok(Ok(Some(record))) => {
                 if self.asleep.is_some() {
