@@ -81,6 +81,58 @@ fn files_are_opened_made_and_listed_as_ever() {
 }
 
 #[test]
+fn what_is_granted_for_reading_is_not_changed_by_any_way_of_opening() {
+    let mut program = Program::new();
+    std::fs::create_dir_all(program.beside("shared/in")).unwrap();
+    std::fs::write(program.beside("shared/file"), "text").unwrap();
+    program.write("paths.wasm", &guest("paths"));
+    let grant = "{ host = \"../shared\", guest = \"/shared\", access = \"read\" }";
+    program.write("paths.toml", format!("[grants]\ndirectories = [{grant}]\n").as_bytes());
+    program.up();
+    program.until("it runs", || tell(&program, "paths", json!({ "list": "/shared" })).is_some());
+    let tell = |command: Value| tell(&program, "paths", command).expect("it answers");
+    let before = std::fs::metadata(program.beside("shared/file")).unwrap().modified().unwrap();
+    for command in [
+        json!({ "write": ["/shared/file", "x"] }),
+        json!({ "write": ["/shared/new", "x"] }),
+        json!({ "write": ["/shared/in/../in/new", "x"] }),
+        json!({ "touch": "/shared/file" }),
+        json!({ "make-dir": "/shared/new" }),
+        json!({ "remove": "/shared/file" }),
+        json!({ "rename": ["/shared/file", "/shared/other"] }),
+        json!({ "link": ["/shared/file", "/shared/other"] }),
+        json!({ "symlink": ["file", "/shared/other"] }),
+    ] {
+        let told = tell(command.clone());
+        assert!(told.starts_with("error: "), "{command}: {told}");
+    }
+    assert_eq!(tell(json!({ "list": "/shared" })), "file in");
+    assert_eq!(tell(json!({ "read": "/shared/file" })), "text");
+    assert_eq!(std::fs::metadata(program.beside("shared/file")).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn a_pipe_between_two_others_is_left_alone() {
+    let program = with_workers(None, &["paths"]);
+    let pipe = program.beside("shared/pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (opened, is_open) = std::sync::mpsc::sync_channel(1);
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || {
+            let file = std::fs::OpenOptions::new().write(true).open(pipe);
+            opened.send(()).unwrap();
+            file
+        }
+    });
+    let read = tell(&program, "paths", json!({ "read": "/shared/pipe" })).expect("it answers");
+    assert!(read.starts_with("error: "), "{read}");
+    assert!(is_open.try_recv().is_err(), "who waits for a reader goes on waiting");
+    let _reader = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    writer.join().unwrap().unwrap();
+}
+
+#[test]
 fn guests_leave_the_host_its_descriptors() {
     let program = with_workers(Some("-n 128"), &["greedy", "other"]);
     std::fs::write(program.beside("shared/file"), "text").unwrap();

@@ -261,7 +261,8 @@ pub const COMPONENT_METADATA_BYTES_MAX: u64 = 4 << 20;
 /// exports took 83 MB, some 13 times their packed lists; this leaves room for lists that unpack to more.
 pub const METADATA_UNPACKS_TO: u64 = 24;
 
-/// Components that are remembered because their compilers died. Beyond, one more is tried again at each start.
+/// Components that are remembered because their compilers died. Beyond, another one of them is tried
+/// again.
 pub const BANS_MAX: usize = 10_000;
 
 /// Bytes from which on a component counts as large when it is loaded: these are compiled one after
@@ -442,9 +443,16 @@ pub const INFOS_AT_A_LOOK: usize = 32;
 /// refused, as in a settings file.
 pub const CONFIGURATION_BYTES_MAX: usize = SETTINGS_BYTES_MAX as usize;
 
+/// Bytes that one handle of a guest's file is charged with: a stream reads so far ahead (wasmtime-wasi's
+/// `MAX_READ_SIZE_ALLOC`).
+pub const FILE_HANDLE_BYTES: u64 = 64 << 10;
+
+/// Bytes that one listing of a directory is charged with: the entries that are read ahead.
+pub const LISTING_BYTES: u64 = 8 << 10;
+
 /// Connections over TCP take one part of so many of the process' descriptors, at the most, and those on the socket
 /// another. The rest is kept back: for the database, the keeper, and what guests open.
-pub const DESCRIPTORS_SHARE: u64 = 4;
+pub const DESCRIPTORS_SHARE: u64 = 8;
 
 /// Files, directories and sockets of guests have descriptors with numbers below one part of so many of the process'
 /// limit. Those above stay the host's: for its database, its clients and its keeper.
@@ -521,7 +529,10 @@ pub const STATE_EXPORTS_AT_ONCE: usize = 16;
 /// Findings about files and workers that `doctor` lists, of each kind; it says how many more there are.
 pub const FINDINGS_MAX: usize = 100;
 
-const _: () = assert!(2 * 2 <= DESCRIPTORS_SHARE, "half of the descriptors are not for clients");
+const _: () = assert!(
+    4 * (2 * GUESTS_DESCRIPTORS_SHARE + DESCRIPTORS_SHARE) <= 3 * DESCRIPTORS_SHARE * GUESTS_DESCRIPTORS_SHARE,
+    "a quarter of the descriptors is neither for clients nor for guests"
+);
 const _: () = assert!(BODY_BYTES_UNCOUNTED as usize <= CONNECTION_BUFFER_BYTES_MAX);
 const _: () = assert!(WASM_STACK_BYTES * 2 <= FIBER_STACK_BYTES, "host functions need the other half of the fiber");
 const _: () = assert!(DATABASE_GROUP_MAX <= DATABASE_QUEUE_MAX);

@@ -22,6 +22,7 @@ use super::component::{Component, Entry};
 use super::deadline::{Passed, within};
 use super::engine::{self, ComponentError, one_line};
 use super::fault::{Fault, InForce, cut, failure, is_no_room};
+use super::files::OpenFiles;
 use super::outside::{Fact, LogSink, Outside};
 use super::pace::{Charged, Pace, paced};
 use super::preopens::{self, Preopens};
@@ -102,9 +103,11 @@ pub(super) struct State {
     pub(super) preopens: Preopens,
     component: ComponentHash,
     pub(super) table: ResourceTable,
-    meter: Meter,
+    pub(super) meter: Meter,
     pub(super) outside: Box<dyn Outside>,
     pub(super) log: Arc<dyn LogSink>,
+    /// After the table, which has the other handles: who is dropped last closes.
+    pub(super) files: OpenFiles,
 }
 
 impl WasiView for State {
@@ -116,7 +119,7 @@ impl WasiView for State {
 }
 
 /// Counts memory and table elements over the whole store, and charges them to an account.
-struct Meter {
+pub(super) struct Meter {
     memory: u64,
     memory_max: u64,
     elements: u64,
@@ -125,6 +128,8 @@ struct Meter {
     grown: u64,
     /// Bytes of the engine's own memory for the store, which count against the limit of memory.
     overhead: u64,
+    /// The most that files have cost, which is part of `overhead`.
+    files: u64,
     /// `None`: nobody counts.
     held: Option<Held>,
     denied: Option<Limit>,
@@ -146,9 +151,23 @@ impl Meter {
             elements_max: limits.table_elements,
             grown: 0,
             overhead,
+            files: 0,
             held,
             denied: None,
         })
+    }
+
+    /// Charges so many bytes for files that are open together, unless more were before. False: they do not fit, which the
+    /// guest is told.
+    pub(super) fn covers_files(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.files);
+        let total = self.memory.saturating_add(self.overhead).saturating_add(more);
+        let fits = total <= self.memory_max && self.held.as_mut().is_none_or(|held| held.try_grow(more).is_ok());
+        if fits {
+            self.files += more;
+            self.overhead += more;
+        }
+        fits
     }
 
     /// Whether so many bytes more fit into the account.
@@ -284,7 +303,8 @@ impl Instance {
         let meter = meter.map_err(|limit| InstanceError::Failed(Failure::Limit(limit)))?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(bounds::RESOURCES_MAX);
-        let state = State { wasi, preopens, component: inner.hash, table, meter, outside, log };
+        let state =
+            State { wasi, preopens, component: inner.hash, table, meter, outside, log, files: OpenFiles::default() };
         // Code of others runs before it is an instance's, and may panic.
         let mut store = Careful::new(Store::new(inner.pre.engine(), state));
         store.limiter(|state| &mut state.meter);

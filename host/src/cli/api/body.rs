@@ -57,6 +57,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn after_each_piece_it_gives_way() {
+        let mut pieces = Pieces::new(vec![0; 2 * PIECE_BYTES]);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut polled: Vec<bool> = Vec::new();
+        while !pieces.is_end_stream() {
+            polled.push(Pin::new(&mut pieces).poll_frame(&mut context).is_ready());
+        }
+        assert!(polled.windows(2).all(|pair| pair != [true, true]), "{polled:?}");
+    }
+
     #[tokio::test]
     async fn all_of_it_is_handed_over_in_order() {
         let body: Vec<u8> = (0..3 * PIECE_BYTES + 7).map(|n| n as u8).collect();

@@ -332,10 +332,10 @@ mod tests {
     #[test]
     fn room_is_a_share_of_the_descriptors() {
         let small = Room::within(256, None);
-        assert_eq!((small.tcp, small.tcp_per_address, small.socket), (64, 16, 64));
+        assert_eq!((small.tcp, small.tcp_per_address, small.socket), (32, 8, 32));
         assert_eq!(Room::within(1 << 20, None).tcp, bounds::CONNECTIONS_MAX);
         assert_eq!(Room::within(1 << 20, Some(10_000)).tcp, 10_000);
-        assert_eq!(Room::within(1_024, Some(10_000)).tcp, 256, "no more than there is");
+        assert_eq!(Room::within(1_024, Some(10_000)).tcp, 128, "no more than there is");
     }
 
     #[test]

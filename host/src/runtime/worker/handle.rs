@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::desk::{After, Recording, SendTape};
 use super::driver::{Driver, Live};
 use super::guard::{Pass, Sign};
-use super::rescue::{Casts, InHand};
+use super::rescue::{Casts, InHand, Request};
 use super::trial::Kept;
 use crate::base::{ExitReason, Failure, Limit, Name, Payload, bounds};
 use crate::record::{Event, LetterSort};
@@ -71,7 +71,7 @@ impl Driver {
     async fn call(&mut self, call: Call, turn: Turn) -> (Option<ExitReason>, Option<After>) {
         let Call { id, from, request, deadline, reply } = call;
         // Who sent it is on the desk.
-        let letter = InHand::new(Letter::call(None, request));
+        let request = InHand::new(Request(request));
         let Some(Live::Worker(instance)) = &mut self.live else {
             reply.answer(Err(CallError::Rejected("it is a command: it takes no messages".to_string())));
             return (None, None);
@@ -89,7 +89,7 @@ impl Driver {
         }
         let result = tokio::select! {
             biased;
-            result = instance.handle_call(id, &letter.body) => result.map_err(Some),
+            result = instance.handle_call(id, &request.0) => result.map_err(Some),
             () = self.shared.kill.notified() => Err(None),
         };
         let (current, after) = {
@@ -117,7 +117,7 @@ impl Driver {
                 // On trial the message is kept: the old revision will answer it.
                 if self.trial.is_none() {
                     answer(Err(CallError::Down(reason.clone())));
-                    Box::pin(self.ended_by(Letter { from, ..letter.take() }, &reason)).await;
+                    Box::pin(self.ended_by(Letter::call(from, request.take().0), &reason)).await;
                 }
                 return (Some(reason), Some(after));
             }

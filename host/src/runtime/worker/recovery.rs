@@ -26,7 +26,7 @@ use crate::runtime::dead_letters::{Cause, Letter};
 use crate::runtime::handoff;
 use crate::runtime::message::Message;
 use crate::runtime::supervisor::Report;
-use crate::sandbox::CallError;
+use crate::sandbox::{CallError, Fact};
 
 /// What follows a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,24 +205,44 @@ impl Driver {
 
     /// Whatever it does panics. Its mailbox is closed, so that its supervisor hears at once of what it asks from now
     /// on, and here of what it has asked.
-    pub fn ends_for_good(self: Box<Self>, fault: &HostFault) {
+    pub fn ends_for_good(mut self: Box<Self>, fault: &HostFault) {
         let (reports, child) = (self.reports(), self.shared.name().clone());
         let reason = ExitReason::host_fault(fault.clone());
         let closed = panics::catch(|| self.shared.mailbox.close());
         let (system, messages) = closed.map(|(system, messages, _)| (system, messages)).unwrap_or_default();
-        let mut told = vec![Report::Exited { child: child.clone(), reason: reason.clone() }];
-        told.extend(system.iter().filter_map(|message| match **message {
+        // What was asked of it last is what its supervisor waits for.
+        let asked = system.iter().rev().find_map(|message| match **message {
             System::Stop { .. } => Some(Report::Stopped { child: child.clone() }),
             System::Start { .. } => Some(Report::StartFailed { child: child.clone(), reason: reason.clone() }),
             _ => None,
-        }));
-        let _ = panics::catch(|| self.emit_fault(fault));
+        });
+        let report = asked.unwrap_or(Report::Exited { child, reason: reason.clone() });
+        let tried = |what: &mut dyn FnMut()| drop(panics::catch(what));
+        tried(&mut || self.emit_fault(fault));
+        tried(&mut || drop(self.trial.take()));
+        tried(&mut || drop(self.answer_what_is_in_hand(&reason)));
+        tried(&mut || self.nobody_waits_any_more(&reason));
+        tried(&mut || self.shared.stand(Standing::Down, self.services.clock.now()));
         let _ = panics::let_go((self, system, messages));
         tokio::spawn(async move {
-            for report in told {
-                let _ = reports.send(report).await;
-            }
+            let _ = reports.send(report).await;
         });
+    }
+
+    /// The end is on the record, and those are told that wait for it, as far as they can be told at once.
+    fn nobody_waits_any_more(&mut self, reason: &ExitReason) {
+        self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
+        for call in self.shared.desk().take_open(false) {
+            call.reply.answer(Err(CallError::Down(reason.clone())));
+        }
+        let name = self.shared.name();
+        for (watcher, monitor) in self.services.monitors.take(name) {
+            let Some(watcher) = self.services.registry.get(&watcher) else { continue };
+            let fact = Fact::Down(monitor, name.to_string(), reason.clone());
+            let account = || self.services.accounts.of(watcher.name());
+            // One that is full of messages is not waited for.
+            let _ = watcher.mailbox.try_push_fact(Message::Fact(fact), account);
+        }
     }
 
     /// Each recovery panicked as well. Nothing more is tried than what must not be left out: callers are told, and
@@ -245,12 +265,7 @@ impl Driver {
             tried(&mut || drop(self.shared.mailbox.close()));
             return None;
         }
-        tried(&mut || self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone()))));
-        tried(&mut || {
-            for call in self.shared.desk().take_open(false) {
-                call.reply.answer(Err(CallError::Down(reason.clone())));
-            }
-        });
+        tried(&mut || self.nobody_waits_any_more(&reason));
         let asked = under.stop.or(under.ending.and_then(|ending| ending.asked)).unwrap_or(Asked::No);
         let child = self.shared.name().clone();
         let report = match asked {

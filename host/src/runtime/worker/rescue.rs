@@ -82,6 +82,7 @@ pub(super) struct Left {
     hands: Vec<Hand>,
 }
 
+#[inline]
 fn is_caught() -> bool {
     std::thread::panicking() || LETS_GO.get()
 }
@@ -191,9 +192,13 @@ impl Leaves for Hand {
     }
 }
 
-impl Leaves for Letter {
+/// What a call asks. As small as can be: each call has one in hand.
+pub(super) struct Request(pub Payload);
+
+impl Leaves for Request {
     fn left(self) -> Hand {
-        Hand::Letter(self)
+        // Who sent it is on the desk.
+        Hand::Letter(Letter::call(None, self.0))
     }
 }
 

@@ -94,15 +94,17 @@ impl Bans {
 
     pub fn lift(&self, hash: ComponentHash) {
         self.lock().remove(&hash);
-        // Beyond the bound there may be one that is not known here.
         let _ = fs::remove_file(self.file(hash, BANNED));
     }
 
     fn remember(&self, hash: ComponentHash, why: String) {
         let mut known = self.lock();
-        if known.len() < bounds::BANS_MAX || known.contains_key(&hash) {
-            known.insert(hash, why);
+        // Beyond the bound one of the others is tried again.
+        while known.len() >= bounds::BANS_MAX && !known.contains_key(&hash) {
+            let Some((other, _)) = known.pop_first() else { break };
+            let _ = fs::remove_file(self.file(other, BANNED));
         }
+        known.insert(hash, why);
     }
 
     fn file(&self, hash: ComponentHash, kind: &str) -> PathBuf {
@@ -117,6 +119,19 @@ impl Bans {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beyond_the_bound_one_of_the_others_is_tried_again_and_its_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let bans = Bans::open(dir.path()).unwrap();
+        let hash = |number: usize| ComponentHash::of(&number.to_le_bytes());
+        for number in 0..bounds::BANS_MAX + 3 {
+            bans.ban(hash(number), "it took too long");
+            assert!(bans.why(hash(number)).is_some(), "{number}");
+        }
+        assert_eq!(bans.all().len(), bounds::BANS_MAX);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), bounds::BANS_MAX);
+    }
 
     #[test]
     fn a_component_that_was_compiled_when_the_host_died_is_banned_until_it_is_lifted() {

@@ -4,7 +4,6 @@
 
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
-use wasmtime_wasi::p2::FsResult;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorType, ErrorCode, HostDescriptor, NewTimestamp, OpenFlags, PathFlags,
 };
@@ -25,7 +24,7 @@ pub(super) async fn open_at(
     let makes = open_flags.contains(OpenFlags::CREATE);
     asked(state, directory, follow, &path, makes).await?;
     let opened = state.filesystem().open_at(borrowed(directory), path_flags(follow), path, open_flags, flags).await;
-    told(opened)
+    Ok(opened?)
 }
 
 pub(super) async fn set_times_at(
@@ -39,7 +38,7 @@ pub(super) async fn set_times_at(
         asked(state, directory, follow, &path, false).await?;
     }
     let set = state.filesystem().set_times_at(borrowed(directory), path_flags(follow), path, accessed, modified).await;
-    told(set)
+    Ok(set?)
 }
 
 /// An error unless the path leads to what can be opened without waiting.
@@ -51,7 +50,7 @@ async fn asked(
     may_be_absent: bool,
 ) -> Result<(), Refused> {
     let found = state.filesystem().stat_at(borrowed(directory), path_flags(follow), path.to_owned()).await;
-    match told(found) {
+    match found.map_err(Refused::from) {
         Ok(found) => match found.type_ {
             DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink => Ok(()),
             _ => Err(ErrorCode::Unsupported.into()),
@@ -67,11 +66,4 @@ fn borrowed(directory: &Resource<Descriptor>) -> Resource<Descriptor> {
 
 fn path_flags(follow: bool) -> PathFlags {
     if follow { PathFlags::SYMLINK_FOLLOW } else { PathFlags::empty() }
-}
-
-fn told<T>(result: FsResult<T>) -> Result<T, Refused> {
-    result.map_err(|error| match error.downcast() {
-        Ok(code) => Refused::Told(code),
-        Err(trap) => Refused::Trap(trap),
-    })
 }

@@ -15,8 +15,8 @@ use wasmtime_wasi::runtime::spawn_blocking;
 
 use super::opening::{told, within_share};
 
-/// Bytes of entries that are read at one time: a hundred short names, or seven of the longest.
-const PIECE_BYTES: usize = 4_096;
+/// Bytes of entries that are read at one time: forty short names, or three of the longest.
+const PIECE_BYTES: usize = 1_024;
 
 type Entry = Result<DirectoryEntry, ErrorCode>;
 
@@ -25,17 +25,18 @@ pub(super) struct Listing {
     directory: Arc<OwnedFd>,
     read: VecDeque<Entry>,
     ended: bool,
+    _counted: Arc<()>,
 }
 
 impl Listing {
     /// From the first entry on, whoever else lists the directory.
-    pub async fn of(directory: &Dir) -> Result<Listing, ErrorCode> {
+    pub async fn of(directory: &Dir, counted: Arc<()>) -> Result<Listing, ErrorCode> {
         let directory = directory.dir.clone();
         let opened = spawn_blocking(move || {
             let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             within_share(rustix::fs::openat(&directory, ".", how, Mode::empty()).map_err(told)?)
         });
-        Ok(Listing { directory: Arc::new(opened.await?), read: VecDeque::new(), ended: false })
+        Ok(Listing { directory: Arc::new(opened.await?), read: VecDeque::new(), ended: false, _counted: counted })
     }
 
     /// `None`: there was no more.
@@ -112,7 +113,7 @@ mod tests {
         }
         let opened = std::fs::File::open(directory.path()).unwrap();
         let dir = Dir::new(opened, FsPerms::ReadOnly, OpenMode::READ, false);
-        let mut listing = Listing::of(&dir).await.unwrap();
+        let mut listing = Listing::of(&dir, Arc::default()).await.unwrap();
         let mut told = BTreeSet::new();
         while let Some(entry) = listing.next().await.unwrap() {
             assert!(listing.read.len() <= PIECE_BYTES / 200, "{} are kept", listing.read.len());

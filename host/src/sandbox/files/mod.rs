@@ -3,23 +3,26 @@
 
 mod by_the_engine;
 mod listing;
+mod open;
 mod opening;
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
-use wasmtime_wasi::filesystem::{Descriptor, Dir};
-use wasmtime_wasi::p2::TcpSocket;
+use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, DirectoryEntry, ErrorCode, NewTimestamp, OpenFlags, PathFlags,
+    DescriptorFlags, DirectoryEntry, ErrorCode, HostDescriptor, NewTimestamp, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode as SocketError, IpAddressFamily};
 use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket;
+use wasmtime_wasi::p2::{FsError, TcpSocket};
 use wasmtime_wasi::sockets::WasiSocketsView;
 
 use self::listing::Listing;
+pub(super) use self::open::OpenFiles;
 use self::opening::{Open, Opened};
 use super::instance::State;
 use super::outside::LogLevel;
+use crate::base::bounds;
 
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 const TCP_CREATE_SOCKET: &str = "wasi:sockets/tcp-create-socket@0.2.12";
@@ -45,6 +48,33 @@ fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         store.data_mut().table.delete(Resource::<Listing>::new_own(rep))?;
         Ok(())
     })?;
+    types.resource("descriptor", ResourceType::host::<Descriptor>(), |mut store, rep| {
+        let State { table, files, .. } = store.data_mut();
+        table.delete(Resource::<Descriptor>::new_own(rep))?;
+        files.close();
+        Ok(())
+    })?;
+    types.func_wrap(
+        "[method]descriptor.read-via-stream",
+        |mut store: StoreContextMut<'_, State>, (file, offset): (Resource<Descriptor>, u64)| {
+            let state = store.data_mut();
+            done(charged(state).and_then(|()| Ok(state.filesystem().read_via_stream(file, offset)?)))
+        },
+    )?;
+    types.func_wrap(
+        "[method]descriptor.write-via-stream",
+        |mut store: StoreContextMut<'_, State>, (file, offset): (Resource<Descriptor>, u64)| {
+            let state = store.data_mut();
+            done(charged(state).and_then(|()| Ok(state.filesystem().write_via_stream(file, offset)?)))
+        },
+    )?;
+    types.func_wrap(
+        "[method]descriptor.append-via-stream",
+        |mut store: StoreContextMut<'_, State>, (file,): (Resource<Descriptor>,)| {
+            let state = store.data_mut();
+            done(charged(state).and_then(|()| Ok(state.filesystem().append_via_stream(file)?)))
+        },
+    )?;
     types.func_wrap_async(
         "[method]descriptor.open-at",
         |mut store: StoreContextMut<'_, State>,
@@ -94,6 +124,15 @@ impl From<ErrorCode> for Refused {
     }
 }
 
+impl From<FsError> for Refused {
+    fn from(error: FsError) -> Refused {
+        match error.downcast() {
+            Ok(code) => Refused::Told(code),
+            Err(trap) => Refused::Trap(trap),
+        }
+    }
+}
+
 impl From<wasmtime::component::ResourceTableError> for Refused {
     fn from(error: wasmtime::component::ResourceTableError) -> Refused {
         Refused::Trap(error.into())
@@ -108,6 +147,12 @@ fn done<T>(result: Result<T, Refused>) -> Done<T> {
     }
 }
 
+/// Charges one more of what can be open, before it is.
+fn charged(state: &mut State) -> Result<(), Refused> {
+    let cost = state.files.cost() + bounds::FILE_HANDLE_BYTES;
+    if state.meter.covers_files(cost) { Ok(()) } else { Err(ErrorCode::InsufficientMemory.into()) }
+}
+
 fn directory_of(state: &State, descriptor: &Resource<Descriptor>) -> Result<Dir, Refused> {
     match state.table.get(descriptor)? {
         Descriptor::Dir(dir) => Ok(dir.clone()),
@@ -120,15 +165,27 @@ async fn open_at(
     directory: &Resource<Descriptor>,
     open: Open,
 ) -> Result<Resource<Descriptor>, Refused> {
+    charged(state)?;
     if !opening::below() {
-        return Ok(by_the_engine::open_at(state, directory, open).await?);
+        let opened = by_the_engine::open_at(state, directory, open).await?;
+        let file = match state.table.get(&opened)? {
+            Descriptor::Dir(dir) => dir.dir.clone(),
+            Descriptor::File(file) => file.file.clone(),
+        };
+        state.files.keep(&file);
+        return Ok(opened);
     }
     let directory = directory_of(state, directory)?;
     let opened = open.at(&directory).await;
-    let opened = told_of_bounds(state, opened)?;
-    let descriptor = match opened {
-        Opened::Directory(dir) => Descriptor::Dir(dir),
-        Opened::File(file) => Descriptor::File(file),
+    let descriptor = match told_of_bounds(state, opened)? {
+        Opened::Directory(dir) => {
+            state.files.keep(&dir.dir);
+            Descriptor::Dir(dir)
+        }
+        Opened::File(file) => {
+            state.files.keep(&file.file);
+            Descriptor::File(file)
+        }
     };
     Ok(state.table.push(descriptor)?)
 }
@@ -141,15 +198,16 @@ async fn set_times_at(
     times: [NewTimestamp; 2],
 ) -> Result<(), Refused> {
     if !opening::below() {
-        return Ok(by_the_engine::set_times_at(state, directory, follow, path, times).await?);
+        return by_the_engine::set_times_at(state, directory, follow, path, times).await;
     }
     let directory = directory_of(state, directory)?;
     Ok(opening::set_times(&directory, follow, path, times).await?)
 }
 
 async fn read_directory(state: &mut State, directory: &Resource<Descriptor>) -> Result<Resource<Listing>, Refused> {
+    charged(state)?;
     let directory = directory_of(state, directory)?;
-    let listing = Listing::of(&directory).await;
+    let listing = Listing::of(&directory, state.files.listing()).await;
     let listing = told_of_bounds(state, listing)?;
     Ok(state.table.push(listing)?)
 }

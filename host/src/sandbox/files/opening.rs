@@ -7,6 +7,7 @@
 use std::fs::File as SystemFile;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -20,8 +21,11 @@ use crate::base::bounds;
 pub(super) const NO_DESCRIPTOR: &str = "no file, directory or socket was opened: workers have as many open as the \
     host lets them, which is half of its limit of descriptors (`ulimit -n`)";
 
-/// How often a path is looked up again while directories are renamed beside it.
-const LOOKUPS_MAX: u32 = 64;
+/// How often a path is looked up while directories are renamed beside it, or somebody is to give back a lease of the
+/// file; after the first few, with [`LOOKUP_PAUSE`] between them.
+const LOOKUPS_MAX: u32 = 256;
+const LOOKUPS_AT_ONCE: u32 = 16;
+const LOOKUP_PAUSE: Duration = Duration::from_millis(4);
 
 pub(super) struct Open {
     pub follow: bool,
@@ -85,6 +89,17 @@ fn opened(start: &SystemFile, path: &str, how: OFlags) -> Result<(SystemFile, Fi
     if how.intersects(OFlags::CREATE | OFlags::TRUNC) && !has_room_for_descriptors() {
         return Err(ErrorCode::Quota);
     }
+    // Already the opening of a pipe or a device does something to it.
+    let mut asking = OFlags::PATH;
+    asking.set(OFlags::NOFOLLOW, how.contains(OFlags::NOFOLLOW));
+    match beneath(start, path, asking) {
+        Ok(found) => match FileType::from_raw_mode(rustix::fs::fstat(&found).map_err(told)?.st_mode) {
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => {}
+            _ => return Err(ErrorCode::Unsupported),
+        },
+        Err(ErrorCode::NoEntry) if how.contains(OFlags::CREATE) => {}
+        Err(refused) => return Err(refused),
+    }
     let file = beneath(start, path, how | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     let file = SystemFile::from(within_share(file)?);
     let found = rustix::fs::fstat(&file).map_err(told)?;
@@ -126,11 +141,11 @@ fn timespec(time: NewTimestamp) -> Result<Timespec, ErrorCode> {
     Ok(match time {
         NewTimestamp::NoChange => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         NewTimestamp::Now => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
-        NewTimestamp::Timestamp(time) if time.nanoseconds < 1_000_000_000 => Timespec {
-            tv_sec: i64::try_from(time.seconds).map_err(|_| ErrorCode::Overflow)?,
-            tv_nsec: time.nanoseconds.into(),
-        },
-        NewTimestamp::Timestamp(_) => return Err(ErrorCode::Overflow),
+        NewTimestamp::Timestamp(time) => {
+            let (carried, nanoseconds) = (time.nanoseconds / 1_000_000_000, time.nanoseconds % 1_000_000_000);
+            let seconds = time.seconds.checked_add(carried.into()).and_then(|seconds| i64::try_from(seconds).ok());
+            Timespec { tv_sec: seconds.ok_or(ErrorCode::Overflow)?, tv_nsec: nanoseconds.into() }
+        }
     })
 }
 
@@ -149,9 +164,13 @@ const BELOW: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLI
 /// Opens what a path leads to, which cannot be outside of `start`.
 fn beneath(start: &SystemFile, path: &str, how: OFlags) -> Result<OwnedFd, ErrorCode> {
     let mode = if how.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-    for _ in 0..LOOKUPS_MAX {
+    for lookup in 0..LOOKUPS_MAX {
+        if lookup >= LOOKUPS_AT_ONCE {
+            std::thread::sleep(LOOKUP_PAUSE);
+        }
         match rustix::fs::openat2(start, path, how | OFlags::CLOEXEC, mode, BELOW) {
-            // A directory was renamed meanwhile, and the kernel could not tell whether the path stays below.
+            // A directory was renamed meanwhile, and the kernel could not tell whether the path stays below; or somebody
+            // holds a lease of the file, and is asked to give it back.
             Err(Errno::AGAIN) => continue,
             // It leads outside.
             Err(Errno::XDEV) => return Err(ErrorCode::NotPermitted),
