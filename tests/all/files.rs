@@ -105,6 +105,7 @@ async fn a_listener_without_a_token_is_refused_before_anything_starts() {
         compilers_bytes_max: None,
         connections: None,
         memory: None,
+        fresh: false,
         raise_descriptors: false,
         log: Box::new(|_| {}),
     };

@@ -157,7 +157,10 @@ async fn what_cannot_be_written_down_is_not_granted_at_the_next_look_either() {
     let listed = told(&host, "paths", json!({ "list": "/shared" })).await;
     assert!(listed.starts_with("error: "), "{listed}");
     let problems = host.problems();
-    assert!(problems.iter().any(|(_, why)| why.contains("the database cannot write that it is")), "{problems:?}");
+    assert!(
+        problems.iter().any(|found| found.message.contains("the database cannot write that it is")),
+        "{problems:?}"
+    );
     host.stop().await;
 }
 
@@ -220,7 +223,7 @@ async fn a_directory_that_is_removed_and_made_again_is_given_when_the_settings_a
     trap(&host, "paths").await;
     assert_eq!(told(&host, "paths", json!({ "list": "/data" })).await, "", "it keeps the one it was given");
     problem(&host, &["paths", "data was moved, removed or replaced", "touch"]).await;
-    assert!(host.problems().iter().any(|(path, why)| path == "paths.toml" && why.contains("was moved")));
+    assert!(host.problems().iter().any(|found| found.path == "paths.toml" && found.message.contains("was moved")));
     place.0.write("paths.toml", &granted(&[("../data", "/data")]));
     until("it has the new one", async || told(&host, "paths", json!({ "list": "/data" })).await == "new").await;
     assert!(host.problems().is_empty(), "{:?}", host.problems());

@@ -44,7 +44,10 @@ async fn small_ones_answer_before_the_large_one_that_came_with_them_is_there() {
     assert_eq!(call(&host, "b-echo", "x").await.as_deref(), Ok("x"));
     assert_eq!(call(&host, "c-counter", "add").await.as_deref(), Ok("1"));
     let told = call(&host, "a-large", "get").await.unwrap_err();
-    assert!(host.problems().iter().any(|(path, why)| path == "a-large.wasm" && why.contains("try again")), "{told}");
+    assert!(
+        host.problems().iter().any(|found| found.path == "a-large.wasm" && found.message.contains("try again")),
+        "{told}"
+    );
     // All else that the directory says is done meanwhile.
     world.remove("b-echo.wasm").write("c-counter.toml", "[limits]\nmailbox = 5\n").put("first", "counter-v1");
     until("one is gone", async || standing(&host, "b-echo") == "absent").await;
@@ -52,7 +55,7 @@ async fn small_ones_answer_before_the_large_one_that_came_with_them_is_there() {
     event(&host, "one is upgraded", |event| event.kind() == "upgrade-requested").await;
     assert_eq!(standing(&host, "a-large"), "absent", "it takes long enough to show all this");
     until("the large one is there at last", async || standing(&host, "a-large") == "running").await;
-    assert!(host.problems().iter().all(|(path, _)| path != "a-large.wasm"));
+    assert!(host.problems().iter().all(|found| found.path != "a-large.wasm"));
     assert_eq!(count(&host, "a-large", "worker-loading"), 1, "it is begun once");
     world.down().await;
 }

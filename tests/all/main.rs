@@ -30,5 +30,6 @@ mod readme;
 mod sums;
 mod supervision;
 mod templates;
+mod truth;
 mod upgrades;
 mod workers;

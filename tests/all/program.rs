@@ -101,6 +101,11 @@ impl Program {
         }
     }
 
+    /// How it ended, by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.host.take().expect("the host runs").wait().expect("it is our child").code()
+    }
+
     pub fn pid(&self) -> u32 {
         self.host.as_ref().expect("the host runs").id()
     }

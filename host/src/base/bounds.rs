@@ -61,6 +61,10 @@ pub const DATABASE_GROUP_MAX: usize = 256;
 /// more than about 150 bytes has entries without detail, and as long as its name makes them.
 pub const LEDGER_ENTRY_BYTES_MAX: usize = 300;
 
+/// Decisions of one kind about one worker that are written one by one within that time, where an operator or a file
+/// decides: more than people do by hand.
+pub const LEDGER_AT_ONCE: u64 = 20;
+
 /// How long decisions of one kind about one worker are counted before one entry tells of all after the first, where
 /// a guest or a loop can cause them.
 pub const LEDGER_GATHER: Duration = Duration::from_secs(60);

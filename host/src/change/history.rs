@@ -1,7 +1,7 @@
 //! What a worker can be rolled back to. Pure.
 
 use crate::base::{ComponentHash, Name, RevisionNumber};
-use crate::record::{RevisionRecord, Verdict};
+use crate::record::{RevisionRecord, Verdict, Why};
 
 use super::error::ChangeError;
 
@@ -22,11 +22,22 @@ pub fn rollback_target(
         return Ok(found);
     }
     let served = |verdict: &Verdict| matches!(verdict, Verdict::Committed | Verdict::Superseded);
-    // Before the first time that the current component was there: what was rolled away from is not
-    // what one rolls back to.
-    let first = revisions.iter().find(|revision| revision.component == current).map(|revision| revision.number);
-    let mut before = revisions.iter().rev().filter(|revision| first.is_none_or(|first| revision.number < first));
+    let newest = |of: &[RevisionRecord]| {
+        of.iter().rposition(|revision| revision.component == current && served(&revision.verdict))
+    };
+    let mut place = newest(revisions);
+    // One that is there by a rollback stands where it was before: what was rolled away from is not what one rolls back
+    // to.
+    while let Some(at) = place.filter(|at| revisions[*at].why == Why::Rollback) {
+        match newest(&revisions[..at]) {
+            Some(before) => place = Some(before),
+            None => break,
+        }
+    }
+    let before = &revisions[..place.unwrap_or(revisions.len())];
     before
+        .iter()
+        .rev()
         .find(|revision| served(&revision.verdict) && revision.component != current)
         .cloned()
         .ok_or_else(|| ChangeError::NothingToRollBackTo(worker.clone()))
@@ -36,7 +47,7 @@ pub fn rollback_target(
 mod tests {
     use super::*;
     use crate::base::Timestamp;
-    use crate::record::{By, Why};
+    use crate::record::By;
 
     fn revision(number: u64, component: &str, verdict: Verdict) -> RevisionRecord {
         RevisionRecord {
@@ -79,8 +90,32 @@ mod tests {
             revision(3, "c", Verdict::Superseded),
         ];
         assert_eq!(target(&revisions, "c", None), Ok(2));
-        revisions.push(revision(4, "b", Verdict::Committed));
+        revisions.push(RevisionRecord { why: Why::Rollback, ..revision(4, "b", Verdict::Committed) });
         assert_eq!(target(&revisions, "b", None), Ok(1));
+    }
+
+    #[test]
+    fn a_component_that_was_used_before_is_rolled_back_to_what_was_just_before_it() {
+        let mut revisions = vec![
+            revision(1, "a", Verdict::Superseded),
+            revision(2, "b", Verdict::Superseded),
+            revision(3, "c", Verdict::Superseded),
+            revision(4, "b", Verdict::Committed),
+        ];
+        assert_eq!(target(&revisions, "b", None), Ok(3));
+        let mut again = vec![
+            revision(1, "a", Verdict::Superseded),
+            revision(2, "b", Verdict::Superseded),
+            revision(3, "a", Verdict::Superseded),
+            revision(4, "c", Verdict::Superseded),
+            RevisionRecord { why: Why::Rollback, ..revision(5, "a", Verdict::Committed) },
+        ];
+        assert_eq!(target(&again, "a", None), Ok(2));
+        again[4].verdict = Verdict::Superseded;
+        again.push(RevisionRecord { why: Why::Rollback, ..revision(6, "b", Verdict::Committed) });
+        assert_eq!(target(&again, "b", None), Ok(1));
+        revisions.push(revision(5, "b", Verdict::RolledBack));
+        assert_eq!(target(&revisions, "b", None), Ok(3), "one that did not serve is none of it");
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub enum Verdict {
     RollBack { why: String },
 }
 
+/// Why, where nothing but an operator's word decided it.
+pub const BY_OPERATOR: &str = "an operator said so";
+
 /// Rules: DESIGN section 8, *probation*. Every bad sign has been acted upon at once, so whatever else
 /// ends a probation ends it with a good verdict.
 pub fn verdict(seen: &Seen) -> Verdict {
@@ -53,8 +56,8 @@ pub fn verdict(seen: &Seen) -> Verdict {
         Seen::Stopped => {
             commit("probation ended early: it was stopped in order, and nothing bad was seen so far".to_string())
         }
-        Seen::Operator(Order::Commit) => commit("an operator said so".to_string()),
-        Seen::Operator(Order::RollBack) => roll_back("an operator said so".to_string()),
+        Seen::Operator(Order::Commit) => commit(BY_OPERATOR.to_string()),
+        Seen::Operator(Order::RollBack) => roll_back(BY_OPERATOR.to_string()),
     }
 }
 

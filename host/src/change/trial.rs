@@ -196,7 +196,8 @@ impl Trial {
             return None;
         }
         self.at();
-        let written = match self.changes.committed(&self.worker, &self.record, self.from, state.clone(), &why) {
+        let decided = (why.as_str(), by_whom(&why));
+        let written = match self.changes.committed(&self.worker, &self.record, self.from, state.clone(), decided) {
             Ok(changes) => self.changes.services.database.commit(changes).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -230,11 +231,14 @@ impl Trial {
         let name = self.claim.worker.clone();
         let database = &self.changes.services.database;
         let (hash, number) = (self.record.component, self.record.number);
-        let by = if why == "an operator said so" { By::Operator } else { By::Host };
+        let by = by_whom(&why);
         let detail = format!("revision {number}: {why}");
         let intent = self.changes.entry(&name, Action::RollbackStarted, Some(hash), by, detail.clone());
-        // Remembered with the intent: should this revision take the host down, it is not tried again.
-        let mut changes = vec![intent];
+        // Remembered with the intent: should this revision take the host down, it is not tried again. And before its
+        // effect: whoever has an answer of the old revision finds in the history that it is back.
+        let record =
+            RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
+        let mut changes = vec![Change::PutRevision(name.clone(), record), intent];
         if blame == Blame::Component {
             changes.push(self.changes.rejection(&name, hash, format!("rolled back: {why}")));
         }
@@ -253,18 +257,13 @@ impl Trial {
         }
         let replayed = reverted.ok().and_then(Result::ok).map_or(0, |reverted| reverted.replayed);
         self.at();
-        let record =
-            RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
-        let mut changes = vec![
-            Change::PutRevision(name.clone(), record),
-            self.changes.entry(
-                &name,
-                Action::RolledBack,
-                Some(self.from),
-                by,
-                format!("{detail}; {replayed} messages handed over"),
-            ),
-        ];
+        let mut changes = vec![self.changes.entry(
+            &name,
+            Action::RolledBack,
+            Some(self.from),
+            by,
+            format!("{detail}; {replayed} messages handed over"),
+        )];
         if by == By::Operator
             && let Ok(Some(worker)) = database.worker(&name)
             && worker.file == Some(hash)
@@ -283,4 +282,9 @@ impl Trial {
     fn database_failed(&self, what: &'static str, error: String) {
         self.changes.services.recorder.emit(Event::DatabaseFailed { what, error });
     }
+}
+
+/// An operator's word, or probation's verdict.
+fn by_whom(why: &str) -> By {
+    if why == super::probation::BY_OPERATOR { By::Operator } else { By::Host }
 }

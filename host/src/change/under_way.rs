@@ -62,6 +62,11 @@ pub struct Switched {
 }
 
 impl Changes {
+    /// The host's own copies of components.
+    pub fn component_files(&self) -> &ComponentFiles {
+        &self.files
+    }
+
     pub fn new(services: &Arc<Services>, files: ComponentFiles, compiling: Lanes) -> Changes {
         Changes {
             services: services.clone(),

@@ -76,7 +76,14 @@ impl Changes {
     async fn carry_out(&self, request: UpgradeRequest) -> Result<Switched, ChangeError> {
         let name = request.worker.name().clone();
         self.services.fuses.at(&name);
-        let (verified, bytes) = self.verify(request).await?;
+        let asked = (request.worker.clone(), request.by, request.why, hash_of(&request.bytes).await?);
+        let (verified, bytes) = match self.verify(request).await {
+            Ok(verified) => verified,
+            Err(error) => {
+                let (worker, by, why, hash) = asked;
+                return Err(self.refused(&worker, by, why, hash, error).await);
+            }
+        };
         self.services.fuses.at(&name);
         self.keep_file(&verified, bytes).await?;
         let rehearsed = self.rehearsed(verified).await?;
@@ -277,7 +284,10 @@ impl Changes {
         };
         let detail = format!("revision {revision} is about to take over");
         let intent = self.entry(&name, Action::UpgradeSwitching, Some(to), verified.by, detail);
-        if let Err(error) = self.services.database.commit(vec![intent]).await {
+        // Before its effect: whoever has an answer of the new revision finds it in the history.
+        let record =
+            Change::PutRevision(name.clone(), verified.record(revision, Verdict::Probation, String::new(), self));
+        if let Err(error) = self.services.database.commit(vec![record, intent]).await {
             return Err(self.call_off(&verified, revision, "quiesced", error.to_string(), Blame::Nobody).await);
         }
         verified.claim.phase("quiesced");
@@ -350,10 +360,11 @@ impl Changes {
             Err(reason) => return Err(self.call_off(&verified, revision, "quiesced", reason, Blame::Nobody).await),
         };
         let record = verified.record(revision, Verdict::Committed, "it did not run".to_string(), self);
-        let written = match self.committed(&verified.worker, &record, from, state.clone(), "it did not run") {
-            Ok(changes) => self.services.database.commit(changes).await.map_err(ChangeError::from),
-            Err(error) => Err(error),
-        };
+        let written =
+            match self.committed(&verified.worker, &record, from, state.clone(), ("it did not run", verified.by)) {
+                Ok(changes) => self.services.database.commit(changes).await.map_err(ChangeError::from),
+                Err(error) => Err(error),
+            };
         if let Err(error) = written {
             // It has not started since: what it was is put back.
             let _ = verified.worker.ask_as_owner(|done| System::Adopt { from: state, to: old, done }).await;
@@ -396,6 +407,38 @@ impl Changes {
         Ok(revisions.last().map(|last| last.number).unwrap_or_default().next())
     }
 
+    /// Writes down that a component was not even rehearsed, where that is the component's fault: who asked finds it where
+    /// all else is that became of this worker.
+    async fn refused(&self, worker: &Shared, by: By, why: Why, to: ComponentHash, error: ChangeError) -> ChangeError {
+        let reason = match &error {
+            ChangeError::CalledOff { reason, .. } => reason.clone(),
+            ChangeError::Component(refused) => refused.to_string(),
+            _ => return error,
+        };
+        let name = worker.name().clone();
+        // Another change may have begun meanwhile: its revision is the next one then.
+        let Ok(_claim) = self.claim(&name) else { return error };
+        let Ok(number) = self.next_revision(&name) else { return error };
+        let note = format!("while verified: {reason}");
+        let record = RevisionRecord {
+            number,
+            component: to,
+            at: self.services.clock.timestamp(),
+            why,
+            by,
+            verdict: Verdict::CalledOff,
+            note: note.clone(),
+        };
+        let entry = self.entry(&name, Action::UpgradeCalledOff, Some(to), by, note);
+        if let Err(error) = self.services.database.commit(vec![Change::PutRevision(name.clone(), record), entry]).await
+        {
+            let what = "write that an upgrade was called off";
+            self.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
+        }
+        self.services.recorder.emit(Event::UpgradeCalledOff { worker: name, to, phase: "verified", reason });
+        error
+    }
+
     /// Writes down that nothing came of it. The worker goes on as it was.
     async fn call_off(
         &self,
@@ -424,14 +467,14 @@ impl Changes {
         ChangeError::CalledOff { worker: name, phase, reason, revision, blame }
     }
 
-    /// What is written when a revision becomes the worker's for good.
+    /// What is written when a revision becomes the worker's for good; why, and who decided it.
     pub(super) fn committed(
         &self,
         worker: &Shared,
         revision: &RevisionRecord,
         from: ComponentHash,
         state: Option<Snapshot>,
-        why: &str,
+        (why, by): (&str, By),
     ) -> Result<Vec<Change>, ChangeError> {
         let name = worker.name().clone();
         let mut changes = Vec::new();
@@ -472,7 +515,7 @@ impl Changes {
             None => changes.push(Change::DropSnapshot(name.clone())),
         }
         let detail = format!("revision {}: {why}", revision.number);
-        changes.push(self.entry(&name, Action::UpgradeCommitted, Some(revision.component), revision.by, detail));
+        changes.push(self.entry(&name, Action::UpgradeCommitted, Some(revision.component), by, detail));
         Ok(changes)
     }
 

@@ -20,8 +20,10 @@ pub enum Exit {
     Unreachable,
     /// 4. An upgrade was called off or rolled back; the worker runs as it did before.
     CalledOff,
-    /// 5. The host could not go on, after faults of its own, and stopped in order.
+    /// 5. The host could not go on, after faults of its own or because its state directory is gone, and stopped in order.
     Broken,
+    /// 6. `health` or `doctor` found something that is not well.
+    NotWell,
 }
 
 impl Exit {
@@ -34,6 +36,7 @@ impl Exit {
             Exit::Unreachable => 3,
             Exit::CalledOff => 4,
             Exit::Broken => 5,
+            Exit::NotWell => 6,
         }
     }
 }

@@ -58,7 +58,7 @@ impl Host {
         let settings = worker.settings();
         let now = self.services.clock.now();
         let counters = &worker.counters;
-        let runs = matches!(status.standing, Standing::Running | Standing::Hibernated | Standing::Probation);
+        let runs = status.standing.is_up();
         let reason = match &status.standing {
             Standing::Isolated(why) => Some(why.to_string()),
             _ => None,

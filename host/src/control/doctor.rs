@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::finding::{Finding, FindingKind};
 use super::host::Host;
-use super::keeper::LOOK_IS_LATE;
 use super::wire::DoctorInfo;
 use crate::base::bounds;
 use crate::base::units::show_size;
@@ -60,14 +60,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     });
     found.push(faults(host.recorder()));
     let problems = host.problems();
-    for (path, why) in problems.iter().take(bounds::FINDINGS_MAX) {
-        let detail = format!("{path}: {why}");
-        found.push(if why.starts_with(LOOK_IS_LATE) {
-            error("directory", detail, "look at the mount: a file that changes is taken when it answers again")
-        } else {
-            warn("directory", detail, "mend or remove the file; what ran before goes on")
-        });
-    }
+    found.extend(problems.iter().take(bounds::FINDINGS_MAX).map(of_the_directory));
     found.extend(more("directory", problems.len(), "files cannot be used", "mend those above first"));
     let banned = host.services.sandbox.banned();
     for (component, why) in banned.iter().take(bounds::FINDINGS_MAX) {
@@ -80,6 +73,11 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     found.extend(more("components", banned.len(), "are not compiled", "`paguro check FILE` compiles one once more"));
     found.extend(directory);
     let mut isolated = 0;
+    let fallen = host.fallen_supervisors().await;
+    for problem in fallen.iter().take(bounds::FINDINGS_MAX) {
+        found.push(error(&format!("supervisor {}", problem.of), problem.why.clone(), &problem.help));
+    }
+    found.extend(more("supervisors", fallen.len(), "do not run", "`paguro health` names them"));
     let mut pages = host.services.registry.pages();
     while let Some(page) = pages.next().await {
         for worker in &page {
@@ -94,6 +92,19 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     }
     found.extend(more("workers", isolated, "are isolated", "`paguro health` counts them"));
     found
+}
+
+fn of_the_directory(finding: &Finding) -> DoctorInfo {
+    let detail = format!("{}: {}", finding.path, finding.message);
+    let help = |otherwise: &str| if finding.help.is_empty() { otherwise.to_string() } else { finding.help.clone() };
+    match finding.kind {
+        FindingKind::Loading => ok("directory", detail),
+        FindingKind::Warning => warn("directory", detail, &help("mend the file")),
+        FindingKind::Refused => {
+            warn("directory", detail, &format!("{}; what ran before goes on", help("mend or remove the file")))
+        }
+        FindingKind::Unseen => error("directory", detail, &help("what runs goes on; nothing new is taken")),
+    }
 }
 
 /// Whether the host's own code panicked.

@@ -10,14 +10,16 @@ use tokio::task::JoinHandle;
 
 use super::beside::Beside;
 use super::dead_letters::NotResent;
-use super::keeper::{Deleted, Keeper, Problems};
+use super::finding::{Finding, FindingKind};
+use super::keeper::{Deleted, Keeper, Problems, root_policy};
+use super::state_watch::{self, StateWatch};
 use crate::base::{
     Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds, panics,
 };
 use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Switched, UpgradeRequest, hash_of};
 use crate::record::{
-    Action, By, Change, ComponentFiles, Database, DatabaseError, Event, LedgerEntry, NewLedgerEntry, Options, Recorder,
-    StateDir, StateDirError, TreeLock, TreeLockError, Why,
+    Action, By, Change, ComponentFiles, Database, DatabaseError, Event, LedgerEntry, NewLedgerEntry, Options,
+    OtherDatabase, Recorder, StateDir, StateDirError, TreeLock, TreeLockError, Why, marker,
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
@@ -47,6 +49,8 @@ pub struct HostOptions {
     /// Bytes of states of workers that hibernate which are held in memory; by default a quarter of what the
     /// machine has available. Beyond, those that are durable are in the database alone.
     pub asleep_bytes_max: Option<u64>,
+    /// Starts although the database is not the one that was there last, or is gone: what it lacks is lost.
+    pub fresh: bool,
     /// Where a test has the host's own code panic; nowhere by default.
     pub fuse: Option<Arc<dyn Fuse>>,
     /// Bytes of memory that guests, clients and files may make the host keep together ([`Account`]); by default half
@@ -73,6 +77,7 @@ impl HostOptions {
             first_loads: bounds::FIRST_LOADS_TIME,
             live_instances_max: None,
             asleep_bytes_max: None,
+            fresh: false,
             fuse: None,
             account_bytes_max: None,
             compiler: CompilerChoice::InProcess,
@@ -96,6 +101,8 @@ pub enum HostError {
     InUse(#[from] TreeLockError),
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    #[error(transparent)]
+    OtherDatabase(#[from] OtherDatabase),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
@@ -154,6 +161,7 @@ pub struct Host {
     pub(super) started_at: Timestamp,
     stopping: watch::Sender<bool>,
     keeper: Mutex<Option<JoinHandle<()>>>,
+    watching: JoinHandle<()>,
     problems: Problems,
     deleted: Deleted,
     /// A look of the doctor at file systems.
@@ -191,7 +199,11 @@ impl Host {
         let recorder = options.recorder;
         let clock = recorder.clock().clone();
         let pages = options.database_bytes_max.map(|bytes| u32::try_from(bytes / 4096).unwrap_or(u32::MAX));
+        let known = |known: Result<(), OtherDatabase>| if options.fresh { Ok(()) } else { known };
+        known(marker::before_opening(&state))?;
         let database = Database::open_with(&state.database_path(), clock.clone(), Options { page_count_max: pages })?;
+        known(marker::after_opening(&state, &database))?;
+        let watch = StateWatch::new(state.path(), &state.database_path());
         let sandbox = Sandbox::with_compiler(Some(&state.cache()), options.compiler)?;
         let residents = Residents::bounded(
             options.live_instances_max.unwrap_or_else(live_instances_max_here),
@@ -206,13 +218,14 @@ impl Host {
         let changes = Changes::new(&services, ComponentFiles::new(state.components()), lanes);
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });
         services.database.commit(vec![host_entry(&services, Action::HostStarted)]).await?;
+        state_watch::mark(state.path(), &services.database).await;
         crate::change::take_up(&changes).await?;
         // Files of components that nothing names any more.
         if let Ok(kept) = services.database.components_in_use() {
             let _ = ComponentFiles::new(state.components()).retain(&kept);
             services.sandbox.retain(&kept);
         }
-        let tree = Arc::new(Tree::new(&services, Default::default()));
+        let tree = Arc::new(Tree::new(&services, root_policy(&services.database)));
         let (stopping, stop) = watch::channel(false);
         let started_at = clock.timestamp();
         let deleted = services.database.workers_deleted()?.into_iter().map(|record| record.name);
@@ -222,6 +235,7 @@ impl Host {
         tree.start().await?;
         let problems = keeper.problems();
         let keeper = tokio::spawn(keeper.keep_always(stop));
+        let watching = tokio::spawn(watch.watch(services.clone()));
         Ok(Arc::new(Host {
             services,
             tree,
@@ -233,6 +247,7 @@ impl Host {
             started_at,
             stopping,
             keeper: Mutex::new(Some(keeper)),
+            watching,
             problems,
             deleted,
             examining: tokio::sync::Mutex::default(),
@@ -276,6 +291,8 @@ impl Host {
         self.services.dead_letters.written().await;
         // What cannot be written now is written nowhere: the next start finds what was.
         let _ = self.services.database.commit(vec![host_entry(&self.services, Action::HostStopped)]).await;
+        self.watching.abort();
+        state_watch::mark(&self.state_path, &self.services.database).await;
         self.services.database.close().await;
         drop(self.state.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -303,8 +320,8 @@ impl Host {
         &self.directory
     }
 
-    /// What in the directory cannot be used now: path and message.
-    pub fn problems(&self) -> Vec<(String, String)> {
+    /// What in the directory is not as it was meant to be, now.
+    pub fn problems(&self) -> Vec<Finding> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -359,7 +376,8 @@ impl Host {
             let stem = path.strip_suffix(".wasm").or_else(|| path.strip_suffix(".toml"));
             stem.is_some_and(|stem| stem == name || stem.ends_with(&format!("/{name}")))
         };
-        problems.iter().find(|(path, _)| file(path)).map(|(path, why)| format!("{path}: {why}"))
+        let found = problems.iter().find(|finding| file(&finding.path) && finding.kind != FindingKind::Warning);
+        found.map(|finding| format!("{}: {}", finding.path, finding.message))
     }
 
     /// Sends a request and waits for the answer, for `time` at the most.
@@ -438,24 +456,44 @@ impl Host {
     /// The same; `config` is a JSON object for a new key, in the place of its template's.
     pub async fn start_with(&self, name: &str, config: Option<&str>) -> Result<Started, RequestError> {
         let child = self.child_or_key(name)?;
+        let detail = if config.is_some() { "with a configuration of its own" } else { "" };
+        self.decided(&child, Action::Started, detail).await?;
         self.in_time(&child, self.tree.start_child(&child, config)).await
     }
 
     /// Returns when it has stopped. It stays down until it is started; a child of a template is
     /// forgotten, with its state kept under its name.
     pub async fn stop_worker(&self, name: &str) -> Result<(), RequestError> {
-        Ok(self.tree.stop_child(&self.child(name)?).await?)
+        let child = self.child(name)?;
+        self.decided(&child, Action::Stopped, "until it is started").await?;
+        Ok(self.tree.stop_child(&child).await?)
     }
 
     /// In order, states saved. Not counted against the supervisor's restarts.
     pub async fn restart_worker(&self, name: &str) -> Result<Started, RequestError> {
         let child = self.child(name)?;
+        self.decided(&child, Action::Restarted, "").await?;
         self.in_time(&child, self.tree.restart_child(&child)).await
+    }
+
+    /// Writes down what an operator asks for, before it has an effect: whoever sees that finds out why.
+    async fn decided(&self, child: &Name, action: Action, detail: &str) -> Result<(), RequestError> {
+        let entry = NewLedgerEntry {
+            at: self.services.clock.timestamp(),
+            worker: child.clone(),
+            action,
+            hash: self.services.registry.get(child).map(|worker| worker.status().component),
+            by: By::Operator,
+            detail: if detail.is_empty() { "by command".to_string() } else { format!("by command, {detail}") },
+        };
+        Ok(self.services.database.commit(vec![Change::Ledger(entry)]).await?)
     }
 
     /// Stops it in order; it stays isolated until it is started.
     pub async fn isolate_worker(&self, name: &str) -> Result<(), RequestError> {
-        Ok(self.tree.isolate_child(&self.child(name)?).await?)
+        let child = self.child(name)?;
+        self.decided(&child, Action::Isolated, "until it is started").await?;
+        Ok(self.tree.isolate_child(&child).await?)
     }
 
     /// Drops a child that is down. One of a template is forgotten; one that has a file comes back when the

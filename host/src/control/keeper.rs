@@ -10,6 +10,7 @@
 //!   +---- a notice, a poll, the end of a load <----+
 //! ```
 
+mod accepted;
 mod granting;
 mod loads;
 mod templates;
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use self::accepted::Accepted;
+pub(super) use self::accepted::root_policy;
 use self::granting::Granting;
 use self::loads::{LoadError, Loaded, Loads};
 use self::templates::Held;
@@ -31,6 +34,7 @@ use super::directory::{
     CurrentTree, CurrentWorker, DesiredTree, Directory, Look, POLL, Problem, Running, Step, Wanted, Watcher, admit,
     plan, read_component,
 };
+use super::finding::{Finding, FindingKind};
 use super::settings::one_line;
 use crate::base::panics::{self, Survivor};
 use crate::base::units::show_duration;
@@ -63,6 +67,7 @@ pub(super) struct Keeper {
     /// Problems that were reported and still hold.
     reported: BTreeSet<Problem>,
     granting: Granting,
+    accepted: Accepted,
     loads: Loads,
     /// By the name of their file.
     templates: BTreeMap<Name, Held>,
@@ -76,7 +81,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// What in the directory cannot be used now, as path and message.
+    /// What in the directory is not as it was meant to be, now.
     pub fn problems(&self) -> Problems {
         self.problems.clone()
     }
@@ -89,6 +94,7 @@ impl Keeper {
         changes: &Changes,
         deleted: &Deleted,
     ) -> Keeper {
+        let accepted = Accepted::of(&services.database);
         Keeper {
             root: root.to_path_buf(),
             directory: Some(Directory::new(root)),
@@ -100,10 +106,11 @@ impl Keeper {
             services: services.clone(),
             tree: tree.clone(),
             changes: changes.clone(),
-            policies: BTreeMap::from([(Name::root(), SupervisorSettings::default())]),
+            policies: BTreeMap::from([(Name::root(), accepted.root().unwrap_or_default())]),
             problems: Problems::default(),
             reported: BTreeSet::new(),
             granting: Granting::new(root.to_path_buf(), state.to_path_buf()),
+            accepted,
             loads: Loads::new(services, changes),
             templates: BTreeMap::new(),
             to_resume: Vec::new(),
@@ -138,6 +145,7 @@ impl Keeper {
                 step => self.take(step).await,
             }
         }
+        self.keep_accepted().await;
         self.publish();
     }
 
@@ -176,7 +184,13 @@ impl Keeper {
             let Err(fault) = keeping.await else { return };
             let text = format!("it is not looked at just now, after a fault of the host: {fault}");
             services.recorder.emit(Event::HostFault { part: "the keeper of the directory".to_string(), fault });
-            problems.lock().unwrap_or_else(PoisonError::into_inner).push((".".to_string(), text));
+            let finding = Finding {
+                path: ".".to_string(),
+                kind: FindingKind::Unseen,
+                message: text,
+                help: "`paguro events` shows the fault with its backtrace: please report it".to_string(),
+            };
+            problems.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
             // It may have been away at that moment.
             keeper.directory = Some(Directory::new(&keeper.root));
             if services.clock.now().since(begun) > FAULT_PAUSE_MAX {
@@ -233,6 +247,7 @@ impl Keeper {
         self.services.database.ledger_due(self.services.clock.timestamp());
         // What was held while its load ended may be certain now.
         self.admit().await;
+        self.keep_accepted().await;
         again
     }
 
@@ -244,8 +259,10 @@ impl Keeper {
         };
         self.directory = Some(directory);
         self.said = look.tree;
+        self.tell_where_components_lie();
         self.refuse_what_guests_may_write().await;
-        self.refuse_what_cannot_be();
+        self.go_on_with_accepted();
+        self.go_on_where_refused(Keeper::refuse_what_cannot_be);
         let said = &self.said;
         let is_there = |name: &Name| said.workers.contains_key(name) || said.is_held(name);
         let banned: BTreeSet<ComponentHash> =
@@ -258,6 +275,16 @@ impl Keeper {
         self.forget_what_ended();
         self.report();
         look.again
+    }
+
+    /// For copies of the host's own that are lost: the same bytes may lie in the directory.
+    fn tell_where_components_lie(&self) {
+        let files = self.changes.component_files();
+        files.lie_elsewhere(self.said.workers.values().map(|entry| (entry.hash, entry.path.clone())).collect());
+        for (component, path) in files.mended() {
+            let path = path.display().to_string();
+            self.services.recorder.emit(Event::ComponentMended { component, path });
+        }
     }
 
     /// A look that was begun now or before, if it ends within [`bounds::LOOK_TIME`] of its begin.
@@ -365,17 +392,54 @@ impl Keeper {
 
     /// Shows what holds now to whoever asks: `paguro doctor`, and who asks for a worker in vain.
     fn publish(&self) {
-        let looked =
-            self.reported.iter().map(|problem| (one_line(&problem.path.to_string_lossy()), problem.message.clone()));
-        let refused = self.refused.iter().map(|(name, refusal)| (format!("{name}.wasm"), refusal.why.clone()));
-        let grants = self.granting.refused.iter().map(|(name, why)| (format!("{name}.toml"), why.clone()));
-        let moved = self.granting.moved.iter().map(|(name, path)| (format!("{name}.toml"), granting::moved(path).0));
-        let stuck = self.granting.stuck().map(|name| (format!("{name}.toml"), granting::late().message));
-        let late = self.late.as_ref().map(|(_, begun)| (self.root.display().to_string(), self.late_for(*begun)));
-        let loading = self.loads.names().map(|name| {
-            (format!("{name}.wasm"), "it is being read, checked and compiled; try again in a moment".to_string())
+        let looked = self.reported.iter().map(|problem| Finding {
+            path: one_line(&problem.path.to_string_lossy()),
+            kind: if problem.is_warning { FindingKind::Warning } else { FindingKind::Refused },
+            message: problem.message.clone(),
+            help: problem.help.clone(),
         });
-        let all = loading.chain(looked).chain(refused).chain(grants).chain(moved).chain(stuck).chain(late).collect();
+        let refused = self.refused.iter().map(|(name, refusal)| {
+            let help = "`paguro check FILE` says what is wrong; a file that changes is tried again";
+            Finding::refused(format!("{name}.wasm"), refusal.why.clone(), help)
+        });
+        let failed = self.tries.iter().filter(|(name, _)| self.services.registry.get(name).is_none());
+        let failed = failed.filter_map(|(name, tries)| Some((name, tries.failed.clone()?)));
+        let failed = failed.filter(|(name, _)| !self.templates.contains_key(*name)).map(|(name, why)| {
+            Finding::refused(format!("{name}.wasm"), why, "it is tried again by itself; `paguro events` tells each try")
+        });
+        let settings = |name: &Name| format!("{name}.toml");
+        let grants = self.granting.refused.iter().map(|(name, why)| {
+            Finding::refused(settings(name), why.clone(), "mend `[grants]` in that file, or what it names")
+        });
+        let moved = self.granting.moved.iter().map(|(name, path)| {
+            let (message, help) = granting::moved(path);
+            Finding { path: settings(name), kind: FindingKind::Warning, message, help }
+        });
+        let stuck = self.granting.stuck().map(|name| {
+            let late = granting::late();
+            Finding::refused(settings(name), late.message, &late.help)
+        });
+        let late = self.late.as_ref().map(|(_, begun)| Finding {
+            path: self.root.display().to_string(),
+            kind: FindingKind::Unseen,
+            message: self.late_for(*begun),
+            help: "look at the mount: a file that changes is taken when it answers again".to_string(),
+        });
+        let loading = self.loads.names().map(|name| Finding {
+            path: format!("{name}.wasm"),
+            kind: FindingKind::Loading,
+            message: "it is being read, checked and compiled; try again in a moment".to_string(),
+            help: String::new(),
+        });
+        let all = loading
+            .chain(looked)
+            .chain(refused)
+            .chain(failed)
+            .chain(grants)
+            .chain(moved)
+            .chain(stuck)
+            .chain(late)
+            .collect();
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
@@ -511,7 +575,7 @@ impl Keeper {
             // The next look sees what it is now.
             Err(LoadError::Changed) => return,
             Err(LoadError::Unreadable(problem)) => {
-                self.count_try(&name, wanted.hash);
+                self.count_try(&name, wanted.hash, Some(problem.message.clone()));
                 return self.emit_problem(&problem);
             }
             Err(LoadError::Refused(error)) => Err(error),
@@ -530,7 +594,7 @@ impl Keeper {
                     let (hash, why) = (wanted.hash, change_message(&error));
                     self.refused.insert(name, Refusal { hash, settings: wanted.settings, why, by_ban });
                 } else {
-                    self.count_try(&name, wanted.hash);
+                    self.count_try(&name, wanted.hash, Some(change_message(&error)));
                 }
             }
         }
@@ -612,7 +676,7 @@ impl Keeper {
         if self.is_too_soon(&name, hash) {
             return;
         }
-        self.count_try(&name, hash);
+        self.count_try(&name, hash, None);
         let of = path.to_path_buf();
         let reading = self.reading.entry(name.clone()).or_default();
         if reading.is_busy() {
@@ -646,11 +710,12 @@ impl Keeper {
         tries.is_some_and(|tries| self.services.clock.now() < tries.next)
     }
 
-    fn count_try(&mut self, name: &Name, hash: ComponentHash) {
+    /// `failed`: nothing runs for want of it.
+    fn count_try(&mut self, name: &Name, hash: ComponentHash, failed: Option<String>) {
         let before = self.tries.get(name).filter(|tries| tries.hash == hash).map_or(0, |tries| tries.count);
         let count = (before + 1).min(TRIES_COUNTED);
         let next = self.services.clock.now().after(TRY_AGAIN.saturating_mul(1 << count));
-        self.tries.insert(name.clone(), Tries { hash, count, next });
+        self.tries.insert(name.clone(), Tries { hash, count, next, failed });
     }
 
     fn problem(&self, path: &Path, error: &ChangeError) {
@@ -699,8 +764,8 @@ fn locked(deleted: &Deleted) -> MutexGuard<'_, BTreeSet<Name>> {
     deleted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What holds now, as path and message.
-pub(super) type Problems = Arc<Mutex<Vec<(String, String)>>>;
+/// What holds now.
+pub(super) type Problems = Arc<Mutex<Vec<Finding>>>;
 
 fn change_message(error: &ChangeError) -> String {
     match error {
@@ -724,12 +789,13 @@ impl Refusal {
     }
 }
 /// Said of a look at the directory that does not end, to whoever asks.
-pub(super) const LOOK_IS_LATE: &str = "a look at the directory does not end: its file system does not answer";
+const LOOK_IS_LATE: &str = "a look at the directory does not end: its file system does not answer";
 
 struct Tries {
     hash: ComponentHash,
     count: u32,
     next: Tick,
+    failed: Option<String>,
 }
 
 /// Before the second try of a file; doubled each time, up to 64 times.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::finding::FindingKind;
 use super::host::{Host, RequestError};
-use super::keeper::LOOK_IS_LATE;
 use super::wire::{
     BackoffInfo, BreakerPolicyInfo, BudgetInfo, ChildHealth, CountsInfo, EscalationInfo, HealthInfo, MemoryInfo,
-    RestartInfo, SupervisedInfo, SupervisorDetail, TotalsInfo,
+    ProblemInfo, RestartInfo, SupervisedInfo, SupervisorDetail, TotalsInfo,
 };
 use crate::base::units::show_duration;
 use crate::base::{Holding, Name, bounds};
@@ -24,12 +24,13 @@ impl Host {
     }
 
     fn detail(&self, name: &Name, view: View, taken: Option<(u64, u64)>) -> SupervisorDetail {
-        let View { settings, running, restarts, counts, round, children, more } = view;
+        let View { settings, running, fell, restarts, counts, round, children, more } = view;
         let next = children.last().filter(|_| more).map(|child| child.spec.name.to_string());
         let (backoff, steps, budget) = (settings.backoff, settings.escalation, settings.budget);
         SupervisorDetail {
             name: if name.is_root() { "/".to_string() } else { name.to_string() },
             running,
+            reason: fell.filter(|_| !running).map(|why| why.to_string()),
             strategy: strategy(settings.strategy).to_string(),
             intensity: settings.intensity,
             period_ms: ms(settings.period),
@@ -116,21 +117,22 @@ impl Host {
         while let Some(page) = pages.next().await {
             page.iter().for_each(|worker| add(&mut totals, &mut isolated, self.child_health(worker)));
         }
-        // A supervisor that its parent let go of has nobody below it that could say so.
-        for name in self.tree.supervisor_names() {
-            let Some(view) = self.tree.look(&name, Page { after: None, limit: bounds::PAGE_ROWS_MAX }).await else {
-                continue;
-            };
-            let gone = view
-                .children
-                .iter()
-                .filter(|child| child.state == ChildState::Isolated && child.spec.kind == ChildKind::Supervisor);
-            isolated.extend(gone.map(|child| child.spec.name.to_string()));
-        }
+        let (gone, stopped) = self.fallen().await;
+        isolated.extend(gone.into_iter().map(|name| name.to_string()));
         isolated.truncate(bounds::PAGE_ROWS_MAX);
-        let late = self.problems().into_iter().find(|(_, why)| why.starts_with(LOOK_IS_LATE));
-        let directory = late.map(|(path, why)| format!("{path}: {why}"));
-        let moving = directory.is_some() || totals.moving > 0 || totals.degraded > 0 || totals.breakers_open > 0;
+        let late = self.problems().into_iter().find(|finding| finding.kind == FindingKind::Unseen);
+        let directory = late.map(|finding| format!("{}: {}", finding.path, finding.message));
+        let refused = self.problems().into_iter().filter(|finding| finding.kind == FindingKind::Refused);
+        let mut problems: Vec<ProblemInfo> = refused
+            .map(|finding| ProblemInfo { of: finding.path, why: finding.message, help: finding.help })
+            .chain(stopped)
+            .collect();
+        problems.truncate(bounds::FINDINGS_MAX);
+        let moving = directory.is_some()
+            || !problems.is_empty()
+            || totals.moving > 0
+            || totals.degraded > 0
+            || totals.breakers_open > 0;
         let status = match () {
             () if !isolated.is_empty() || totals.critical > 0 => "critical",
             () if moving => "degraded",
@@ -141,7 +143,41 @@ impl Host {
         let children: Vec<ChildHealth> = page.iter().map(|worker| self.child_health(worker)).collect();
         let next = children.last().filter(|_| more).map(|child| child.name.clone());
         let memory = Some(self.memory());
-        HealthInfo { status: status.to_string(), totals, directory, isolated, children, memory, next }
+        HealthInfo { status: status.to_string(), totals, directory, isolated, problems, children, memory, next }
+    }
+
+    /// Supervisors that their parents let go of, which have nobody below them that could say so; and what does not run
+    /// with why.
+    async fn fallen(&self) -> (Vec<Name>, Vec<ProblemInfo>) {
+        let (mut isolated, mut stopped) = (Vec::new(), Vec::new());
+        for name in self.tree.supervisor_names() {
+            let Some(view) = self.tree.look(&name, Page { after: None, limit: bounds::PAGE_ROWS_MAX }).await else {
+                continue;
+            };
+            if let Some(why) = view.fell.filter(|_| !view.running) {
+                let help = format!("`paguro events` says how it came to that, then `paguro start {name}`");
+                let why = format!("the supervisor does not run: {why}");
+                stopped.push(ProblemInfo { of: name.to_string(), why, help });
+            }
+            let gone = view
+                .children
+                .into_iter()
+                .filter(|child| child.state == ChildState::Isolated && child.spec.kind == ChildKind::Supervisor);
+            isolated.extend(gone.map(|child| child.spec.name));
+        }
+        (isolated, stopped)
+    }
+
+    /// Supervisors that do not run, and nobody asked them to stop.
+    pub(super) async fn fallen_supervisors(&self) -> Vec<ProblemInfo> {
+        let (isolated, mut fallen) = self.fallen().await;
+        for name in isolated {
+            if fallen.iter().all(|problem| problem.of != name.as_str()) {
+                let help = format!("`paguro events` says how it came to that, then `paguro start {name}`");
+                fallen.push(ProblemInfo { of: name.to_string(), why: "the supervisor is isolated".to_string(), help });
+            }
+        }
+        fallen
     }
 
     /// What guests, clients and files make the host keep.
@@ -161,7 +197,7 @@ impl Host {
     fn child_health(&self, worker: &Shared) -> ChildHealth {
         let status = worker.status();
         let now = self.services.clock.now();
-        let runs = matches!(status.standing, Standing::Running | Standing::Probation);
+        let runs = status.standing.is_up();
         let reason = match &status.standing {
             Standing::Isolated(why) => Some(why.to_string()),
             Standing::Down | Standing::Restarting => status.last_exit.as_ref().map(ToString::to_string),

@@ -39,6 +39,8 @@ pub struct UpOptions {
     pub raise_descriptors: bool,
     /// Bytes that guests, clients and files may make the host keep; by default half of the memory there is.
     pub memory: Option<u64>,
+    /// See [`HostOptions::fresh`].
+    pub fresh: bool,
     /// Called for each event and log line, one after another.
     pub log: Box<dyn Fn(UpLine) + Send + Sync>,
 }
@@ -91,6 +93,11 @@ impl UpError {
                 HostError::Database(DatabaseError::DiskFull { .. }) => {
                     "make room on the disk and start again".to_string()
                 }
+                HostError::OtherDatabase(_) => {
+                    "put a copy of the whole state directory in its place; or go on without \
+                     what is lost: `paguro up --fresh`"
+                        .to_string()
+                }
                 HostError::Database(_) => {
                     "put a copy of the state directory in its place, or give another `--state`".to_string()
                 }
@@ -126,6 +133,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
         compiler: CompilerChoice::Program("/proc/self/exe".into()),
         compilers_bytes_max: options.compilers_bytes_max,
         account_bytes_max: options.memory,
+        fresh: options.fresh,
         ..HostOptions::new(&options.dir)
     };
     let recorder = host_options.recorder.clone();

@@ -133,6 +133,9 @@ pub struct SupervisorInfo {
 pub struct SupervisorDetail {
     pub name: String,
     pub running: bool,
+    /// Why not, where it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     pub strategy: String,
     pub intensity: u32,
     pub period_ms: u64,
@@ -236,7 +239,8 @@ pub struct SupervisedInfo {
 /// How everything below the root is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthInfo {
-    /// `healthy`; `degraded`: something restarts, is degraded, or its breaker is not closed;
+    /// `healthy`; `degraded`: something restarts, is degraded, is not taken from the directory, or its breaker is not
+    /// closed;
     /// `critical`: something is isolated or says that it does not work.
     pub status: String,
     pub totals: TotalsInfo,
@@ -245,6 +249,9 @@ pub struct HealthInfo {
     pub directory: Option<String>,
     /// Names of isolated workers and supervisors, at most a page of them.
     pub isolated: Vec<String>,
+    /// What does not run, or not as the directory says, at most a page of it; then the status is at least `degraded`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ProblemInfo>,
     /// By name.
     pub children: Vec<ChildHealth>,
     /// What guests, clients and files make the host keep.
@@ -253,6 +260,16 @@ pub struct HealthInfo {
     /// The name to ask for the next page with, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// Something that does not run, or not as the directory says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProblemInfo {
+    /// A file, a worker or a supervisor.
+    pub of: String,
+    pub why: String,
+    /// What to do.
+    pub help: String,
 }
 
 /// The account of memory. All but `refused` in bytes.

@@ -6,9 +6,10 @@
 //!   more of it within a minute ---> counted ---> one entry for all, when the minute is over or the host stops
 //! ```
 //!
-//! A kind is an action, by whom, about one worker; for children that a template makes, about its supervisor. Entries
-//! about upgrades and rollbacks are never gathered: they are intents, and stand before their effects. The count of the
-//! last minute is lost with a host that is killed.
+//! A kind is an action, by whom, about one worker; for children that a template makes, about its supervisor. What an
+//! operator or a file decides is written at once as often as people do such things, [`bounds::LEDGER_AT_ONCE`] times in a
+//! minute. Entries about upgrades and rollbacks are never gathered: they are intents, and stand before their effects. The
+//! count of the last minute is lost with a host that is killed.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +28,9 @@ type Kind = (Name, Action, By);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Gathered {
     since: Timestamp,
-    /// After the first, which is written.
+    /// Those that are written.
+    written: u64,
+    /// After those.
     more: u64,
     /// Of those.
     last: Option<NewLedgerEntry>,
@@ -46,6 +49,11 @@ impl Book {
             return entries;
         };
         if let Some(gathered) = self.gathered.get_mut(&kind) {
+            if gathered.written < at_once(new.by) {
+                gathered.written += 1;
+                entries.push(self.head.append(new));
+                return entries;
+            }
             gathered.more += 1;
             gathered.last = Some(new.clone());
             return entries;
@@ -54,7 +62,7 @@ impl Book {
             let oldest = self.gathered.iter().min_by_key(|(_, gathered)| gathered.since).map(|(kind, _)| kind.clone());
             entries.extend(oldest.and_then(|kind| self.conclude(&kind, new.at)));
         }
-        self.gathered.insert(kind, Gathered { since: new.at, more: 0, last: None });
+        self.gathered.insert(kind, Gathered { since: new.at, written: 1, more: 0, last: None });
         entries.push(self.head.append(new));
         entries
     }
@@ -90,6 +98,14 @@ impl Book {
         let of = if last.worker == worker { String::new() } else { format!("{}: ", last.worker.leaf()) };
         let detail = format!("{more} more within a minute, the last: {of}{}", last.detail);
         Some(self.head.append(&NewLedgerEntry { at: now, worker, action, hash: last.hash, by, detail }))
+    }
+}
+
+/// How many of a kind are written one by one, before the rest of a minute is counted.
+fn at_once(by: By) -> u64 {
+    match by {
+        By::Operator | By::Directory => bounds::LEDGER_AT_ONCE,
+        By::Host => 1,
     }
 }
 
@@ -136,7 +152,7 @@ mod tests {
         let mut book = Book::new(Head::EMPTY);
         let mut written = Vec::new();
         for second in 0..150 {
-            written.extend(book.take(&entry(second * 1_000, "a", Action::SettingsChanged, By::Directory)));
+            written.extend(book.take(&entry(second * 1_000, "a", Action::SettingsChanged, By::Host)));
         }
         let details: Vec<&str> = written.iter().map(|entry| entry.detail.as_str()).collect();
         assert_eq!(
@@ -179,7 +195,21 @@ mod tests {
         assert_eq!(book.take(&entry(4, "a", Action::Removed, By::Operator)).len(), 1);
         assert_eq!(book.take(&entry(4, "b", Action::Removed, By::Operator)).len(), 1);
         assert_eq!(book.take(&entry(4, "a", Action::Removed, By::Directory)).len(), 1);
-        assert_eq!(book.take(&entry(5, "a", Action::Removed, By::Operator)).len(), 0);
+        assert_eq!(book.take(&entry(5, "a", Action::Removed, By::Host)).len(), 1);
+        assert_eq!(book.take(&entry(5, "a", Action::Removed, By::Host)).len(), 0);
+    }
+
+    #[test]
+    fn what_people_decide_is_written_at_once_until_it_is_a_loop() {
+        for by in [By::Operator, By::Directory] {
+            let mut book = Book::new(Head::EMPTY);
+            for n in 0..bounds::LEDGER_AT_ONCE {
+                assert_eq!(book.take(&entry(n, "a", Action::StateImported, by))[0].detail, format!("at {n}"));
+            }
+            assert!(book.take(&entry(100, "a", Action::StateImported, by)).is_empty());
+            assert_eq!(book.due(Timestamp(60_000))[0].detail, "1 more within a minute, the last: at 100");
+            assert_eq!(book.take(&entry(60_001, "a", Action::StateImported, by)).len(), 1);
+        }
     }
 
     #[test]
@@ -205,8 +235,8 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_holds_nothing_up() {
         let mut book = Book::new(Head::EMPTY);
-        book.take(&entry(1_000_000, "a", Action::Removed, By::Operator));
-        book.take(&entry(1_000_001, "a", Action::Removed, By::Operator));
-        assert_eq!(book.take(&entry(5, "a", Action::Removed, By::Operator)).len(), 2);
+        book.take(&entry(1_000_000, "a", Action::Removed, By::Host));
+        book.take(&entry(1_000_001, "a", Action::Removed, By::Host));
+        assert_eq!(book.take(&entry(5, "a", Action::Removed, By::Host)).len(), 2);
     }
 }

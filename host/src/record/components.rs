@@ -4,21 +4,31 @@
 //! A file is called `<hash>.wasm` and is whole from the moment it has that name: it is written
 //! under another name, synced, and renamed. What is read is checked against the hash each time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::base::{ComponentHash, bounds, units};
 
-/// The directory of component files. Calls block on the disk.
+/// The directory of component files. Calls block on the disk. Clones are one.
 #[derive(Clone, Debug)]
 pub struct ComponentFiles {
     dir: PathBuf,
+    elsewhere: Arc<Mutex<Elsewhere>>,
+}
+
+/// Where the same bytes lie, when the host's own copy is lost.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    files: HashMap<ComponentHash, PathBuf>,
+    /// Copies that were made anew from there.
+    mended: Vec<(ComponentHash, PathBuf)>,
 }
 
 /// Why a component file cannot be written or read.
@@ -37,7 +47,22 @@ pub enum ComponentFileError {
 impl ComponentFiles {
     /// `dir` must exist and be private to the host.
     pub fn new(dir: impl Into<PathBuf>) -> ComponentFiles {
-        ComponentFiles { dir: dir.into() }
+        ComponentFiles { dir: dir.into(), elsewhere: Arc::default() }
+    }
+
+    /// Files whose bytes were seen to have these hashes. A copy that is lost or corrupted is made anew from there: what is
+    /// read is checked against the hash, wherever it lies.
+    pub fn lie_elsewhere(&self, files: HashMap<ComponentHash, PathBuf>) {
+        self.elsewhere().files = files;
+    }
+
+    /// The copies that were made anew since this was asked, and from where.
+    pub fn mended(&self) -> Vec<(ComponentHash, PathBuf)> {
+        std::mem::take(&mut self.elsewhere().mended)
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Elsewhere> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps `bytes`. They are on disk when this returns. One that is there already is left alone,
@@ -47,11 +72,16 @@ impl ComponentFiles {
             return Err(ComponentFileError::Large { bytes: bytes.len() as u64 });
         }
         let hash = ComponentHash::of(bytes);
-        match self.get(&hash) {
+        match self.own(&hash) {
             Ok(_) => return Ok(hash),
             Err(ComponentFileError::Missing { .. } | ComponentFileError::Corrupted { .. }) => {}
             Err(error) => return Err(error),
         }
+        self.write(hash, bytes)?;
+        Ok(hash)
+    }
+
+    fn write(&self, hash: ComponentHash, bytes: &[u8]) -> Result<(), ComponentFileError> {
         let unfinished = self.unfinished_path(&hash);
         let written = write_synced(&unfinished, bytes).and_then(|()| {
             let path = self.path(&hash);
@@ -62,35 +92,35 @@ impl ComponentFiles {
             let _ = std::fs::remove_file(&unfinished);
             return Err(error);
         }
-        self.sync_dir()?;
-        Ok(hash)
+        self.sync_dir()
     }
 
-    /// The component's bytes, which are those the hash was made of.
+    /// The component's bytes, which are those the hash was made of. Where the host's own copy is not, they are taken from
+    /// wherever they were seen last, and the copy is made anew.
     pub fn get(&self, hash: &ComponentHash) -> Result<Vec<u8>, ComponentFileError> {
-        let path = self.path(hash);
-        // The directory is the host's alone: what is no file there was put by hand, and is not waited for.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(&path, flags, Mode::empty()).map(File::from).map_err(io::Error::from) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ComponentFileError::Missing { hash: *hash, path });
-            }
-            Err(error) => return Err(io_error("open", &path)(error)),
+        let lost = match self.own(hash) {
+            Err(lost @ (ComponentFileError::Missing { .. } | ComponentFileError::Corrupted { .. })) => lost,
+            found => return found,
         };
-        let mut bytes = Vec::new();
-        // One byte more than any component has is enough to see that it is none of ours.
-        file.take(bounds::COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
-        if ComponentHash::of(&bytes) == *hash {
-            Ok(bytes)
-        } else {
-            Err(ComponentFileError::Corrupted { hash: *hash, path })
+        let Some(path) = self.elsewhere().files.get(hash).cloned() else { return Err(lost) };
+        let Ok(bytes) = read(&path, hash, OFlags::empty()) else { return Err(lost) };
+        // Where it cannot be written it is taken from there the next time as well.
+        if self.write(*hash, &bytes).is_ok() {
+            self.elsewhere().mended.push((*hash, path));
         }
+        Ok(bytes)
+    }
+
+    /// From the host's own copy.
+    fn own(&self, hash: &ComponentHash) -> Result<Vec<u8>, ComponentFileError> {
+        // The directory is the host's alone: what is a link there was put by hand.
+        read(&self.path(hash), hash, OFlags::NOFOLLOW)
     }
 
     /// Bytes of its file. Does not read it: it may be corrupted.
     pub fn size(&self, hash: &ComponentHash) -> Result<u64, ComponentFileError> {
-        let path = self.path(hash);
+        let own = self.path(hash);
+        let path = if own.is_file() { own } else { self.elsewhere().files.get(hash).cloned().unwrap_or(own) };
         match std::fs::metadata(&path) {
             Ok(found) => Ok(found.len()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -149,6 +179,26 @@ impl ComponentFiles {
     /// A new name is only durable once its directory is.
     fn sync_dir(&self) -> Result<(), ComponentFileError> {
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync", &self.dir))
+    }
+}
+
+/// The file with just these bytes. What is no file is not waited for.
+fn read(path: &Path, hash: &ComponentHash, more: OFlags) -> Result<Vec<u8>, ComponentFileError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | more;
+    let file = match rustix::fs::open(path, flags, Mode::empty()).map(File::from).map_err(io::Error::from) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ComponentFileError::Missing { hash: *hash, path: path.to_path_buf() });
+        }
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    // One byte more than any component has is enough to see that it is none of ours.
+    file.take(bounds::COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    if ComponentHash::of(&bytes) == *hash {
+        Ok(bytes)
+    } else {
+        Err(ComponentFileError::Corrupted { hash: *hash, path: path.to_path_buf() })
     }
 }
 

@@ -43,8 +43,8 @@ use crate::base::{Clock, ComponentHash, Name, Payload, Timestamp, bounds};
 
 pub use self::error::DatabaseError;
 pub use self::records::{
-    BreakerRecord, Change, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy, RejectedRecord,
-    RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord,
+    AcceptedSettings, BreakerRecord, Change, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy,
+    RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord, Verdict, Why, WorkerRecord,
 };
 pub use self::schema::Options;
 pub use self::writer::Stats;
@@ -272,6 +272,11 @@ impl Database {
     /// Directories that were given to workers for writing, at any time; at most `limit`.
     pub fn granted(&self, limit: usize) -> Result<Vec<GrantedRecord>, DatabaseError> {
         self.shared.reader.granted(limit)
+    }
+
+    /// Settings files as they were accepted last, by whose they are.
+    pub fn accepted(&self) -> Result<Vec<(Name, AcceptedSettings)>, DatabaseError> {
+        self.shared.reader.accepted()
     }
 
     /// The first `limit` entries after `after_seq`, oldest first; from the start with 0.

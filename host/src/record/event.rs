@@ -36,6 +36,8 @@ pub enum Event {
     },
     SupervisorStopped {
         supervisor: Name,
+        /// It ended by itself: why.
+        why: Option<ExitReason>,
     },
     /// More restarts than the intensity allows within the period.
     SupervisorGaveUp {
@@ -299,6 +301,11 @@ pub enum Event {
         /// Its address, or the socket.
         from: String,
     },
+    /// The host's own copy of a component was lost or damaged, and is made anew from a file with the same bytes.
+    ComponentMended {
+        component: ComponentHash,
+        path: String,
+    },
     /// A look at the directory of workers takes longer than its bound: what runs goes on, and nothing new is taken.
     LookLate {
         path: String,
@@ -386,6 +393,7 @@ impl Event {
             Event::ChildRemoved { .. } => "child-removed",
             Event::DirectoryProblem { .. } => "directory-problem",
             Event::ClientRefused { .. } => "client-refused",
+            Event::ComponentMended { .. } => "component-mended",
             Event::LookLate { .. } => "look-late",
             Event::LookEnded { .. } => "look-ended",
             Event::DatabaseFailed { .. } => "database-failed",
@@ -428,7 +436,7 @@ impl Event {
             | Event::UpgradeCalledOff { worker, .. }
             | Event::RolledBack { worker, .. } => Some(worker),
             Event::SupervisorStarted { supervisor }
-            | Event::SupervisorStopped { supervisor }
+            | Event::SupervisorStopped { supervisor, .. }
             | Event::SupervisorGaveUp { supervisor, .. }
             | Event::RestartTogether { supervisor, .. }
             | Event::AutoShutdown { supervisor, .. }
@@ -448,6 +456,7 @@ impl Event {
             | Event::RestartStormOver
             | Event::DirectoryProblem { .. }
             | Event::ClientRefused { .. }
+            | Event::ComponentMended { .. }
             | Event::LookLate { .. }
             | Event::LookEnded { .. }
             | Event::DatabaseFailed { .. }
@@ -459,7 +468,9 @@ impl Event {
     /// Bytes of its texts, but for the names, which are shared.
     fn text_bytes(&self) -> usize {
         match self {
-            Event::WorkerExited { reason, .. } | Event::WorkerStartFailed { reason, .. } => reason.heap_bytes(),
+            Event::WorkerExited { reason, .. }
+            | Event::WorkerStartFailed { reason, .. }
+            | Event::SupervisorStopped { why: Some(reason), .. } => reason.heap_bytes(),
             Event::HostFault { fault, .. } => fault.heap_bytes(),
             Event::CompilationSlow { why: text, .. }
             | Event::ComponentBanned { why: text, .. }
@@ -477,7 +488,7 @@ impl Event {
             | Event::RolledBack { reason: text, .. }
             | Event::ClientRefused { from: text, .. }
             | Event::DatabaseFailed { error: text, .. } => text.capacity(),
-            Event::LookLate { path: text, .. } => text.capacity(),
+            Event::LookLate { path: text, .. } | Event::ComponentMended { path: text, .. } => text.capacity(),
             Event::DirectoryProblem { path, message, help } => path.capacity() + message.capacity() + help.capacity(),
             Event::SettingsChanged { in_place, restarted, .. } => {
                 (in_place.capacity() + restarted.capacity()) * size_of::<&str>()
@@ -493,6 +504,7 @@ impl Event {
                 Level::Error
             }
             Event::WorkerExited { .. }
+            | Event::SupervisorStopped { why: Some(_), .. }
             | Event::WorkerLate { .. }
             | Event::CompilationSlow { .. }
             | Event::ComponentBanned { .. }
@@ -510,6 +522,7 @@ impl Event {
             | Event::RolledBack { .. }
             | Event::DirectoryProblem { .. }
             | Event::LookLate { .. }
+            | Event::ComponentMended { .. }
             | Event::HealthChanged { .. }
             | Event::NotStartedOnDemand { .. }
             | Event::RestartTogether { .. }
@@ -539,7 +552,8 @@ impl fmt::Display for Event {
             Event::HostStopping => f.write_str("host is stopping"),
             Event::Recovered { note, .. } => f.write_str(note),
             Event::SupervisorStarted { .. } => f.write_str("supervisor started"),
-            Event::SupervisorStopped { .. } => f.write_str("supervisor stopped"),
+            Event::SupervisorStopped { why: None, .. } => f.write_str("supervisor stopped"),
+            Event::SupervisorStopped { why: Some(why), .. } => write!(f, "supervisor stopped: {why}"),
             Event::SupervisorGaveUp { restarts, period, last, .. } => {
                 write!(f, "gave up: {restarts} restarts within {}, the last of {last:?}", show_duration(*period))
             }
@@ -671,6 +685,10 @@ impl fmt::Display for Event {
             }
             Event::ClientRefused { bound, value, from } => {
                 write!(f, "a client was refused: {bound}, {value}; it came from {from}")
+            }
+            Event::ComponentMended { component, path } => {
+                let short = component.short();
+                write!(f, "the host's copy of component {short} was lost or damaged, and is made anew from {path}")
             }
             Event::LookLate { path, after } => {
                 let after = show_duration(*after);

@@ -7,6 +7,7 @@ mod components;
 mod database;
 pub mod event;
 mod ledger;
+pub mod marker;
 pub mod metrics;
 mod recorder;
 mod state_dir;
@@ -16,11 +17,13 @@ mod tree_lock;
 pub use blocking::blocking;
 pub use components::{ComponentFileError, ComponentFiles};
 pub use database::{
-    BreakerRecord, Change, Database, DatabaseError, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort,
-    LetterWhy, Options, Pending, RejectedRecord, RevisionRecord, SnapshotRecord, Stats, Verdict, Why, WorkerRecord,
+    AcceptedSettings, BreakerRecord, Change, Database, DatabaseError, DeadLetterRecord, DeadLetterTotals,
+    GrantedRecord, LetterSort, LetterWhy, Options, Pending, RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord,
+    Stats, Verdict, Why, WorkerRecord,
 };
 pub use event::{Event, Level, Origin};
 pub use ledger::{Action, By, LedgerBroken, LedgerEntry, NewLedgerEntry};
+pub use marker::OtherDatabase;
 pub use metrics::{GuestMetric, Metrics};
 pub use recorder::{LogLine, Recorder};
 pub use state_dir::{StateDir, StateDirError};

@@ -20,7 +20,7 @@ use super::spec::{Shutdown, SupervisorSettings};
 use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision};
 use super::worker::{Standing, System};
 use crate::base::{ExitReason, Failure, Incarnation, Name, Tick, bounds};
-use crate::record::Event;
+use crate::record::{Action as LedgerAction, By, Change, Event, NewLedgerEntry};
 
 /// Starts a supervisor's task; it starts no child until it is asked to. `parent`: where it reports;
 /// for the root, the host.
@@ -46,6 +46,7 @@ pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>
         row: 0,
         idlers: Idlers::default(),
         unheard: VecDeque::new(),
+        fell: None,
     };
     let post = Box::new(Post { driver, asked, ordered, reported });
     let task = LentTask::spawn(recovery::hold(post, services.fuses.get().cloned()));
@@ -71,6 +72,8 @@ struct Driver {
     has_time: bool,
     /// Its parent waits for the end that it asked for.
     told_to_stop: bool,
+    /// Why it ended last, where it was not asked to and has not started since.
+    fell: Option<ExitReason>,
     /// At the root, after a fault: it starts anew by itself, as there is nobody above who would.
     start_at: Option<Tick>,
     /// When the root fell so.
@@ -407,6 +410,28 @@ impl Driver {
         }
     }
 
+    /// It is written down. Nobody waits for the disk here: where it cannot be written, the event tells.
+    fn isolation_is_decided(&self, name: &Name, why: &str) {
+        let entry = NewLedgerEntry {
+            at: self.services.clock.timestamp(),
+            worker: name.clone(),
+            action: LedgerAction::Isolated,
+            hash: self.services.registry.get(name).map(|worker| worker.status().component),
+            by: By::Host,
+            detail: why.to_string(),
+        };
+        if let Err(error) = self.services.database.submit(vec![Change::Ledger(entry)]) {
+            let what = "write that a child is isolated";
+            self.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
+        }
+    }
+
+    /// `why`: nobody asked it to.
+    fn stopped(&mut self, why: Option<ExitReason>) {
+        self.fell = why.filter(|why| !why.is_orderly());
+        self.emit(Event::SupervisorStopped { supervisor: self.name.clone(), why: self.fell.clone() });
+    }
+
     fn view(&mut self, page: &Page) -> View {
         let now = self.services.clock.now();
         let restarts = self.policy.recent_restarts(now);
@@ -418,6 +443,7 @@ impl Driver {
         View {
             settings: self.policy.settings().clone(),
             running: self.policy.is_running(),
+            fell: self.fell.clone(),
             restarts: restarts.into_iter().map(|(at, name)| (now.since(at), name)).collect(),
             round: self.policy.round_of().cloned(),
             more,
@@ -476,6 +502,7 @@ impl Driver {
                 }
             }
             Action::Isolate { name, why } => {
+                self.isolation_is_decided(&name, &why);
                 self.rest(&name, Standing::Isolated(why.as_str().into()), now);
                 self.emit(Event::WorkerIsolated { worker: name, why });
             }
@@ -494,15 +521,19 @@ impl Driver {
             }
             Action::AutoShutdown { by } => self.emit(Event::AutoShutdown { supervisor: self.name.clone(), by }),
             Action::SelfStarted => {
+                self.fell = None;
                 self.emit(Event::SupervisorStarted { supervisor: self.name.clone() });
                 self.tell_parent(Report::Started { child: self.name.clone() }).await;
             }
             Action::SelfEnded(Ended::Itself(reason)) if self.name.is_root() && reason.is_host_fault() => {
-                self.emit(Event::SupervisorStopped { supervisor: self.name.clone() });
+                self.stopped(Some(reason.clone()));
                 self.root_fell(now, reason).await;
             }
             Action::SelfEnded(ended) => {
-                self.emit(Event::SupervisorStopped { supervisor: self.name.clone() });
+                self.stopped(match &ended {
+                    Ended::Asked => None,
+                    Ended::Itself(reason) | Ended::StartFailed(reason) => Some(reason.clone()),
+                });
                 let child = self.name.clone();
                 let report = match ended {
                     Ended::Asked => Report::Stopped { child },

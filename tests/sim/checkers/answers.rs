@@ -78,7 +78,7 @@ impl Answers {
                 of(supervisor, &|open| open.started = true);
                 self.disturb(supervisor);
             }
-            Event::SupervisorStopped { supervisor } => {
+            Event::SupervisorStopped { supervisor, .. } => {
                 of(supervisor, &|open| open.failed = true);
                 self.disturb(supervisor);
             }

@@ -169,7 +169,7 @@ impl Book {
             }
             Event::SupervisorGaveUp { supervisor, .. } => self.ends_by_itself(supervisor, Ending::GaveUp),
             Event::AutoShutdown { supervisor, .. } => self.ends_by_itself(supervisor, Ending::AutoShutdown),
-            Event::SupervisorStopped { supervisor } => {
+            Event::SupervisorStopped { supervisor, .. } => {
                 let ending = self.ended_by_itself(supervisor);
                 self.ending.remove(supervisor);
                 self.unstarted.remove(supervisor);

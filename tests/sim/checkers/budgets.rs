@@ -195,7 +195,7 @@ impl Budgets {
                 self.due.remove(worker);
                 self.rejoins.remove(worker);
             }
-            Event::SupervisorStopped { supervisor } => self.ended(book, at, supervisor, wrong),
+            Event::SupervisorStopped { supervisor, .. } => self.ended(book, at, supervisor, wrong),
             Event::ChildRemoved { name } => self.forget(name),
             _ => {}
         }

@@ -96,7 +96,7 @@ impl Order {
                 self.all_tried(book, supervisor, wrong);
                 self.tried(book, supervisor, wrong);
             }
-            Event::SupervisorStopped { supervisor } => {
+            Event::SupervisorStopped { supervisor, .. } => {
                 self.all_stopped(book, supervisor, wrong);
                 if supervisor.is_root() {
                     return;

@@ -35,7 +35,7 @@ impl Checker for Orphans {
                 let live = book.live.get(worker);
                 wrong.that(format!("{worker:?} ended as {incarnation:?}; what ran was {live:?}"));
             }
-            Fact::Event(Event::SupervisorStopped { supervisor }) => {
+            Fact::Event(Event::SupervisorStopped { supervisor, .. }) => {
                 let left: Vec<&Name> = book.live.keys().filter(|worker| worker.is_below(supervisor)).collect();
                 if !left.is_empty() {
                     wrong.that(format!("{supervisor:?} has ended, and below it run {left:?}"));

@@ -33,7 +33,7 @@ impl Checker for Significant {
                 }
             }
             Fact::Event(
-                Event::SupervisorStopped { supervisor }
+                Event::SupervisorStopped { supervisor, .. }
                 | Event::SupervisorGaveUp { supervisor, .. }
                 | Event::RestartTogether { supervisor, .. },
             ) => {

@@ -5,14 +5,14 @@ use std::fmt::Write;
 use clap::Args;
 
 use crate::cli::api::{ApiPath, Client};
-use crate::cli::errors::CliError;
+use crate::cli::errors::{CliError, Exit};
 use crate::cli::output;
 use crate::cli::render::{count, paint, safe, style_of};
 use crate::control::wire::DoctorInfo;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Ends with 1 where something is an error; warnings alone end with 0.
+Ends with 6 where it found a warning or an error.
 
 Examples:
   paguro doctor
@@ -31,10 +31,14 @@ pub async fn run(args: DoctorArgs, client: &Client) -> Result<(), CliError> {
     } else {
         output::print(&list(&findings))?
     }
-    match findings.iter().filter(|finding| finding.verdict == "error").count() {
-        0 => Ok(()),
-        errors => Err(CliError::failed(format!("the doctor found {}", count(errors as u64, "error")))),
-    }
+    let of = |verdict: &str| findings.iter().filter(|finding| finding.verdict == verdict).count() as u64;
+    let told = match (of("error"), of("warn")) {
+        (0, 0) => return Ok(()),
+        (0, warnings) => count(warnings, "warning"),
+        (errors, 0) => count(errors, "error"),
+        (errors, warnings) => format!("{} and {}", count(errors, "error"), count(warnings, "warning")),
+    };
+    Err(CliError::new(Exit::NotWell, format!("the doctor found {told}")))
 }
 
 fn list(findings: &[DoctorInfo]) -> String {

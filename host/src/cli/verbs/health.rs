@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::base::units::show_size;
 use crate::cli::api::{ApiPath, Client};
-use crate::cli::errors::CliError;
+use crate::cli::errors::{CliError, Exit};
 use crate::cli::output;
 use crate::cli::render::{self, BAD, BOLD, Cell, DIM, cell, paint, safe, style_of, styled};
 use crate::control::wire::{ChildHealth, HealthInfo};
@@ -12,8 +12,8 @@ use crate::control::wire::{ChildHealth, HealthInfo};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Degraded: something restarts, says that it does not work as it should, or has an open breaker. Critical: \
-something is isolated, or says that it does not work. A directory of workers that cannot be looked at makes it \
-degraded too. Without --all only what is not well is listed.
+something is isolated, or says that it does not work. What is in the directory and does not run as it says makes it \
+degraded too. Ends with 6 unless all is healthy. Without --all only what is not well is listed.
 
 Examples:
   paguro health
@@ -30,16 +30,25 @@ pub struct HealthArgs {
 
 pub async fn run(args: HealthArgs, client: &Client) -> Result<(), CliError> {
     let reply = client.get(ApiPath::new("health")).await?;
-    if args.json {
-        return output::print_json(&reply.body);
-    }
     let mut report: HealthInfo = reply.json()?;
+    if args.json {
+        output::print_json(&reply.body)?;
+        return well(&report.status);
+    }
     while let Some(next) = report.next.take() {
         let page: HealthInfo = client.get(ApiPath::new("health").query("after", Some(next))).await?.json()?;
         report.children.extend(page.children);
         report.next = page.next;
     }
-    output::print(&draw(&report, args.all))
+    output::print(&draw(&report, args.all))?;
+    well(&report.status)
+}
+
+fn well(status: &str) -> Result<(), CliError> {
+    if status == "healthy" {
+        return Ok(());
+    }
+    Err(CliError::new(Exit::NotWell, format!("not all is well: {}", safe(status))).help("paguro doctor"))
 }
 
 const HEADER: [&str; 7] = ["NAME", "STATE", "HEALTH", "UPTIME", "RESTARTS", "BREAKER", "WHY"];
@@ -69,6 +78,9 @@ fn draw(report: &HealthInfo, all: bool) -> String {
     }
     if let Some(directory) = &report.directory {
         out += &format!("{} {}\n", paint(BAD, "directory:"), safe(directory));
+    }
+    for problem in &report.problems {
+        out += &format!("{} {}\n", paint(BAD, &format!("{}:", safe(&problem.of))), safe(&problem.why));
     }
     if !report.isolated.is_empty() {
         out += &format!("{} {}\n", paint(BAD, "isolated:"), safe(&report.isolated.join(", ")));
@@ -119,6 +131,7 @@ mod tests {
     fn what_is_not_well_is_listed_with_the_totals() {
         let json = r#"{"status":"critical","totals":{"workers":3,"running":2,"hibernated":0,"moving":0,"down":0,
             "isolated":1,"degraded":0,"critical":0,"breakers_open":1,"restarts":4},"isolated":["a"],
+            "problems":[{"of":"b.toml","why":"unknown key `x`","help":"mend it"}],
             "memory":{"used":1048576,"max":1073741824,"by":{},"holder":"t","holder_used":7,"refused":3},
             "children":[{"name":"a","state":"isolated","restarts":4,"reason":"4 restarts in 5s"},
               {"name":"b","state":"running","health":"healthy","uptime_ms":65000,"restarts":0,"breaker":"open"},
@@ -128,6 +141,7 @@ mod tests {
             critical
             3 workers: 2 running, 1 isolated, 1 open breakers, 4 restarts
             kept in memory: 1.0 MiB of 1.0 GiB, 3 requests refused
+            b.toml: unknown key `x`
             isolated: a
 
             NAME  STATE     HEALTH   UPTIME  RESTARTS  BREAKER  WHY

@@ -44,7 +44,12 @@ fn failure(info: &UpgradeInfo, asked: Asked, client: &Client) -> Option<CliError
         ("called-off", _) => format!("the upgrade of {worker} to {to} was called off; it runs as before"),
         ("rolled-back", Asked::Upgrade | Asked::Commit) => {
             let replayed = info.replayed.map(|number| format!(", {} handed back", count(number, "message")));
-            format!("{worker} was rolled back to revision {}{}", info.revision, replayed.unwrap_or_default())
+            // To a commit it is told what serves now, to an upgrade what was made of it.
+            let told = match asked {
+                Asked::Commit => format!("{worker} is back on revision {}", info.revision),
+                _ => format!("revision {} of {worker} was rolled back", info.revision),
+            };
+            told + &replayed.unwrap_or_default()
         }
         _ => return None,
     };
@@ -177,7 +182,7 @@ mod tests {
         let error = failure(&back, Asked::Upgrade, &client()).unwrap();
         assert_eq!(error.exit().code(), 4);
         expect![[r#"
-            error: counter was rolled back to revision 2, 3 messages handed back
+            error: revision 2 of counter was rolled back, 3 messages handed back
               cause: trap: unreachable
               help: paguro --host http://h:1 history counter"#]]
         .assert_eq(&error.to_string());

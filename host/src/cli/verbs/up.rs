@@ -44,6 +44,10 @@ pub struct UpArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     connections: Option<u32>,
 
+    /// Start although the database is gone or is not the one that was there last; what it lacks is lost
+    #[arg(long)]
+    fresh: bool,
+
     /// Memory that workers, clients and files may make the host keep, such as 2GiB [default: half of what there is]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
@@ -95,6 +99,7 @@ fn options(args: UpArgs, host: &HostArgs) -> Result<UpOptions, CliError> {
         compilers_bytes_max,
         connections,
         memory: args.memory,
+        fresh: args.fresh,
         raise_descriptors: true,
         log: Box::new(log),
     })
@@ -144,6 +149,7 @@ mod tests {
             compile_memory: None,
             connections: None,
             memory: None,
+            fresh: false,
         }
     }
 

@@ -11,8 +11,8 @@
 //! 4. the policy, if it is new or changed: it is refused, and the one that is in force is looked at in
 //!    its place. A supervisor that does not run has none: it is not started, nor anything below it.
 //!
-//! What is wrong with what is in force already, such as an `order` that names a file which is gone, is
-//! a problem that is shown, and nobody else's fault.
+//! What is wrong with what is in force already is a problem that is shown, and nobody else's fault. Names in
+//! `order` and `after` of which there is no file are no reason to refuse anything: they are passed over, and shown.
 //!
 //! Settings that depend on those above (a worker's tier and circuit breaker) are filled in here too,
 //! from the policy that is in force afterwards: so they change with it.
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use super::{DesiredTree, NotRead, Problem};
 use crate::base::{Name, bounds};
 use crate::runtime::spec::{Strategy, SupervisorSettings, WorkerSettings};
-use crate::runtime::supervision::{Refusal, Sibling, check};
+use crate::runtime::supervision::{Refusal, Sibling, absent, check};
 
 /// What is in force before the directory's word is followed.
 #[derive(Clone, Copy)]
@@ -48,6 +48,7 @@ pub fn admit(root: &Path, running: Running<'_>, tree: &mut DesiredTree) {
         // Each is refused once at the most.
         names.append(&mut admission.again);
     }
+    admission.warn();
     admission.inherit();
     tree.problems.sort();
     tree.problems.dedup();
@@ -247,16 +248,7 @@ impl Admission<'_> {
     /// Everything that is wrong with `policy` and the children as they are taken to be now.
     fn wrong(&self, name: &Name, policy: &SupervisorSettings, known: &[Refusal]) -> Vec<Refusal> {
         let is_simple = |policy: &SupervisorSettings| policy.strategy == Strategy::SimpleOneForOne;
-        let mut siblings = Vec::new();
-        for child in self.children.get(name).into_iter().flatten() {
-            match self.sibling(child) {
-                Some(sibling) => siblings.push(sibling),
-                // What is not known yet is neither a template nor something else.
-                None if is_simple(policy) => {}
-                None => siblings.push(named_only(child)),
-            }
-        }
-        let mut refusals = check(policy, &siblings, name.is_root());
+        let mut refusals = check(policy, &self.siblings(name, policy), name.is_root());
         if self.running.supervisors.get(name).is_some_and(|current| is_simple(current) != is_simple(policy)) {
             refusals.push(Refusal {
                 child: None,
@@ -268,6 +260,35 @@ impl Admission<'_> {
         }
         refusals.retain(|refusal| !known.contains(refusal));
         refusals
+    }
+
+    fn siblings(&self, name: &Name, policy: &SupervisorSettings) -> Vec<Sibling> {
+        let mut siblings = Vec::new();
+        for child in self.children.get(name).into_iter().flatten() {
+            match self.sibling(child) {
+                Some(sibling) => siblings.push(sibling),
+                // What is not known yet is neither a template nor something else.
+                None if policy.strategy == Strategy::SimpleOneForOne => {}
+                None => siblings.push(named_only(child)),
+            }
+        }
+        siblings
+    }
+
+    /// Names that are passed over in what will be in force.
+    fn warn(&mut self) {
+        self.without.clear();
+        let mut warnings = Vec::new();
+        for name in self.tree.supervisors.keys().filter(|name| !self.tree.is_held(name)) {
+            let Some(policy) = self.policy(name) else { continue };
+            for absent in absent(policy, &self.siblings(name, policy)) {
+                let of = absent.child.as_ref().and_then(|leaf| name.child(leaf).ok());
+                let of = of.unwrap_or_else(|| name.clone());
+                let problem = self.problem(self.file(&of), &of, absent.key, with_key(&absent), &absent);
+                warnings.push(Problem { is_warning: true, ..problem });
+            }
+        }
+        self.tree.problems.append(&mut warnings);
     }
 
     /// A child as it would be; `None` if nothing is known of it but the name.
@@ -442,7 +463,8 @@ impl Admission<'_> {
 
     fn problem(&self, path: PathBuf, name: &Name, key: &str, message: String, refusal: &Refusal) -> Problem {
         let place = self.tree.places.get(&path).and_then(|places| places.get(key)).copied();
-        Problem { place, path, name: Some(name.clone()), message, help: refusal.help.clone() }
+        let help = refusal.help.clone();
+        Problem { place, path, name: Some(name.clone()), message, help, is_warning: false }
     }
 
     fn refuse(&mut self, name: &Name, problem: Problem) {

@@ -19,7 +19,7 @@ use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
 /// taken longer apart than the file system's clock is coarse, mean that the file was not written
 /// between them. The time of the last change of the inode is part of it, so that a copy that keeps
 /// modification times does not hide a replacement in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint {
     /// In bytes.
     pub len: u64,
@@ -51,6 +51,8 @@ pub(super) struct FileCache {
     pub supervisors: HashMap<PathBuf, (Fingerprint, SupervisorSettings)>,
     /// Of the settings files above.
     pub places: HashMap<PathBuf, Arc<Places>>,
+    /// What those say.
+    pub texts: HashMap<PathBuf, Arc<str>>,
 }
 
 impl FileCache {
@@ -59,6 +61,7 @@ impl FileCache {
         self.workers.retain(|path, _| paths.contains(path));
         self.supervisors.retain(|path, _| paths.contains(path));
         self.places.retain(|path, _| paths.contains(path));
+        self.texts.retain(|path, _| paths.contains(path));
     }
 }
 

@@ -46,6 +46,8 @@ pub struct DesiredTree {
     pub problems: Vec<Problem>,
     /// Where keys are written in the settings files that could be read.
     pub places: BTreeMap<PathBuf, Arc<Places>>,
+    /// What those say.
+    pub texts: BTreeMap<PathBuf, Arc<str>>,
     /// What the settings files looked like when they were read.
     pub settings_files: BTreeMap<PathBuf, Fingerprint>,
     /// Files that may be changed by other ways than their paths, by whose they are. Whether that is a danger depends
@@ -111,11 +113,20 @@ pub struct Problem {
     pub message: String,
     /// What to do; may be empty.
     pub help: String,
+    /// It is taken all the same.
+    pub is_warning: bool,
 }
 
 impl Problem {
     fn at(path: &Path, message: impl Into<String>) -> Problem {
-        Problem { path: path.to_path_buf(), place: None, name: None, message: message.into(), help: String::new() }
+        Problem {
+            path: path.to_path_buf(),
+            place: None,
+            name: None,
+            message: message.into(),
+            help: String::new(),
+            is_warning: false,
+        }
     }
 
     fn unreadable(path: &Path, error: &io::Error) -> Problem {
@@ -147,6 +158,7 @@ impl From<SettingsError> for Problem {
             name: None,
             message: error.message,
             help: error.help,
+            is_warning: false,
         }
     }
 }

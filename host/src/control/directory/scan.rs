@@ -222,6 +222,8 @@ impl Scan<'_> {
         if let Some((_, settings)) = cache_of(self).filter(|(known, _)| *known == state) {
             let places = self.directory.files.places.get(path).cloned();
             self.tree.places.extend(places.map(|places| (path.to_path_buf(), places)));
+            let text = self.directory.files.texts.get(path).cloned();
+            self.tree.texts.extend(text.map(|text| (path.to_path_buf(), text)));
             return Ok(settings);
         }
         if state.len > bounds::SETTINGS_BYTES_MAX {
@@ -234,6 +236,9 @@ impl Scan<'_> {
         let places = Arc::new(places(kind, &text));
         self.directory.files.places.insert(path.to_path_buf(), places.clone());
         self.tree.places.insert(path.to_path_buf(), places);
+        let text: Arc<str> = text.into();
+        self.directory.files.texts.insert(path.to_path_buf(), text.clone());
+        self.tree.texts.insert(path.to_path_buf(), text);
         cache(&mut self.directory.files).insert(path.to_path_buf(), (state, settings.clone()));
         Ok(settings)
     }

@@ -326,6 +326,7 @@ impl Keeper {
                 name: Some(name.clone()),
                 message: message.to_string(),
                 help: help.to_string(),
+                is_warning: false,
             };
             self.said.problems.push(problem);
             self.said.held.insert(name);

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, params};
 
 use super::records::{
-    BreakerRecord, Change, DeadLetterRecord, GrantedRecord, RejectedRecord, RevisionRecord, SnapshotRecord,
-    WorkerRecord,
+    AcceptedSettings, BreakerRecord, Change, DeadLetterRecord, GrantedRecord, RejectedRecord, RevisionRecord,
+    SnapshotRecord, WorkerRecord,
 };
 use super::rows::Column;
 use crate::base::{Name, Timestamp, bounds};
@@ -54,6 +54,8 @@ pub(super) fn apply(connection: &Connection, change: &Change, book: &mut Book) -
         }
         Change::DropDeadLetters(worker) => update(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
         Change::Granted(record) => put_granted(connection, record),
+        Change::Accepted(name, settings) => put_accepted(connection, name, settings),
+        Change::AcceptedGone(name) => update(connection, "DELETE FROM accepted WHERE name = ?1", name),
         Change::Ledger(new) => put_ledger_entries(connection, &book.take(new)),
         Change::LedgerDue(now) => put_ledger_entries(connection, &book.due(*now)),
         Change::TrimLedger { through, digest, at } => trim_ledger(connection, book, *through, digest, *at),
@@ -81,6 +83,8 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::DropDeadLetter(_)
         | Change::DropDeadLetters(_)
         | Change::Granted(_)
+        | Change::Accepted(..)
+        | Change::AcceptedGone(_)
         | Change::LedgerDue(_)
         | Change::TrimLedger { .. }
         | Change::Ledger(_) => None,
@@ -221,6 +225,12 @@ fn trim_dead_letters(connection: &Connection) -> rusqlite::Result<()> {
 fn put_granted(connection: &Connection, record: &GrantedRecord) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO granted (path, device, inode) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(sql)?.execute(params![record.path, Column(record.device), Column(record.inode)])?;
+    Ok(())
+}
+
+fn put_accepted(connection: &Connection, name: &Name, settings: &AcceptedSettings) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO accepted (name, kind, text) VALUES (?1, ?2, ?3)";
+    connection.prepare_cached(sql)?.execute(params![Column(name), Column(settings.of), &*settings.text])?;
     Ok(())
 }
 

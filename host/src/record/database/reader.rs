@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::error::DatabaseError;
 use super::records::{
-    BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, RejectedRecord, RevisionRecord, SnapshotRecord,
-    WorkerRecord,
+    AcceptedSettings, BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, RejectedRecord, RevisionRecord,
+    SnapshotRecord, WorkerRecord,
 };
 use super::rows::{self, Column};
 use super::schema;
@@ -79,6 +79,10 @@ impl Reader {
     pub(super) fn granted(&self, limit: usize) -> Result<Vec<GrantedRecord>, DatabaseError> {
         let sql = "SELECT * FROM granted ORDER BY path, device, inode LIMIT ?1";
         self.all(sql, [Column(row_limit(limit))], rows::granted)
+    }
+
+    pub(super) fn accepted(&self) -> Result<Vec<(Name, AcceptedSettings)>, DatabaseError> {
+        self.all("SELECT * FROM accepted ORDER BY name", [], rows::accepted)
     }
 
     pub(super) fn ledger(&self, after_seq: u64, limit: usize) -> Result<Vec<LedgerEntry>, DatabaseError> {

@@ -1,5 +1,7 @@
 //! What the database holds, in the core's own types, and the changes it takes.
 
+use std::sync::Arc;
+
 use crate::base::{ComponentHash, Incarnation, Name, Payload, RevisionNumber, Snapshot, TimerId, Timestamp, bounds};
 use crate::record::ledger::{By, Digest, NewLedgerEntry, words};
 
@@ -104,6 +106,22 @@ pub struct GrantedRecord {
     pub path: String,
     pub device: u64,
     pub inode: u64,
+}
+
+words! {
+    /// Whose settings a file has.
+    pub enum SettingsOf {
+        Worker = "worker",
+        Supervisor = "supervisor",
+    }
+}
+
+/// A settings file that was accepted, and carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedSettings {
+    pub of: SettingsOf,
+    /// What it said; empty where there was none.
+    pub text: Arc<str>,
 }
 
 /// A message that was accepted and not handled. Its body is kept beside it.
@@ -230,6 +248,10 @@ pub enum Change {
     DropDeadLetters(Name),
     /// A directory was given to a worker for writing, by its path, device and inode. Once is as good as twice.
     Granted(GrantedRecord),
+    /// What a settings file says is in force.
+    Accepted(Name, AcceptedSettings),
+    /// There is nobody of that name any more.
+    AcceptedGone(Name),
     /// Appends to the ledger, at once or together with others of its kind (`record::book`).
     Ledger(NewLedgerEntry),
     /// Writes what was gathered for the ledger and is due at this moment.

@@ -7,8 +7,8 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use rusqlite::{Row, ToSql};
 
 use super::records::{
-    BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy, RejectedRecord,
-    RevisionRecord, SnapshotRecord, Verdict, Why, WorkerRecord,
+    AcceptedSettings, BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy,
+    RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord, Verdict, Why, WorkerRecord,
 };
 use crate::base::{ComponentHash, Incarnation, Name, Payload, RevisionNumber, Snapshot, TimerId, Timestamp};
 use crate::record::ledger::{Action, By, LedgerEntry};
@@ -109,7 +109,7 @@ macro_rules! word_column {
         }
     )*};
 }
-word_column!(Action By Why Verdict LetterSort LetterWhy);
+word_column!(Action By Why Verdict LetterSort LetterWhy SettingsOf);
 
 /// The core type in the column called `name`.
 pub(super) fn get<T>(row: &Row<'_>, name: &str) -> rusqlite::Result<T>
@@ -189,6 +189,11 @@ pub(super) fn ledger_entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
 
 pub(super) fn granted(row: &Row<'_>) -> rusqlite::Result<GrantedRecord> {
     Ok(GrantedRecord { path: row.get("path")?, device: get(row, "device")?, inode: get(row, "inode")? })
+}
+
+pub(super) fn accepted(row: &Row<'_>) -> rusqlite::Result<(Name, AcceptedSettings)> {
+    let text: String = row.get("text")?;
+    Ok((get(row, "name")?, AcceptedSettings { of: get(row, "kind")?, text: text.into() }))
 }
 
 /// Without its body.

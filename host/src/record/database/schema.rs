@@ -14,7 +14,7 @@ use super::error::DatabaseError;
 
 /// Each brings a database from the version that is its index to the next. Never change one that
 /// was released; add one.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -156,6 +156,16 @@ const VERSION_5: &str = "
     CREATE TRIGGER ledger_keeps_entries BEFORE DELETE ON ledger
         WHEN OLD.seq > (SELECT coalesce(max(seq), 0) FROM ledger_trim)
         BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
+";
+
+const VERSION_6: &str = "
+    -- Settings files as they were accepted last: a restart goes on with them where a file cannot be. No reference to
+    -- worker: supervisors have no row there.
+    CREATE TABLE accepted (
+        name TEXT PRIMARY KEY NOT NULL,
+        kind TEXT NOT NULL,
+        text TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Bytes of a page of the database file.

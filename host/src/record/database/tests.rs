@@ -810,7 +810,7 @@ async fn what_a_loop_decides_is_counted_and_written_when_its_minute_is_over() {
             worker: name("a"),
             action: Action::Removed,
             hash: None,
-            by: By::Operator,
+            by: By::Host,
             detail: format!("time {n}"),
         })
     };

@@ -26,7 +26,7 @@ pub struct Refusal {
     /// The child in whose file the key is; `None` for the supervisor's own.
     pub child: Option<String>,
     pub key: &'static str,
-    /// Reads on from the key: `` `order` names `x`, which is not here ``.
+    /// Reads on from the key: `a cycle: a after b after a`.
     pub reason: String,
     /// What to do; may be empty.
     pub help: String,
@@ -124,20 +124,32 @@ fn significant(settings: &SupervisorSettings, children: &[Sibling], is_root: boo
 
 fn dependencies(settings: &SupervisorSettings, children: &[Sibling], refusals: &mut Vec<Refusal>) {
     let known: BTreeMap<&str, &Sibling> = children.iter().map(|child| (child.leaf.as_str(), child)).collect();
-    for named in settings.order.iter().filter(|named| !known.contains_key(named.as_str())) {
-        let reason = format!("`order` names `{named}`, which is not here");
-        refusals.push(own("order", reason, &nearest(named, known.keys())));
-    }
-    for child in children {
-        for named in child.after.iter().filter(|named| !known.contains_key(named.as_str())) {
-            let reason = format!("`after` names `{named}`, which is not here");
-            refusals.push(of(child, "after", reason, &nearest(named, known.keys())));
-        }
-    }
     if let Some((child, cycle)) = cycle(settings, &known) {
         let reason = format!("a cycle: {}", cycle.join(" after "));
         refusals.push(Refusal { child, key: "after", reason, help: "take one of them out".to_string() });
     }
+}
+
+/// Names in `order` and `after` of which there is no child. They are passed over, and no reason to refuse: a file that is
+/// removed must not take those along that name it.
+pub fn absent(settings: &SupervisorSettings, children: &[Sibling]) -> Vec<Refusal> {
+    if settings.strategy == Strategy::SimpleOneForOne {
+        return Vec::new();
+    }
+    let known: BTreeMap<&str, &Sibling> = children.iter().map(|child| (child.leaf.as_str(), child)).collect();
+    let is_absent = |named: &&String| !known.contains_key(named.as_str());
+    let mut absent = Vec::new();
+    for named in settings.order.iter().filter(is_absent) {
+        let reason = format!("`order` names `{named}`, which is not here: it is passed over");
+        absent.push(own("order", reason, &nearest(named, known.keys())));
+    }
+    for child in children {
+        for named in child.after.iter().filter(is_absent) {
+            let reason = format!("`after` names `{named}`, which is not here: it is passed over");
+            absent.push(of(child, "after", reason, &nearest(named, known.keys())));
+        }
+    }
+    absent
 }
 
 fn nearest<'a>(named: &str, known: impl Iterator<Item = &'a &'a str>) -> String {

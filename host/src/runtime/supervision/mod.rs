@@ -29,7 +29,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::check::{Refusal, Sibling, check};
+pub use self::check::{Refusal, Sibling, absent, check};
 use self::children::{Children, Place};
 use super::budget::Restarts;
 use super::spec::{Restart, Shutdown, Strategy, SupervisorSettings, Tier};

@@ -120,6 +120,8 @@ pub enum ChildHandle {
 pub struct View {
     pub settings: SupervisorSettings,
     pub running: bool,
+    /// Why it does not run, where it ended by itself: it gave up, or a child of it did not start.
+    pub fell: Option<ExitReason>,
     /// Restarts within the period, oldest first: how long ago, and of whom.
     pub restarts: Vec<(Duration, Name)>,
     pub counts: Counts,

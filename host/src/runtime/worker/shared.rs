@@ -182,6 +182,11 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// Whether it serves: what comes for it is handled by an instance that is live, or that is made for it.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Standing::Running | Standing::Hibernated | Standing::Probation)
+    }
+
     pub fn word(&self) -> &'static str {
         match self {
             Standing::Down => "down",

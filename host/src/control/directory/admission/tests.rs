@@ -171,14 +171,14 @@ fn what_cannot_be_is_refused_whole_with_its_file_its_key_and_the_reason() {
         (
             "after a sibling that is not there",
             &[("a.wasm", ""), ("a.toml", "after = ['bb']"), ("bbb.wasm", "")],
-            "a.toml:1:9: `after` names `bb`, which is not here; did you mean `bbb`?",
-            &["bbb"],
+            "a.toml:1:9: `after` names `bb`, which is not here: it is passed over; did you mean `bbb`?",
+            &["a", "bbb"],
         ),
         (
             "an order that names nobody",
             &[("d/supervisor.toml", "order = ['greter']"), ("d/greeter.wasm", "")],
-            "d/supervisor.toml:1:9: `order` names `greter`, which is not here; did you mean `greeter`?",
-            &[],
+            "d/supervisor.toml:1:9: `order` names `greter`, which is not here: it is passed over; did you mean `greeter`?",
+            &["d/", "d/greeter"],
         ),
         (
             "two templates",
@@ -438,7 +438,7 @@ fn a_file_that_goes_leaves_a_wrong_order_and_stops_nothing_else() {
     let mut host = Host::new(&[("d/supervisor.toml", "order = ['b', 'a']"), ("d/a.wasm", ""), ("d/b.wasm", "")]);
     assert_eq!(host.look(), "");
     host.disk.remove("d/b.wasm");
-    let refused = "d/supervisor.toml:1:9: `order` names `b`, which is not here";
+    let refused = "d/supervisor.toml:1:9: `order` names `b`, which is not here: it is passed over";
     assert_eq!((host.look().as_str(), host.runs()), (refused, vec!["d/".to_string(), "d/a".to_string()]));
     host.write(&[("d/c.wasm", "")]);
     assert_eq!(host.look(), refused);

@@ -26,8 +26,12 @@ fn after(leaf: &str, after: &str) -> Sibling {
 }
 
 fn refused(settings: &SupervisorSettings, children: &[Sibling], is_root: bool, expected: Expect) {
+    shown(check(settings, children, is_root), expected);
+}
+
+fn shown(refusals: Vec<Refusal>, expected: Expect) {
     let mut text = String::new();
-    for Refusal { child, key, reason, help } in check(settings, children, is_root) {
+    for Refusal { child, key, reason, help } in refusals {
         let help = if help.is_empty() { help } else { format!(" ({help})") };
         writeln!(text, "{}{key}: {reason}{help}", child.map(|leaf| format!("{leaf}: ")).unwrap_or_default()).unwrap();
     }
@@ -142,17 +146,18 @@ fn on_demand_is_for_templates() {
 }
 
 #[test]
-fn names_that_are_not_here_are_refused_and_the_nearest_is_offered() {
-    refused(
-        &ordered("grete x"),
-        &[sibling("greeter"), after("a", "greetr")],
-        false,
+fn names_that_are_not_here_are_told_with_the_nearest_and_no_reason_to_refuse() {
+    let children = [sibling("greeter"), after("a", "greetr")];
+    refused(&ordered("grete x"), &children, false, expect![[""]]);
+    shown(
+        absent(&ordered("grete x"), &children),
         expect![[r#"
-        order: `order` names `grete`, which is not here (did you mean `greeter`?)
-        order: `order` names `x`, which is not here
-        a: after: `after` names `greetr`, which is not here (did you mean `greeter`?)
+        order: `order` names `grete`, which is not here: it is passed over (did you mean `greeter`?)
+        order: `order` names `x`, which is not here: it is passed over
+        a: after: `after` names `greetr`, which is not here: it is passed over (did you mean `greeter`?)
     "#]],
     );
+    shown(absent(&simple(), &children), expect![[""]]);
 }
 
 #[test]
