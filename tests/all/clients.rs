@@ -317,3 +317,30 @@ fn odd_requests_are_answered_or_closed_and_the_host_lives() {
     program.until("all are gone", || descriptors(&program) <= before);
     assert!(answers(&program, &["call", "echo", "x"]));
 }
+
+#[test]
+fn every_error_has_the_form_that_the_api_promises() {
+    let program = Program::with(&[("echo", "echo")]);
+    program.until("it runs", || program.run(&["call", "echo", "x"]).code == 0);
+    for (request, expected) in [
+        ("GET /v1/ledger?after=abc", "400"),
+        ("GET /v1/ledger?limt=1", "400"),
+        ("GET /v1/workers/echo/call", "405"),
+        ("POST /v1/workers/%ff/cast", "400"),
+        ("POST /v1/workers/echo/upgrade?dryrun=true", "400"),
+        ("POST /v1/workers/echo/rollback?to=many", "400"),
+        ("GET /v1/nothing", "404"),
+        ("GET /v1/workers/nobody", "404"),
+        ("PATCH /v1/doctor", "405"),
+    ] {
+        let mut stream = socket(&program);
+        write!(stream, "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {expected} ")), "{request}: {head}");
+        let error: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{request}: {body}"));
+        assert!(error["code"].is_string() && error["message"].is_string(), "{request}: {body}");
+    }
+    assert_eq!(program.json(&["history", "echo"]).as_array().unwrap().len(), 1, "nothing was upgraded");
+}

@@ -8,6 +8,7 @@ mod clients;
 mod compiling;
 mod cpu;
 mod dead_letters;
+mod decisions;
 mod directory;
 mod disk;
 mod faults;

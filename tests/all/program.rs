@@ -127,7 +127,8 @@ impl Program {
         self.host.take().expect("the host runs").wait().expect("it is our child");
     }
 
-    fn signal(&self, signal: &str) {
+    /// As `kill -SIGNAL`.
+    pub fn signal(&self, signal: &str) {
         let told = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.pid())).status();
         assert!(told.expect("there is a shell").success());
     }

@@ -202,3 +202,14 @@ fn a_host_whose_state_directory_is_removed_says_so_and_ends() {
         assert!(said.contains("was removed or replaced"), "{said}");
     }
 }
+
+#[test]
+fn signals_that_ask_for_no_end_do_not_end_it() {
+    let mut program = Program::with(&[("a", "counter-v1")]);
+    program.until("it runs", || runs(&program, "a"));
+    for signal in ["HUP", "USR1", "USR2", "ALRM", "HUP"] {
+        program.signal(signal);
+        assert!(runs(&program, "a"), "after {signal}");
+    }
+    assert_eq!(program.terminate(), 0);
+}

@@ -45,10 +45,12 @@ pub enum Holding {
     Instances,
     /// Groups, monitors and open calls of workers.
     Desks,
+    /// The host's own records of children of templates, and of workers that wait for an instance.
+    Workers,
 }
 
 impl Holding {
-    pub const ALL: [Holding; 8] = [
+    pub const ALL: [Holding; 9] = [
         Holding::Mailboxes,
         Holding::Timers,
         Holding::Configurations,
@@ -57,6 +59,7 @@ impl Holding {
         Holding::Probation,
         Holding::Instances,
         Holding::Desks,
+        Holding::Workers,
     ];
 
     /// Its name in metrics and events.
@@ -70,6 +73,7 @@ impl Holding {
             Holding::Probation => "probation",
             Holding::Instances => "instances",
             Holding::Desks => "desks",
+            Holding::Workers => "workers",
         }
     }
 }

@@ -265,6 +265,14 @@ pub const COMPONENT_METADATA_BYTES_MAX: u64 = 4 << 20;
 /// exports took 83 MB, some 13 times their packed lists; this leaves room for lists that unpack to more.
 pub const METADATA_UNPACKS_TO: u64 = 24;
 
+/// Bytes that a child of a template is charged with for as long as it is known: some hundred of them are its own, the rest
+/// are entries in the tables that find it.
+pub const KEY_BYTES: u64 = 1 << 10;
+
+/// Bytes that a worker is charged with while it waits for an instance, for a start or a wake: its task. 22,000 that
+/// waited took some 200 MB.
+pub const WAITING_WORKER_BYTES: u64 = 10 << 10;
+
 /// Components that are remembered because their compilers died. Beyond, another one of them is tried
 /// again.
 pub const BANS_MAX: usize = 10_000;

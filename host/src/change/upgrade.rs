@@ -410,11 +410,9 @@ impl Changes {
     /// Writes down that a component was not even rehearsed, where that is the component's fault: who asked finds it where
     /// all else is that became of this worker.
     async fn refused(&self, worker: &Shared, by: By, why: Why, to: ComponentHash, error: ChangeError) -> ChangeError {
-        let reason = match &error {
-            ChangeError::CalledOff { reason, .. } => reason.clone(),
-            ChangeError::Component(refused) => refused.to_string(),
-            _ => return error,
-        };
+        // Bytes that are no worker at all are no change of one.
+        let ChangeError::CalledOff { reason, .. } = &error else { return error };
+        let reason = reason.clone();
         let name = worker.name().clone();
         // Another change may have begun meanwhile: its revision is the next one then.
         let Ok(_claim) = self.claim(&name) else { return error };

@@ -99,6 +99,7 @@ impl Host {
         let Some(record) = self.services.database.worker(name)? else { return Ok("none".to_string()) };
         let word = match record.file {
             None => "none",
+            _ if self.changes.is_under_way(name) && self.has_newer_file(name) => "newer",
             Some(file) if file == running => "same",
             Some(_) if record.overridden => "override",
             Some(file) => {

@@ -98,7 +98,7 @@ fn of_the_directory(finding: &Finding) -> DoctorInfo {
     let detail = format!("{}: {}", finding.path, finding.message);
     let help = |otherwise: &str| if finding.help.is_empty() { otherwise.to_string() } else { finding.help.clone() };
     match finding.kind {
-        FindingKind::Loading => ok("directory", detail),
+        FindingKind::Loading | FindingKind::Waiting => ok("directory", detail),
         FindingKind::Warning => warn("directory", detail, &help("mend the file")),
         FindingKind::Refused => {
             warn("directory", detail, &format!("{}; what ran before goes on", help("mend or remove the file")))

@@ -16,6 +16,8 @@ pub struct Finding {
 pub enum FindingKind {
     /// It is being read, checked and compiled: that passes.
     Loading,
+    /// It is newer than what is being tried just now, and has its turn afterwards.
+    Waiting,
     /// It is taken all the same.
     Warning,
     /// It is not taken. What ran before goes on.

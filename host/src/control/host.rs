@@ -303,6 +303,11 @@ impl Host {
         self.services.broken().await
     }
 
+    /// Looks at the directory now, whether or not anybody has told that it changed.
+    pub fn look_again(&self) {
+        self.changes.nudge();
+    }
+
     /// The account of memory that all below is charged to.
     pub fn account(&self) -> &Arc<Account> {
         &self.services.account
@@ -376,8 +381,17 @@ impl Host {
             let stem = path.strip_suffix(".wasm").or_else(|| path.strip_suffix(".toml"));
             stem.is_some_and(|stem| stem == name || stem.ends_with(&format!("/{name}")))
         };
-        let found = problems.iter().find(|finding| file(&finding.path) && finding.kind != FindingKind::Warning);
+        let found = problems.iter().find(|finding| {
+            file(&finding.path) && !matches!(finding.kind, FindingKind::Warning | FindingKind::Waiting)
+        });
         found.map(|finding| format!("{}: {}", finding.path, finding.message))
+    }
+
+    /// Whether a newer component of it waits for the end of a change.
+    pub(super) fn has_newer_file(&self, name: &Name) -> bool {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_its = |path: &str| path.strip_suffix(".wasm") == Some(name.as_str());
+        problems.iter().any(|finding| finding.kind == FindingKind::Waiting && is_its(&finding.path))
     }
 
     /// Sends a request and waits for the answer, for `time` at the most.

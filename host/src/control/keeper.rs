@@ -76,6 +76,8 @@ pub(super) struct Keeper {
     /// Files that could not be deployed, until they change.
     refused: BTreeMap<Name, Refusal>,
     deleted: Deleted,
+    /// Newer files of workers that are being changed: what of each waits.
+    waiting: BTreeMap<Name, Waiting>,
     /// Tries of one file, and when the next one may be.
     tries: BTreeMap<Name, Tries>,
 }
@@ -116,6 +118,7 @@ impl Keeper {
             to_resume: Vec::new(),
             refused: BTreeMap::new(),
             deleted: deleted.clone(),
+            waiting: BTreeMap::new(),
             tries: BTreeMap::new(),
         }
     }
@@ -240,6 +243,7 @@ impl Keeper {
                 return Some(Duration::from_secs(1));
             }
         };
+        self.note_what_waits(&current);
         for step in plan(&current, &self.said) {
             self.take(step).await;
         }
@@ -379,6 +383,27 @@ impl Keeper {
         Ok(tree)
     }
 
+    /// Files that are newer than what is being tried: they have their turn when that has ended.
+    fn note_what_waits(&mut self, current: &CurrentTree) {
+        let mut waiting = BTreeMap::new();
+        for (name, worker) in current.workers.iter().filter(|(_, worker)| worker.upgrading) {
+            let Some(entry) = self.said.workers.get(name) else { continue };
+            let component = entry.hash != worker.component && worker.file != Some(entry.hash);
+            let settings = entry.settings.as_ref().is_ok_and(|settings| *settings != worker.settings);
+            if component || settings {
+                waiting.insert(name.clone(), Waiting { component: component.then_some(entry.hash), settings });
+            }
+        }
+        for (name, waits) in &waiting {
+            if self.waiting.get(name) != Some(waits) {
+                let until = self.changes.probation_left(name);
+                let what = waits.what();
+                self.services.recorder.emit(Event::FileWaits { worker: name.clone(), what, until });
+            }
+        }
+        self.waiting = waiting;
+    }
+
     /// Reports each problem once, for as long as it holds.
     fn report(&mut self) {
         let mut problems: BTreeSet<Problem> = self.said.problems.iter().cloned().collect();
@@ -407,6 +432,17 @@ impl Keeper {
         let failed = failed.filter(|(name, _)| !self.templates.contains_key(*name)).map(|(name, why)| {
             Finding::refused(format!("{name}.wasm"), why, "it is tried again by itself; `paguro events` tells each try")
         });
+        let waiting = self.waiting.iter().map(|(name, waits)| {
+            let left = self.changes.probation_left(name).map(|left| format!(" in {}", show_duration(left)));
+            let (what, left) = (waits.what(), left.unwrap_or_default());
+            let file = if waits.component.is_some() { "wasm" } else { "toml" };
+            Finding {
+                path: format!("{name}.{file}"),
+                kind: FindingKind::Waiting,
+                message: format!("a newer {what} waits until the change that is under way has ended{left}"),
+                help: format!("`paguro commit {name}` or `paguro rollback {name}` ends it now"),
+            }
+        });
         let settings = |name: &Name| format!("{name}.toml");
         let grants = self.granting.refused.iter().map(|(name, why)| {
             Finding::refused(settings(name), why.clone(), "mend `[grants]` in that file, or what it names")
@@ -432,6 +468,7 @@ impl Keeper {
             help: String::new(),
         });
         let all = loading
+            .chain(waiting)
             .chain(looked)
             .chain(refused)
             .chain(failed)
@@ -790,6 +827,23 @@ impl Refusal {
 }
 /// Said of a look at the directory that does not end, to whoever asks.
 const LOOK_IS_LATE: &str = "a look at the directory does not end: its file system does not answer";
+
+/// What of a worker's files waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Waiting {
+    component: Option<ComponentHash>,
+    settings: bool,
+}
+
+impl Waiting {
+    fn what(&self) -> &'static str {
+        match (self.component, self.settings) {
+            (Some(_), true) => "component and newer settings",
+            (Some(_), false) => "component",
+            (None, _) => "settings file",
+        }
+    }
+}
 
 struct Tries {
     hash: ComponentHash,

@@ -79,7 +79,7 @@ impl UpError {
                 }
                 HostError::NotADirectory(_) => "name a directory of components: `paguro up DIR`".to_string(),
                 HostError::State(StateDirError::Locked { .. }) => {
-                    "stop that host first, or give this one another directory with `--state`".to_string()
+                    "stop that host first, or run this one on a directory of its own".to_string()
                 }
                 HostError::InUse(TreeLockError::Locked { .. }) => {
                     "stop that host first, or run this one on a directory of its own".to_string()
@@ -117,13 +117,18 @@ impl UpError {
     }
 }
 
-/// Runs until SIGINT or SIGTERM; then every worker is stopped in order and its state saved.
+/// Runs until SIGINT or SIGTERM; then every worker is stopped in order and its state saved. SIGHUP has it look at the
+/// directory at once; SIGUSR1, SIGUSR2 and SIGALRM are ignored.
 pub async fn up(options: UpOptions) -> Result<(), UpError> {
     // Before anything starts: workers that run for a moment have done what they do.
     let tcp = options.listen.map(|address| (address, options.token));
     Server::check(tcp.as_ref())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    // Each would end the process at once, and none asks for that.
+    let _ignored =
+        [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()].map(signal);
     if options.raise_descriptors {
         raise_descriptors();
     }
@@ -163,9 +168,16 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let recorder = host.recorder().clone();
     let serve = server.serve(host.clone(), stopped);
     let mut serving = tokio::spawn(async move { recorder.watched("the API", serve).await });
+    let looks = async {
+        while hangup.recv().await.is_some() {
+            host.look_again();
+        }
+        std::future::pending::<()>().await
+    };
     let broken = tokio::select! {
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
+        () = looks => None,
         why = host.broken() => Some(why.to_string()),
         // Nobody could reach it any more, while all seemed well.
         _ = &mut serving => {

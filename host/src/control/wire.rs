@@ -71,8 +71,8 @@ pub struct WorkerInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// How what runs relates to the file in the directory: `same`, `override` (a command put another
-    /// revision in its place), `rejected` (the file's component was rolled back or called off), or
-    /// `none` (no file).
+    /// revision in its place), `rejected` (the file's component was rolled back or called off),
+    /// `newer` (another file waits until a change has ended), or `none` (no file).
     pub file: String,
     pub exports: Vec<String>,
     pub incarnation: u64,
@@ -278,7 +278,7 @@ pub struct MemoryInfo {
     pub used: u64,
     pub max: u64,
     /// By what it is for: `mailboxes`, `timers`, `configurations`, `bodies`, `sleepers`, `probation`, `instances`,
-    /// `desks`.
+    /// `desks`, `workers`.
     pub by: std::collections::BTreeMap<String, u64>,
     /// The supervisor below which most is kept, and how much.
     pub holder: String,

@@ -301,6 +301,13 @@ pub enum Event {
         /// Its address, or the socket.
         from: String,
     },
+    /// A file that is newer than what is being tried has its turn when that has ended.
+    FileWaits {
+        worker: Name,
+        what: &'static str,
+        /// What is left of probation.
+        until: Option<Duration>,
+    },
     /// The host's own copy of a component was lost or damaged, and is made anew from a file with the same bytes.
     ComponentMended {
         component: ComponentHash,
@@ -393,6 +400,7 @@ impl Event {
             Event::ChildRemoved { .. } => "child-removed",
             Event::DirectoryProblem { .. } => "directory-problem",
             Event::ClientRefused { .. } => "client-refused",
+            Event::FileWaits { .. } => "file-waits",
             Event::ComponentMended { .. } => "component-mended",
             Event::LookLate { .. } => "look-late",
             Event::LookEnded { .. } => "look-ended",
@@ -434,6 +442,7 @@ impl Event {
             | Event::UpgradeSwitched { worker, .. }
             | Event::UpgradeCommitted { worker, .. }
             | Event::UpgradeCalledOff { worker, .. }
+            | Event::FileWaits { worker, .. }
             | Event::RolledBack { worker, .. } => Some(worker),
             Event::SupervisorStarted { supervisor }
             | Event::SupervisorStopped { supervisor, .. }
@@ -685,6 +694,10 @@ impl fmt::Display for Event {
             }
             Event::ClientRefused { bound, value, from } => {
                 write!(f, "a client was refused: {bound}, {value}; it came from {from}")
+            }
+            Event::FileWaits { what, until, .. } => {
+                let left = until.map(|left| format!(" in {}", show_duration(left))).unwrap_or_default();
+                write!(f, "a newer {what} waits until the change that is under way has ended{left}")
             }
             Event::ComponentMended { component, path } => {
                 let short = component.short();

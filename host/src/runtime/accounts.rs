@@ -4,18 +4,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::base::{Account, Held, Holding, Name, bounds, give_back_room};
+use crate::base::{Account, Charge, Full, Held, Holding, Name, bounds, give_back_room};
 
 pub struct Accounts {
     host: Arc<Account>,
     of: RwLock<HashMap<Name, Arc<Account>>>,
     /// Configurations of workers that share theirs with nobody.
     configurations: Mutex<HashMap<Name, Held>>,
+    /// Children of each template, as many as there are.
+    keys: Mutex<HashMap<Name, Charge>>,
 }
 
 impl Accounts {
     pub fn new(host: Arc<Account>) -> Accounts {
-        Accounts { host, of: RwLock::default(), configurations: Mutex::default() }
+        Accounts { host, of: RwLock::default(), configurations: Mutex::default(), keys: Mutex::default() }
     }
 
     pub fn host(&self) -> &Arc<Account> {
@@ -35,6 +37,7 @@ impl Accounts {
     /// A supervisor has left the tree. What is held still is given back to those above it when it is let go of.
     pub fn forget(&self, supervisor: &Name) {
         self.of.write().unwrap_or_else(PoisonError::into_inner).remove(supervisor);
+        self.keys().remove(supervisor);
     }
 
     /// From which a worker takes: its supervisor's, or of the nearest above that is known.
@@ -65,6 +68,26 @@ impl Accounts {
         let below = of.iter().filter(|(name, account)| !name.is_root() && account.used() > 0);
         let largest = below.max_by_key(|(name, account)| (account.used(), depth(name), std::cmp::Reverse(*name)));
         largest.map_or_else(|| (Name::root(), self.host.used()), |(name, account)| (name.clone(), account.used()))
+    }
+
+    /// A template has so many children now. One that is asleep costs the host some hundred bytes beside its state.
+    ///
+    /// # Errors
+    /// There is no memory for more of them than before.
+    pub fn keys_are(&self, supervisor: &Name, count: usize) -> Result<(), Full> {
+        let bytes = count as u64 * bounds::KEY_BYTES;
+        let mut keys = self.keys();
+        let charge = keys.entry(supervisor.clone()).or_insert_with(|| Charge::new(Holding::Workers));
+        charge.cover(bytes, || self.at(supervisor))?;
+        charge.ease(bytes);
+        if count == 0 {
+            keys.remove(supervisor);
+        }
+        Ok(())
+    }
+
+    fn keys(&self) -> MutexGuard<'_, HashMap<Name, Charge>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps what a worker's own configuration takes, in the place of the one before.
@@ -129,6 +152,21 @@ mod tests {
         assert!(Arc::ptr_eq(&accounts.of(&name("a/b/w")), &accounts.at(&name("a"))));
         drop(held);
         assert_eq!((host.used(), accounts.at(&name("a")).used()), (0, 0));
+    }
+
+    #[test]
+    fn children_of_a_template_are_charged_by_their_number() {
+        let host = Account::new(1 << 20);
+        let accounts = Accounts::new(host.clone());
+        accounts.set(&Name::root(), None, false);
+        accounts.set(&name("t"), None, true);
+        let fit = (1..).take_while(|count| accounts.keys_are(&name("t"), *count).is_ok()).count();
+        assert!((400..=512).contains(&fit), "{fit} fit into half of it");
+        assert_eq!(host.used_by(Holding::Workers), accounts.at(&name("t")).used());
+        accounts.keys_are(&name("t"), 8).unwrap();
+        assert!(host.used() <= 8 * bounds::KEY_BYTES + 2 * bounds::ACCOUNT_STEP_BYTES);
+        accounts.keys_are(&name("t"), 0).unwrap();
+        assert_eq!(host.used(), 0);
     }
 
     #[test]

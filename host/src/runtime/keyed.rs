@@ -257,6 +257,9 @@ fn make(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<M
         return Err(TreeError::Running(name.clone()));
     }
     has_share(services, &parent, name)?;
+    let (before, _) = services.registry.key_counts(&parent);
+    let charged = services.accounts.keys_are(&parent, before + 1);
+    charged.map_err(|full| TreeError::TooMany { name: name.clone(), why: full.to_string() })?;
     // Charged before anything is written of it.
     let own_config = config.map(|config| room_for_configuration(services, name, config)).transpose()?;
     let launch = template.launch(name, config).map_err(|error| not_made(name, error))?;

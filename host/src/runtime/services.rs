@@ -184,6 +184,16 @@ impl Services {
         self.new_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A worker has left the registry: what is charged for it by number is given back.
+    pub(super) fn key_left(&self, name: &Name) {
+        let Some(supervisor) = name.parent() else { return };
+        if self.templates.get(&supervisor).is_some() {
+            let (count, _) = self.registry.key_counts(&supervisor);
+            // Fewer than before always fit.
+            let _ = self.accounts.keys_are(&supervisor, count);
+        }
+    }
+
     /// Writes that a key was let go of: the next start of the host does not bring it back by itself. State and history
     /// stay under its name. Queued behind what was written of it before.
     pub(super) fn let_go_of_key(self: &Arc<Self>, gone: &Arc<Shared>) {

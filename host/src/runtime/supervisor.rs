@@ -17,7 +17,7 @@ use super::dead_letters::Cause;
 use super::lent::LentTask;
 use super::services::Services;
 use super::spec::{Shutdown, SupervisorSettings};
-use super::supervision::{Action, Answer, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision};
+use super::supervision::{Action, Answer, BY_OPERATOR, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision};
 use super::worker::{Standing, System};
 use crate::base::{ExitReason, Failure, Incarnation, Name, Tick, bounds};
 use crate::record::{Action as LedgerAction, By, Change, Event, NewLedgerEntry};
@@ -412,6 +412,10 @@ impl Driver {
 
     /// It is written down. Nobody waits for the disk here: where it cannot be written, the event tells.
     fn isolation_is_decided(&self, name: &Name, why: &str) {
+        if why == BY_OPERATOR {
+            // It was, when that was asked for.
+            return;
+        }
         let entry = NewLedgerEntry {
             at: self.services.clock.timestamp(),
             worker: name.clone(),
@@ -692,6 +696,7 @@ pub(super) fn dismiss(handle: &ChildHandle, name: &Name, services: &Services) {
             services.leave_groups(worker);
             services.accounts.keep_configuration(name, None);
             services.registry.remove(worker);
+            services.key_left(name);
             let (done, _) = oneshot::channel();
             worker.mailbox.push_supervision(System::Quit { why: Cause::Removed, done });
         }

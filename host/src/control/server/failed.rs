@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::control::host::RequestError;
@@ -48,6 +48,39 @@ impl IntoResponse for Failed {
         let status = known.and_then(|(_, status)| StatusCode::from_u16(*status).ok());
         (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0)).into_response()
     }
+}
+
+/// Bytes of another's text that are told on.
+const TEXT_BYTES_MAX: usize = 4_096;
+
+/// What the layers below refuse by themselves (a query that cannot be read, a path that is no text, a method that a route
+/// does not have) is told in the API's own form.
+pub async fn in_one_form(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let is_own = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/json");
+    if !is_error || response.headers().get(header::CONTENT_TYPE).is_some_and(is_own) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, TEXT_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).escape_debug().to_string();
+    let code = match status {
+        StatusCode::NOT_FOUND => "not-found",
+        status if status.is_client_error() => "usage",
+        _ => "internal",
+    };
+    let message = match status {
+        StatusCode::METHOD_NOT_ALLOWED => "this route has no such method".to_string(),
+        _ => "the request cannot be read".to_string(),
+    };
+    let help = "GET /v1/openapi.json describes what there is".to_string();
+    let info = ErrorInfo { code: code.to_string(), message, cause: text, help };
+    let mut told = (status, Json(info)).into_response();
+    if let Some(allowed) = parts.headers.get(header::ALLOW) {
+        told.headers_mut().insert(header::ALLOW, allowed.clone());
+    }
+    told
 }
 
 /// Counts how often each bound of the API was reached, and says so once a second for each: clients in a loop must not

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -14,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::bodies::{Bodies, Limit, Received};
 use super::connections::Connections;
-use super::failed::{Answer, Failed, Refusals};
+use super::failed::{in_one_form, Answer, Failed, Refusals};
 use super::stream;
 use crate::base::units::show_size;
 use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot, bounds};
@@ -136,10 +137,12 @@ pub fn router(app: App) -> Router {
             Failed::new("not-found", "the API has no such route", "", "GET /v1/openapi.json describes what there is")
         })
         .with_state(app)
+        .layer(map_response(in_one_form))
 }
 
 /// A page of a listing by name.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PageQuery {
     after: Option<String>,
     limit: Option<usize>,
@@ -183,6 +186,7 @@ async fn worker(State(app): State<App>, Path(name): Path<String>) -> Answer<Resp
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct CallQuery {
     timeout_ms: Option<u64>,
 }
@@ -225,6 +229,7 @@ async fn cast(State(app): State<App>, Path(name): Path<String>, body: Body) -> A
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct UpgradeQuery {
     #[serde(default)]
     dry_run: bool,
@@ -291,6 +296,7 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Received
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RollbackQuery {
     to: Option<u64>,
 }
@@ -381,6 +387,7 @@ async fn examine(State(app): State<App>) -> Answer<Response> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ImportQuery {
     schema: Option<u32>,
 }
@@ -409,6 +416,7 @@ async fn import(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct CheckQuery {
     against: Option<String>,
 }
@@ -423,6 +431,7 @@ async fn check(State(app): State<App>, Query(query): Query<CheckQuery>, body: Bo
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct LedgerQuery {
     #[serde(default)]
     after: u64,
@@ -430,6 +439,7 @@ struct LedgerQuery {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TrimQuery {
     through: u64,
     digest: String,
@@ -459,6 +469,7 @@ async fn ledger(State(app): State<App>, Query(query): Query<LedgerQuery>) -> Ans
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct LettersQuery {
     worker: Option<String>,
     before: Option<u64>,
@@ -492,6 +503,7 @@ async fn drop_dead_letter(State(app): State<App>, Path(id): Path<u64>) -> Answer
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DropQuery {
     worker: String,
 }

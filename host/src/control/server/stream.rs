@@ -20,6 +20,7 @@ use crate::control::wire::{EventInfo, LogInfo};
 use crate::record::{Event, Follower, LogLine, Missed, Recorded, Tape, TapePage};
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Follow {
     pub after: Option<u64>,
     pub worker: Option<String>,

@@ -148,6 +148,9 @@ enum Phase {
     Stopping(Ended),
 }
 
+/// Why a child is isolated that an operator isolates.
+pub const BY_OPERATOR: &str = "by an operator";
+
 /// How a supervisor ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {

@@ -1,6 +1,6 @@
 //! How children and the supervisor itself stop (OTP.md, *Start and stop order*, *Shutdown*).
 
-use super::{Action, ChildState, Ended, Phase, Place, Supervision, Then};
+use super::{Action, BY_OPERATOR, ChildState, Ended, Phase, Place, Supervision, Then};
 use crate::base::{ExitReason, Name, Tick};
 
 impl Supervision {
@@ -74,7 +74,7 @@ impl Supervision {
             Then::Isolate => {
                 self.children.set(place, ChildState::Isolated);
                 let name = name.clone();
-                actions.push(Action::Isolate { name, why: "by an operator".to_string() });
+                actions.push(Action::Isolate { name, why: BY_OPERATOR.to_string() });
             }
             Then::Forget => {
                 self.children.remove(place);

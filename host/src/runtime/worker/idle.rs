@@ -96,6 +96,7 @@ impl Driver {
         services.accounts.keep_configuration(name, None);
         services.budgets().release(name);
         services.let_go_of_key(shared);
+        services.key_left(name);
         shared.stand(Standing::Down, services.clock.now());
         room.send(Report::Retired { child: name.clone() });
         true

@@ -36,7 +36,7 @@ use super::saving::Due;
 use super::shared::{Shared, Standing};
 use super::start::NotUp;
 use super::system::{NoState, System};
-use crate::base::{ExitReason, Failure, Holding, Incarnation, Name, Snapshot, Tick, bounds};
+use crate::base::{ExitReason, Failure, Held, Holding, Incarnation, Name, Snapshot, Tick, bounds};
 use crate::record::Event;
 use crate::runtime::residents::{Ask, AsleepBytes, Place, Queued, Rest, Sleeper};
 use crate::runtime::spec::Shutdown;
@@ -77,6 +77,8 @@ pub(super) struct InLine {
     again: Option<Tick>,
     /// `None`: it wakes.
     start: Option<FirstStart>,
+    /// What it costs while it waits. It is never refused that: what is refused is the next message to one that sleeps.
+    _held: Held,
 }
 
 /// A start that waits for a place.
@@ -124,7 +126,8 @@ impl Driver {
     /// `None`: to wake.
     fn line_up(&mut self, start: Option<FirstStart>) {
         let place = self.services.residents.queue(self.shared.lodger());
-        self.in_line = Some(Box::new(InLine { place: Some(place), again: None, start }));
+        self.in_line =
+            Some(Box::new(InLine { place: Some(place), again: None, start, _held: self.held_while_it_waits() }));
     }
 
     /// There was a place, and no memory for an instance in the account. It tries again; a first start as long as it
@@ -137,7 +140,13 @@ impl Driver {
             again = again.min(until);
             FirstStart { until, ..self.first_start(begun) }
         });
-        self.in_line = Some(Box::new(InLine { place: None, again: Some(again), start }));
+        self.in_line =
+            Some(Box::new(InLine { place: None, again: Some(again), start, _held: self.held_while_it_waits() }));
+    }
+
+    fn held_while_it_waits(&self) -> Held {
+        let account = self.services.accounts.of(self.shared.name());
+        account.take_anyway(Holding::Workers, bounds::WAITING_WORKER_BYTES)
     }
 
     /// How long it waits for memory, after one more try in vain.
