@@ -133,7 +133,7 @@ fn copies_that_are_lost_or_cut_are_made_anew_from_the_same_bytes() {
     let components = program.path().join(".paguro/components");
     let copies = || -> Vec<_> { std::fs::read_dir(&components).unwrap().map(|entry| entry.unwrap().path()).collect() };
     for damage in [|path: &Path| std::fs::remove_file(path), |path: &Path| std::fs::write(path, "cut")] {
-        assert_eq!(program.ok(&["call", "a", "\"add\""]).trim().parse::<u32>().is_ok(), true);
+        assert!(program.ok(&["call", "a", "\"add\""]).trim().parse::<u32>().is_ok());
         assert_eq!(program.terminate(), 0);
         assert_eq!(copies().len(), 2);
         copies().iter().for_each(|path| damage(path).unwrap());

@@ -51,7 +51,12 @@ thread_local! {
 }
 
 unsafe extern "C" {
-    fn utimensat(directory: c_int, path: *const c_char, times: *const c_void, flags: c_int) -> c_int;
+    fn utimensat(
+        directory: c_int,
+        path: *const c_char,
+        times: *const c_void,
+        flags: c_int,
+    ) -> c_int;
 }
 
 /// What the C library calls the directory that it works in.
@@ -61,7 +66,11 @@ fn touch(path: &str) -> io::Result<()> {
     let path = CString::new(path)?;
     // SAFETY: the path ends with a zero and outlives the call; no times mean now.
     let failed = unsafe { utimensat(AT_FDCWD, path.as_ptr(), std::ptr::null(), 0) } != 0;
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if failed {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn done(command: Command) -> io::Result<String> {
@@ -88,7 +97,12 @@ fn done(command: Command) -> io::Result<String> {
                 fs::write(format!("{path}/{number}"), "")?;
             }
         }
-        Command::Count(path) => return Ok(fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?.len().to_string()),
+        Command::Count(path) => {
+            return Ok(fs::read_dir(path)?
+                .collect::<io::Result<Vec<_>>>()?
+                .len()
+                .to_string());
+        }
         Command::Touch(path) => touch(&path)?,
         Command::Write(path, text) => fs::write(path, text)?,
         Command::MakeDir(path) => fs::create_dir(path)?,

@@ -127,8 +127,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     // Each would end the process at once, and none asks for that.
-    let _ignored =
-        [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()].map(signal);
+    let _ignored = [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()].map(signal);
     if options.raise_descriptors {
         raise_descriptors();
     }

@@ -17,7 +17,9 @@ use super::dead_letters::Cause;
 use super::lent::LentTask;
 use super::services::Services;
 use super::spec::{Shutdown, SupervisorSettings};
-use super::supervision::{Action, Answer, BY_OPERATOR, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision};
+use super::supervision::{
+    Action, Answer, BY_OPERATOR, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision,
+};
 use super::worker::{Standing, System};
 use crate::base::{ExitReason, Failure, Incarnation, Name, Tick, bounds};
 use crate::record::{Action as LedgerAction, By, Change, Event, NewLedgerEntry};

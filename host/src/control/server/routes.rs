@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::bodies::{Bodies, Limit, Received};
 use super::connections::Connections;
-use super::failed::{in_one_form, Answer, Failed, Refusals};
+use super::failed::{Answer, Failed, Refusals, in_one_form};
 use super::stream;
 use crate::base::units::show_size;
 use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot, bounds};
