@@ -1,7 +1,7 @@
 // Usage: node build.mjs SOURCE.js OUTPUT.wasm [WORLD]
 //
-// Makes a component of a worker in JavaScript. Every WASI feature of the engine is left out but
-// standard output (which is the worker's log): what a component does not import, nobody has to grant.
+// Makes a component of a worker in JavaScript. Left out are the engine's HTTP and its fetch event, which nobody grants.
+// Clocks and chance stay: without them the engine keeps the moment and the seed of this build for ever.
 
 import { componentize } from '@bytecodealliance/componentize-js';
 import { writeFile } from 'node:fs/promises';
@@ -17,6 +17,6 @@ const { component } = await componentize({
   sourcePath: source,
   witPath: fileURLToPath(new URL('../wit', import.meta.url)),
   worldName,
-  disableFeatures: ['http', 'fetch-event', 'random', 'clocks'],
+  disableFeatures: ['http', 'fetch-event'],
 });
 await writeFile(output, component);

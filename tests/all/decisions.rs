@@ -80,6 +80,9 @@ fn an_upgrade_that_was_refused_is_in_history_ledger_and_events() {
     let entry = ("upgrade-called-off".to_string(), "operator".to_string());
     assert_eq!(ledger(&program, "counter").last(), Some(&entry));
     assert!(program.ok(&["events"]).contains("it exports no"));
+    // Again is no other decision, and drives nothing out of the history.
+    assert_eq!(program.run(&["upgrade", "counter", &program.file("echo")]).code, 4);
+    assert_eq!(program.json(&["history", "counter"]), history);
     // By its file it is the directory's.
     program.write("counter.wasm", &guest("echo"));
     let entry = ("upgrade-called-off".to_string(), "directory".to_string());

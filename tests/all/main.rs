@@ -19,6 +19,7 @@ mod grants;
 mod guest_files;
 mod health;
 mod hibernation;
+mod languages;
 mod layers;
 mod lending;
 mod limits;

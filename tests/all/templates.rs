@@ -143,7 +143,7 @@ async fn children_come_in_pages() {
     let mut after = None;
     loop {
         let page = host.supervisor(&tenants, Page { after, limit: 10 }).await.unwrap();
-        assert_eq!((page.counts.specs, page.counts.active), (25, 25));
+        assert_eq!((page.counts.specs, page.counts.workers, page.counts.active), (1, 25, 25));
         seen.extend(page.children.into_iter().map(|child| child.name));
         let Some(next) = page.next else { break };
         after = Some(Name::parse(&next).unwrap());
@@ -207,7 +207,7 @@ async fn a_hundred_thousand_children_are_started_asked_and_stopped() {
     }
     let tenants = Name::parse("tenants").unwrap();
     let view = host.supervisor(&tenants, Page { after: None, limit: 1 }).await.unwrap();
-    assert_eq!((view.counts.specs, view.counts.active), (CHILDREN, CHILDREN));
+    assert_eq!((view.counts.specs, view.counts.workers, view.counts.active), (1, CHILDREN, CHILDREN));
     // The first ones sleep by now, and wake with what they were told.
     assert_eq!(call(&host, "tenants/1000", "get").await.as_deref(), Ok("1"));
     // A name that nobody has is looked for among a few hundred, which takes no time that others would feel.

@@ -213,3 +213,68 @@ fn signals_that_ask_for_no_end_do_not_end_it() {
     }
     assert_eq!(program.terminate(), 0);
 }
+
+#[test]
+fn a_variable_that_is_not_replaced_is_told() {
+    let mut program = Program::new();
+    program.write("a.wasm", &guest("counter-v1"));
+    program.write("a.toml", b"[grants]\nenvironment = { KEY = \"${SECRET}\", OTHER = \"plain\" }\n");
+    program.up();
+    until_seen(&program, "the value of `KEY` is given as it is written");
+    assert!(runs(&program, "a"));
+    assert_eq!(program.run(&["health"]).code, 0);
+}
+
+#[test]
+fn what_an_operator_deleted_stays_so_while_its_folder_cannot_be_taken() {
+    let mut program = Program::new();
+    folder(&program, "");
+    program.up();
+    program.until("all run", || ["s/a", "s/b"].iter().all(|name| runs(&program, name)));
+    program.ok(&["stop", "s/b"]);
+    program.ok(&["delete", "s/b"]);
+    assert_eq!(program.terminate(), 0);
+    // A folder is no link: its name is held.
+    std::fs::rename(program.path().join("s"), program.beside("away")).unwrap();
+    std::os::unix::fs::symlink(program.beside("away"), program.path().join("s")).unwrap();
+    program.up();
+    program.until("the other runs", || runs(&program, "s/a"));
+    assert_eq!(program.run(&["health"]).code, NOT_WELL);
+    again(&mut program);
+    program.until("the other runs", || runs(&program, "s/a"));
+    std::fs::remove_file(program.path().join("s")).unwrap();
+    std::fs::rename(program.beside("away"), program.path().join("s")).unwrap();
+    program.until("it is well", || program.run(&["health"]).code == 0);
+    again(&mut program);
+    assert!(runs(&program, "s/a") && !runs(&program, "s/b"), "{}", program.ok(&["ps"]));
+}
+
+#[test]
+fn a_state_directory_that_took_the_place_of_the_hosts_is_not_written_to() {
+    let mut program = Program::with(&[("a", "counter-v1")]);
+    program.until("it runs", || runs(&program, "a"));
+    assert_eq!(program.terminate(), 0);
+    let (state, backup) = (program.path().join(".paguro"), program.beside("backup"));
+    let copied = |from: &Path, to: &Path| {
+        assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+    };
+    copied(&state, &backup);
+    program.up();
+    program.until("it runs", || runs(&program, "a"));
+    std::fs::rename(&state, program.beside("old")).unwrap();
+    copied(&backup, &state);
+    assert_eq!(program.ended(), Some(5));
+    program.up();
+    program.until("it runs", || runs(&program, "a"));
+}
+
+#[test]
+fn a_worker_that_ended_by_a_fault_and_is_not_started_again_is_told() {
+    let mut program = Program::new();
+    program.write("job.wasm", &guest("command-fail"));
+    program.write("job.toml", b"restart = \"temporary\"\n");
+    program.up();
+    program.until("it is told by health", || program.run(&["health"]).code == NOT_WELL);
+    let doctor = program.run(&["doctor"]);
+    assert!(doctor.code == NOT_WELL && doctor.out.contains("worker job: it does not run"), "{}", doctor.out);
+}

@@ -111,6 +111,10 @@ pub fn all() -> Vec<Guest> {
         guests.push(Guest { name: name.into(), recipe: Recipe::JavaScript { source, world: LIFECYCLE } });
     }
     guests.push(Guest {
+        name: "chance".into(),
+        recipe: Recipe::JavaScript { source: source("js/probes/chance.js"), world: STATELESS },
+    });
+    guests.push(Guest {
         name: "stats".into(),
         recipe: Recipe::Python { directory: source("python/stats"), world: STATEFUL },
     });

@@ -238,7 +238,7 @@ impl Trial {
         // effect: whoever has an answer of the old revision finds in the history that it is back.
         let record =
             RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
-        let mut changes = vec![Change::PutRevision(name.clone(), record), intent];
+        let mut changes = vec![Change::PutRevision(name.clone(), record.clone()), intent];
         if blame == Blame::Component {
             changes.push(self.changes.rejection(&name, hash, format!("rolled back: {why}")));
         }
@@ -257,13 +257,10 @@ impl Trial {
         }
         let replayed = reverted.ok().and_then(Result::ok).map_or(0, |reverted| reverted.replayed);
         self.at();
-        let mut changes = vec![self.changes.entry(
-            &name,
-            Action::RolledBack,
-            Some(self.from),
-            by,
-            format!("{detail}; {replayed} messages handed over"),
-        )];
+        let detail = format!("{detail}; {replayed} messages handed over");
+        let entry = self.changes.entry(&name, Action::RolledBack, Some(self.from), by, detail);
+        // The record again, where it could not be written before.
+        let mut changes = vec![Change::PutRevision(name.clone(), record), entry];
         if by == By::Operator
             && let Ok(Some(worker)) = database.worker(&name)
             && worker.file == Some(hash)

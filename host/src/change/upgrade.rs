@@ -416,8 +416,18 @@ impl Changes {
         let name = worker.name().clone();
         // Another change may have begun meanwhile: its revision is the next one then.
         let Ok(_claim) = self.claim(&name) else { return error };
-        let Ok(number) = self.next_revision(&name) else { return error };
         let note = format!("while verified: {reason}");
+        let Ok(revisions) = self.services.database.revisions(&name) else { return error };
+        let last = revisions.last();
+        let is_known = last.is_some_and(|last| {
+            last.verdict == Verdict::CalledOff && last.component == to && last.note == note && last.by == by
+        });
+        if is_known {
+            // Who asks in a loop must not drive everything else out of the history.
+            self.services.recorder.emit(Event::UpgradeCalledOff { worker: name, to, phase: "verified", reason });
+            return error;
+        }
+        let number = last.map(|last| last.number).unwrap_or_default().next();
         let record = RevisionRecord {
             number,
             component: to,

@@ -137,7 +137,7 @@ impl Host {
         // `None`: it left the tree while this was put together.
         let Some(view) = view else { return Ok(info) };
         info.strategy = strategy(view.settings.strategy).to_string();
-        info.more = (view.counts.specs - view.children.len()) as u64;
+        info.more = (view.counts.workers + view.counts.supervisors).saturating_sub(view.children.len()) as u64;
         info.running = view.running;
         info.intensity = view.settings.intensity;
         info.period_ms = ms(view.settings.period);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::finding::{Finding, FindingKind};
 use super::host::Host;
+use super::supervision::fallen_worker;
 use super::wire::DoctorInfo;
 use crate::base::bounds;
 use crate::base::units::show_size;
@@ -72,7 +73,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     }
     found.extend(more("components", banned.len(), "are not compiled", "`paguro check FILE` compiles one once more"));
     found.extend(directory);
-    let mut isolated = 0;
+    let (mut isolated, mut down) = (0, 0);
     let fallen = host.fallen_supervisors().await;
     for problem in fallen.iter().take(bounds::FINDINGS_MAX) {
         found.push(error(&format!("supervisor {}", problem.of), problem.why.clone(), &problem.help));
@@ -81,6 +82,10 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     let mut pages = host.services.registry.pages();
     while let Some(page) = pages.next().await {
         for worker in &page {
+            if let Some(problem) = fallen_worker(worker).filter(|_| down < bounds::FINDINGS_MAX) {
+                down += 1;
+                found.push(warn(&format!("worker {}", problem.of), problem.why, &problem.help));
+            }
             let Standing::Isolated(why) = worker.status().standing else { continue };
             isolated += 1;
             if isolated <= bounds::FINDINGS_MAX {
@@ -100,9 +105,7 @@ fn of_the_directory(finding: &Finding) -> DoctorInfo {
     match finding.kind {
         FindingKind::Loading | FindingKind::Waiting => ok("directory", detail),
         FindingKind::Warning => warn("directory", detail, &help("mend the file")),
-        FindingKind::Refused => {
-            warn("directory", detail, &format!("{}; what ran before goes on", help("mend or remove the file")))
-        }
+        FindingKind::Refused => warn("directory", detail, &help("mend or remove the file")),
         FindingKind::Unseen => error("directory", detail, &help("what runs goes on; nothing new is taken")),
     }
 }

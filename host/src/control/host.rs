@@ -148,6 +148,15 @@ pub enum RequestError {
     Database(#[from] DatabaseError),
 }
 
+/// Ends with the host, or with its start that failed.
+struct Watching(JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A running host. Dropping it does not stop it in order: call [`Host::stop`].
 pub struct Host {
     pub(super) services: Arc<Services>,
@@ -161,7 +170,7 @@ pub struct Host {
     pub(super) started_at: Timestamp,
     stopping: watch::Sender<bool>,
     keeper: Mutex<Option<JoinHandle<()>>>,
-    watching: JoinHandle<()>,
+    watching: Watching,
     problems: Problems,
     deleted: Deleted,
     /// A look of the doctor at file systems.
@@ -216,6 +225,7 @@ impl Host {
         options.fuse.into_iter().for_each(|fuse| services.fuses.set(fuse));
         let lanes = Lanes::new(options.compilers_bytes_max.unwrap_or_else(compilers_bytes_max_here));
         let changes = Changes::new(&services, ComponentFiles::new(state.components()), lanes);
+        let watching = Watching(tokio::spawn(watch.watch(services.clone())));
         recorder.emit(Event::HostStarted { directory: directory.display().to_string() });
         services.database.commit(vec![host_entry(&services, Action::HostStarted)]).await?;
         state_watch::mark(state.path(), &services.database).await;
@@ -235,7 +245,6 @@ impl Host {
         tree.start().await?;
         let problems = keeper.problems();
         let keeper = tokio::spawn(keeper.keep_always(stop));
-        let watching = tokio::spawn(watch.watch(services.clone()));
         Ok(Arc::new(Host {
             services,
             tree,
@@ -291,8 +300,15 @@ impl Host {
         self.services.dead_letters.written().await;
         // What cannot be written now is written nowhere: the next start finds what was.
         let _ = self.services.database.commit(vec![host_entry(&self.services, Action::HostStopped)]).await;
-        self.watching.abort();
-        state_watch::mark(&self.state_path, &self.services.database).await;
+        self.watching.0.abort();
+        let is_ours = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.as_ref().is_some_and(|(state, _)| state.is_ours())
+        };
+        // One that took its place is not this host's to write to.
+        if is_ours {
+            state_watch::mark(&self.state_path, &self.services.database).await;
+        }
         self.services.database.close().await;
         drop(self.state.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -471,7 +487,7 @@ impl Host {
     pub async fn start_with(&self, name: &str, config: Option<&str>) -> Result<Started, RequestError> {
         let child = self.child_or_key(name)?;
         let detail = if config.is_some() { "with a configuration of its own" } else { "" };
-        self.decided(&child, Action::Started, detail).await?;
+        self.decided(&child, Action::Started, detail).await;
         self.in_time(&child, self.tree.start_child(&child, config)).await
     }
 
@@ -479,34 +495,42 @@ impl Host {
     /// forgotten, with its state kept under its name.
     pub async fn stop_worker(&self, name: &str) -> Result<(), RequestError> {
         let child = self.child(name)?;
-        self.decided(&child, Action::Stopped, "until it is started").await?;
+        self.decided(&child, Action::Stopped, "until it is started").await;
         Ok(self.tree.stop_child(&child).await?)
     }
 
     /// In order, states saved. Not counted against the supervisor's restarts.
     pub async fn restart_worker(&self, name: &str) -> Result<Started, RequestError> {
         let child = self.child(name)?;
-        self.decided(&child, Action::Restarted, "").await?;
+        self.decided(&child, Action::Restarted, "").await;
         self.in_time(&child, self.tree.restart_child(&child)).await
     }
 
     /// Writes down what an operator asks for, before it has an effect: whoever sees that finds out why.
-    async fn decided(&self, child: &Name, action: Action, detail: &str) -> Result<(), RequestError> {
+    async fn decided(&self, child: &Name, action: Action, detail: &str) {
         let entry = NewLedgerEntry {
             at: self.services.clock.timestamp(),
             worker: child.clone(),
             action,
             hash: self.services.registry.get(child).map(|worker| worker.status().component),
             by: By::Operator,
-            detail: if detail.is_empty() { "by command".to_string() } else { format!("by command, {detail}") },
+            detail: if detail.is_empty() {
+                "asked for by command".to_string()
+            } else {
+                format!("asked for by command, {detail}")
+            },
         };
-        Ok(self.services.database.commit(vec![Change::Ledger(entry)]).await?)
+        if let Err(error) = self.services.database.commit(vec![Change::Ledger(entry)]).await {
+            // It is carried out all the same: a worker that fills the disk must be stopped.
+            let what = "write what an operator decided";
+            self.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
+        }
     }
 
     /// Stops it in order; it stays isolated until it is started.
     pub async fn isolate_worker(&self, name: &str) -> Result<(), RequestError> {
         let child = self.child(name)?;
-        self.decided(&child, Action::Isolated, "until it is started").await?;
+        self.decided(&child, Action::Isolated, "until it is started").await;
         Ok(self.tree.isolate_child(&child).await?)
     }
 

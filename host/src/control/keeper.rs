@@ -268,7 +268,9 @@ impl Keeper {
         self.go_on_with_accepted();
         self.go_on_where_refused(Keeper::refuse_what_cannot_be);
         let said = &self.said;
-        let is_there = |name: &Name| said.workers.contains_key(name) || said.is_held(name);
+        let accepted = &self.accepted;
+        let is_there =
+            |name: &Name| said.workers.contains_key(name) || said.is_held(name) || accepted.is_uncertain(name);
         let banned: BTreeSet<ComponentHash> =
             self.services.sandbox.banned().into_iter().map(|(hash, _)| hash).collect();
         self.refused.retain(|name, refusal| is_there(name) && (!refusal.by_ban || banned.contains(&refusal.hash)));
@@ -342,6 +344,8 @@ impl Keeper {
         let mut workers: BTreeMap<Name, Arc<WorkerSettings>> =
             templates.map(|(name, template)| (name, Arc::new(template.settings))).collect();
         let mut before: BTreeSet<Name> = self.loads.wanted().into_keys().collect();
+        let was = self.accepted.workers().filter(|name| !workers.contains_key(*name));
+        before.extend(was.cloned());
         for name in self.said.workers.keys().chain(&self.said.held) {
             if let Some(worker) = self.services.registry.get(name) {
                 workers.insert(name.clone(), worker.settings());

@@ -2,6 +2,7 @@
 //! vain: nothing that is acknowledged then outlives the host.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,8 +33,12 @@ impl Kept {
         Some(Kept { path, device: found.dev(), inode: found.ino() })
     }
 
-    fn is_there(&self) -> bool {
-        Kept::at(self.path.clone()).as_ref() == Some(self)
+    /// Whether it is certain that it is not there any more. That it cannot be looked at just now says nothing.
+    fn is_gone(&self) -> bool {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) => (found.dev(), found.ino()) != (self.device, self.inode),
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
     }
 }
 
@@ -57,7 +62,7 @@ impl StateWatch {
         loop {
             tokio::time::sleep(PAUSE).await;
             let kept = self.kept.clone();
-            let gone = move || kept.into_iter().find(|kept| !kept.is_there());
+            let gone = move || kept.into_iter().find(Kept::is_gone);
             // A file system that does not answer is not gone, and the database says so when it is written.
             if let Some(Some(gone)) = self.looking.run(bounds::LOOK_TIME, gone).await {
                 let path = gone.path.display();

@@ -113,9 +113,13 @@ impl Host {
     pub async fn health(&self, after: Option<&Name>, limit: usize) -> HealthInfo {
         let mut totals = TotalsInfo::default();
         let mut isolated = Vec::new();
+        let mut fallen = Vec::new();
         let mut pages = self.services.registry.pages();
         while let Some(page) = pages.next().await {
-            page.iter().for_each(|worker| add(&mut totals, &mut isolated, self.child_health(worker)));
+            for worker in &page {
+                add(&mut totals, &mut isolated, self.child_health(worker));
+                fallen.extend(fallen_worker(worker).filter(|_| fallen.len() < bounds::FINDINGS_MAX));
+            }
         }
         let (gone, stopped) = self.fallen().await;
         isolated.extend(gone.into_iter().map(|name| name.to_string()));
@@ -126,6 +130,7 @@ impl Host {
         let mut problems: Vec<ProblemInfo> = refused
             .map(|finding| ProblemInfo { of: finding.path, why: finding.message, help: finding.help })
             .chain(stopped)
+            .chain(fallen)
             .collect();
         problems.truncate(bounds::FINDINGS_MAX);
         let moving = directory.is_some()
@@ -213,6 +218,15 @@ impl Host {
             reason,
         }
     }
+}
+
+/// One that does not run because it failed, and that nothing starts again.
+pub(super) fn fallen_worker(worker: &Shared) -> Option<ProblemInfo> {
+    let status = worker.status();
+    let why = status.last_exit.as_ref().filter(|why| !why.is_orderly() && status.standing == Standing::Down)?;
+    let name = worker.name();
+    let help = format!("`paguro logs {name}`, then `paguro start {name}` or a new file");
+    Some(ProblemInfo { of: name.to_string(), why: format!("it does not run: {why}"), help })
 }
 
 /// Counts one worker.

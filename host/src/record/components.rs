@@ -72,12 +72,10 @@ impl ComponentFiles {
             return Err(ComponentFileError::Large { bytes: bytes.len() as u64 });
         }
         let hash = ComponentHash::of(bytes);
-        match self.own(&hash) {
-            Ok(_) => return Ok(hash),
-            Err(ComponentFileError::Missing { .. } | ComponentFileError::Corrupted { .. }) => {}
-            Err(error) => return Err(error),
+        // Whatever is wrong with the one that is there.
+        if self.own(&hash).is_err() {
+            self.write(hash, bytes)?;
         }
-        self.write(hash, bytes)?;
         Ok(hash)
     }
 
@@ -99,8 +97,8 @@ impl ComponentFiles {
     /// wherever they were seen last, and the copy is made anew.
     pub fn get(&self, hash: &ComponentHash) -> Result<Vec<u8>, ComponentFileError> {
         let lost = match self.own(hash) {
-            Err(lost @ (ComponentFileError::Missing { .. } | ComponentFileError::Corrupted { .. })) => lost,
-            found => return found,
+            Ok(bytes) => return Ok(bytes),
+            Err(lost) => lost,
         };
         let Some(path) = self.elsewhere().files.get(hash).cloned() else { return Err(lost) };
         let Ok(bytes) = read(&path, hash, OFlags::empty()) else { return Err(lost) };

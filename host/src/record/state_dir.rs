@@ -78,6 +78,13 @@ impl StateDir {
         }
     }
 
+    /// Whether this is still what lies at its path.
+    pub fn is_ours(&self) -> bool {
+        let held = rustix::fs::fstat(&self.lock).map(|found| (found.st_dev, found.st_ino));
+        let there = rustix::fs::lstat(self.path.join("lock")).map(|found| (found.st_dev, found.st_ino));
+        held.is_ok_and(|held| there == Ok(held))
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

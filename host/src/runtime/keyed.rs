@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::budgets::Needs;
 use super::services::Services;
 use super::supervisor::{self, Ask, ChildHandle, Reply, SupervisorHandle};
-use super::templates::NotMade;
+use super::templates::{NotMade, Template};
 use super::tree::{Started, TreeError, started};
 use super::worker::{self, Of, Shared, Standing};
 use crate::base::units::show_size;
@@ -260,6 +260,20 @@ fn make(services: &Arc<Services>, name: &Name, config: Option<&str>) -> Result<M
     let (before, _) = services.registry.key_counts(&parent);
     let charged = services.accounts.keys_are(&parent, before + 1);
     charged.map_err(|full| TreeError::TooMany { name: name.clone(), why: full.to_string() })?;
+    let made = make_charged(services, name, config, &template, supervisor);
+    if made.is_err() {
+        services.key_left(name);
+    }
+    made
+}
+
+fn make_charged(
+    services: &Arc<Services>,
+    name: &Name,
+    config: Option<&str>,
+    template: &Arc<dyn Template>,
+    supervisor: SupervisorHandle,
+) -> Result<Made, TreeError> {
     // Charged before anything is written of it.
     let own_config = config.map(|config| room_for_configuration(services, name, config)).transpose()?;
     let launch = template.launch(name, config).map_err(|error| not_made(name, error))?;

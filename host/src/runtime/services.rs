@@ -187,11 +187,7 @@ impl Services {
     /// A worker has left the registry: what is charged for it by number is given back.
     pub(super) fn key_left(&self, name: &Name) {
         let Some(supervisor) = name.parent() else { return };
-        if self.templates.get(&supervisor).is_some() {
-            let (count, _) = self.registry.key_counts(&supervisor);
-            // Fewer than before always fit.
-            let _ = self.accounts.keys_are(&supervisor, count);
-        }
+        self.accounts.keys_left(&supervisor, || self.registry.key_counts(&supervisor).0);
     }
 
     /// Writes that a key was let go of: the next start of the host does not bring it back by itself. State and history

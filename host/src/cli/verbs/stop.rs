@@ -9,7 +9,10 @@ use crate::cli::output;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The worker finishes the message it is at, saves its state and ends; it stays down until `paguro start`.
+The worker finishes the message it is at, saves its state and ends. It stays down until `paguro start`, or until \
+its supervisor starts it with others, as in OTP: under one-for-all and rest-for-one when one of them fails, and \
+when the supervisor itself is started anew. A key of a template that starts its children on demand comes back with \
+its next message.
 
 Examples:
   paguro stop billing/invoices")]

@@ -288,6 +288,19 @@ impl Admission<'_> {
                 warnings.push(Problem { is_warning: true, ..problem });
             }
         }
+        for (name, entry) in &self.tree.workers {
+            let Ok(settings) = &entry.settings else { continue };
+            for (key, _) in settings.grants.environment.iter().filter(|(_, value)| value.contains("${")) {
+                let absent = Refusal {
+                    child: None,
+                    key: "grants.environment",
+                    reason: format!("the value of `{key}` is given as it is written: `${{...}}` is not replaced"),
+                    help: "write the value itself".to_string(),
+                };
+                let problem = self.problem(self.file(name), name, absent.key, with_key(&absent), &absent);
+                warnings.push(Problem { is_warning: true, ..problem });
+            }
+        }
         self.tree.problems.append(&mut warnings);
     }
 

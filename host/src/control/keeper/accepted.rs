@@ -17,16 +17,35 @@ pub(super) struct Accepted {
     known: BTreeMap<Name, AcceptedSettings>,
     /// For whom they take the place of what the directory says, since the last look.
     stand_in: BTreeSet<Name>,
+    /// Names of which the directory says nothing certain, and in whose place stands what was there.
+    brought_back: BTreeSet<Name>,
 }
 
 impl Accepted {
     /// What cannot be read is not known: then a file that is refused has nothing in its place.
     pub fn of(database: &Database) -> Accepted {
-        Accepted { known: database.accepted().unwrap_or_default().into_iter().collect(), stand_in: BTreeSet::new() }
+        Accepted { known: database.accepted().unwrap_or_default().into_iter().collect(), ..Accepted::default() }
     }
 
     pub fn root(&self) -> Option<SupervisorSettings> {
         self.supervisor(&Name::root())
+    }
+
+    /// Workers and templates that were in force.
+    pub fn workers(&self) -> impl Iterator<Item = &Name> {
+        self.known.iter().filter(|(_, known)| known.of == SettingsOf::Worker).map(|(name, _)| name)
+    }
+
+    /// Whether the directory says nothing certain of this name, though what was there is brought back.
+    pub fn is_uncertain(&self, name: &Name) -> bool {
+        let mut above = Some(name.clone());
+        while let Some(name) = above {
+            if self.brought_back.contains(&name) {
+                return true;
+            }
+            above = name.parent();
+        }
+        false
     }
 
     fn supervisor(&self, name: &Name) -> Option<SupervisorSettings> {
@@ -53,6 +72,7 @@ impl Keeper {
     /// what ran and does not run now.
     pub(super) fn go_on_with_accepted(&mut self) {
         self.accepted.stand_in.clear();
+        self.accepted.brought_back.clear();
         let supervisors = self.said.supervisors.iter().map(|(name, entry)| (name, entry.settings.as_ref().err()));
         let workers = self.said.workers.iter().map(|(name, entry)| (name, entry.settings.as_ref().err()));
         let refused = supervisors.chain(workers).filter(|(_, error)| matches!(error, Some(NotRead::Problem(_))));
@@ -94,6 +114,11 @@ impl Keeper {
 
     /// Keeps what is in force now.
     pub(super) async fn keep_accepted(&mut self) {
+        let root = Name::root();
+        if !self.said.supervisors.contains_key(&root) && !self.said.is_held(&root) {
+            // Nothing was seen yet: a look is late.
+            return;
+        }
         let mut changes = Vec::new();
         for (name, of, text) in self.in_force() {
             if self.accepted.known.get(&name).is_none_or(|known| (known.of, &known.text) != (of, &text)) {
@@ -101,7 +126,11 @@ impl Keeper {
             }
         }
         let is_there = |name: &Name| {
-            self.said.supervisors.contains_key(name) || self.said.workers.contains_key(name) || self.said.is_held(name)
+            let said = &self.said;
+            said.supervisors.contains_key(name)
+                || said.workers.contains_key(name)
+                || said.is_held(name)
+                || self.accepted.is_uncertain(name)
         };
         changes.extend(self.accepted.known.keys().filter(|name| !is_there(name)).map(|name| (name.clone(), None)));
         if changes.is_empty() {
@@ -166,7 +195,8 @@ impl Keeper {
         {
             entry.settings = Ok(settings);
             true
-        } else if let Some(settings) = self.accepted.worker(name)
+        } else if !self.was_removed(name)
+            && let Some(settings) = self.accepted.worker(name)
             && let Some(entry) = self.said.workers.get_mut(name)
         {
             entry.settings = Ok(settings);
@@ -188,19 +218,33 @@ impl Keeper {
             .filter(|problem| !problem.is_warning)
             .filter_map(|problem| problem.name.as_ref())
             .collect();
-        let held = self.said.held.iter().filter(|name| has_problem.contains(name) && !self.is_in_force(name));
-        held.filter(|name| !name.is_root()).cloned().collect()
+        let held = self.said.held.iter().filter(|name| has_problem.contains(name));
+        held.filter(|held| self.accepted_below(held).any(|name| self.should_run(name))).cloned().collect()
+    }
+
+    /// This name and all below it, as far as they were in force.
+    fn accepted_below<'a>(&'a self, held: &'a Name) -> impl Iterator<Item = &'a Name> {
+        let known = self.accepted.known.keys();
+        known.filter(move |name| held.is_root() || *name == held || name.is_below(held))
+    }
+
+    /// Whether it was in force and is not, for no other reason than what the directory says now.
+    fn should_run(&self, name: &Name) -> bool {
+        !self.is_in_force(name)
+            && match self.accepted.known[name].of {
+                SettingsOf::Supervisor => true,
+                SettingsOf::Worker => self.acted_upon_last(name).is_some(),
+            }
+    }
+
+    fn was_removed(&self, name: &Name) -> bool {
+        matches!(self.services.database.worker(name), Ok(Some(record)) if record.removed)
     }
 
     /// The worker or the supervisor of this name, and all below it, as they were.
     fn bring_back(&mut self, held: &Name) {
-        let below: Vec<(Name, SettingsOf)> = self
-            .accepted
-            .known
-            .iter()
-            .filter(|(name, _)| *name == held || name.is_below(held))
-            .map(|(name, known)| (name.clone(), known.of))
-            .collect();
+        let below = self.accepted_below(held).map(|name| (name.clone(), self.accepted.known[name].of));
+        let below: Vec<(Name, SettingsOf)> = below.collect();
         for (name, of) in below {
             match of {
                 SettingsOf::Supervisor => {
@@ -219,9 +263,8 @@ impl Keeper {
                 }
             }
         }
-        if self.accepted.stand_in.contains(held) {
-            self.said.held.remove(held);
-        }
+        self.accepted.brought_back.insert(held.clone());
+        self.said.held.remove(held);
     }
 
     /// The file of a worker that the host has, as it was acted upon last.

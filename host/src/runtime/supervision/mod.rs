@@ -356,7 +356,8 @@ impl Supervision {
         let supervisors = self.children().filter(|child| child.spec.kind == ChildKind::Supervisor).count();
         let active = [self.children.starting(), self.children.running(), self.children.stopping()];
         Counts {
-            specs: self.children.len(),
+            // A template is one spec, however many children it has (OTP's `count_children`).
+            specs: if self.is_simple() { 1 } else { self.children.len() },
             active: active.iter().map(|set| set.len()).sum(),
             supervisors,
             workers: self.children.len() - supervisors,

@@ -1,0 +1,39 @@
+//! What a worker has of time and chance, whatever it is written in and whenever it was built.
+
+use std::time::UNIX_EPOCH;
+
+use serde_json::Value;
+
+use crate::program::Program;
+
+fn ask(program: &Program, what: &str) -> Value {
+    serde_json::from_str(&program.ok(&["call", "chance", &format!("{what:?}")])).unwrap()
+}
+
+/// Milliseconds since 1970, as the file system has it.
+fn now(program: &Program) -> u128 {
+    let path = program.beside("now");
+    std::fs::write(&path, "").unwrap();
+    std::fs::metadata(&path).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap().as_millis()
+}
+
+#[test]
+fn time_and_chance_in_javascript_are_the_hosts_and_not_those_of_the_build() {
+    let program = Program::with(&[("chance", "chance")]);
+    program.until("it runs", || program.run(&["call", "chance", "\"date\""]).code == 0);
+    let before = now(&program);
+    let date = u128::from(ask(&program, "date").as_u64().unwrap());
+    let after = now(&program);
+    // A file system's clock may be some milliseconds behind.
+    assert!((before.saturating_sub(50)..=after + 50).contains(&date), "{before} <= {date} <= {after}");
+    assert!(ask(&program, "passed").as_f64().unwrap() > 0.0);
+    let mut drawn = Vec::new();
+    for _ in 0..2 {
+        for what in ["random", "uuid", "random", "uuid"] {
+            let one = ask(&program, what).to_string();
+            assert!(!drawn.contains(&one), "{one} came twice: {drawn:?}");
+            drawn.push(one);
+        }
+        program.ok(&["restart", "chance"]);
+    }
+}
