@@ -125,7 +125,7 @@ fn components_that_cannot_be_afforded_are_refused_within_bounds_and_hold_up_nobo
         // The bound on compilers, what they touch between two looks, and the host.
         assert!(all < (256 + 128 + 256) << 20, "all took {all}");
     });
-    let doctor = program.ok(&["doctor"]);
+    let doctor = program.run(&["doctor"]).out;
     assert_eq!(doctor.matches("is not compiled any more").count(), 3, "{doctor}");
     // At the next start nothing is tried.
     assert_eq!(program.terminate(), 0);
@@ -167,13 +167,13 @@ fn a_component_that_was_compiled_when_the_host_died_waits_for_an_operator() {
     host.kill().expect("it is our child");
     host.wait().expect("it is our child");
     program.up();
-    let doctor = program.ok(&["doctor"]);
+    let doctor = program.run(&["doctor"]).out;
     assert!(doctor.contains("the host ended while it was compiled"), "{doctor}");
-    program.until("it is refused", || program.ok(&["doctor"]).contains("slow.wasm: it is not compiled again"));
+    program.until("it is refused", || program.run(&["doctor"]).out.contains("slow.wasm: it is not compiled again"));
     assert_eq!(program.json(&["ps"]).as_array().map(Vec::len), Some(0));
     program.ok(&["check", &file.display().to_string()]);
     program.until("it ran", || events(&program, "worker-started") == 1);
-    assert!(!program.ok(&["doctor"]).contains("not compiled"));
+    assert!(!program.run(&["doctor"]).out.contains("not compiled"));
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn what_the_engine_takes_for_an_instance_is_charged_to_its_memory() {
     let before = resident_of(program.pid());
     // 100,000 globals take 1.6 MB for each of 100 instances.
     program.write("many.wasm", &globals(100_000, 100));
-    program.until("it is refused", || program.ok(&["doctor"]).contains("many.wasm"));
-    program.until("it says why", || program.ok(&["doctor"]).contains("memory"));
+    program.until("it is refused", || program.run(&["doctor"]).out.contains("many.wasm"));
+    program.until("it says why", || program.run(&["doctor"]).out.contains("memory"));
     let after = resident_of(program.pid());
     assert!(after < before + (128 << 20), "{before} to {after}");
     // With the memory it needs it runs.

@@ -508,17 +508,22 @@ impl Host {
 
     /// Writes down what an operator asks for, before it has an effect: whoever sees that finds out why.
     async fn decided(&self, child: &Name, action: Action, detail: &str) {
+        let detail = if detail.is_empty() { String::new() } else { format!(", {detail}") };
+        let detail = format!("asked for by command{detail}");
+        // About its supervisor for a child of a template: a loop over keys is one kind of decision.
+        let (about, detail) = match child.parent() {
+            Some(parent) if self.services.templates.get(&parent).is_some() => {
+                (parent, format!("{}: {detail}", child.leaf()))
+            }
+            _ => (child.clone(), detail),
+        };
         let entry = NewLedgerEntry {
             at: self.services.clock.timestamp(),
-            worker: child.clone(),
+            worker: about,
             action,
             hash: self.services.registry.get(child).map(|worker| worker.status().component),
             by: By::Operator,
-            detail: if detail.is_empty() {
-                "asked for by command".to_string()
-            } else {
-                format!("asked for by command, {detail}")
-            },
+            detail,
         };
         if let Err(error) = self.services.database.commit(vec![Change::Ledger(entry)]).await {
             // It is carried out all the same: a worker that fills the disk must be stopped.
