@@ -285,11 +285,11 @@ async fn a_policy_changes_in_place_and_a_bad_one_is_refused_whole() {
     .await;
     assert!(problem.to_string().contains("group/"), "{problem}");
     incarnations(&host, [1, 1, 1]).await;
-    world.write("group/supervisor.toml", "strategy = \"one-for-all\"\norder = [\"zz\"]\nintensity = 7\n");
+    world.write("group/supervisor.toml", "strategy = \"one-for-all\"\nintensity = 7\n[escalation]\nisolate = 9\n");
     event(
         &host,
         "the refusal",
-        |event| matches!(event, Event::DirectoryProblem { message, .. } if message.contains("`zz`")),
+        |event| matches!(event, Event::DirectoryProblem { message, .. } if message.contains("never reached")),
     )
     .await;
     assert_eq!(look().await.intensity, 100, "nothing of a bad policy holds");
