@@ -26,8 +26,8 @@ pub fn rollback_target(
         of.iter().rposition(|revision| revision.component == current && served(&revision.verdict))
     };
     let mut place = newest(revisions);
-    // One that is there by a rollback stands where it was before: what was rolled away from is not what one rolls back
-    // to.
+    // A rollback put an earlier component back, so the search goes on from where that component was before. Else a second
+    // rollback would return to what the first one left.
     while let Some(at) = place.filter(|at| revisions[*at].why == Why::Rollback) {
         match newest(&revisions[..at]) {
             Some(before) => place = Some(before),

@@ -234,8 +234,8 @@ impl Trial {
         let by = by_whom(&why);
         let detail = format!("revision {number}: {why}");
         let intent = self.changes.entry(&name, Action::RollbackStarted, Some(hash), by, detail.clone());
-        // Remembered with the intent: should this revision take the host down, it is not tried again. And before its
-        // effect: whoever has an answer of the old revision finds in the history that it is back.
+        // Remembered with the intent: should this revision take the host down, it is not tried again. The history says so
+        // before the old revision answers anybody.
         let record =
             RevisionRecord { verdict: crate::record::Verdict::RolledBack, note: why.clone(), ..self.record.clone() };
         let mut changes = vec![Change::PutRevision(name.clone(), record.clone()), intent];

@@ -284,7 +284,7 @@ impl Changes {
         };
         let detail = format!("revision {revision} is about to take over");
         let intent = self.entry(&name, Action::UpgradeSwitching, Some(to), verified.by, detail);
-        // Before its effect: whoever has an answer of the new revision finds it in the history.
+        // The history has the new revision before it answers anybody.
         let record =
             Change::PutRevision(name.clone(), verified.record(revision, Verdict::Probation, String::new(), self));
         if let Err(error) = self.services.database.commit(vec![record, intent]).await {
@@ -407,8 +407,8 @@ impl Changes {
         Ok(revisions.last().map(|last| last.number).unwrap_or_default().next())
     }
 
-    /// Writes down that a component was not even rehearsed, where that is the component's fault: who asked finds it where
-    /// all else is that became of this worker.
+    /// Writes down a component that was refused before its rehearsal, if the fault is its own. The history then has every
+    /// change that somebody asked for.
     async fn refused(&self, worker: &Shared, by: By, why: Why, to: ComponentHash, error: ChangeError) -> ChangeError {
         // Bytes that are no worker at all are no change of one.
         let ChangeError::CalledOff { reason, .. } = &error else { return error };
@@ -423,7 +423,7 @@ impl Changes {
             last.verdict == Verdict::CalledOff && last.component == to && last.note == note && last.by == by
         });
         if is_known {
-            // Who asks in a loop must not drive everything else out of the history.
+            // The same request in a loop must not push older revisions out of the history.
             self.services.recorder.emit(Event::UpgradeCalledOff { worker: name, to, phase: "verified", reason });
             return error;
         }

@@ -11,6 +11,7 @@
 //! ```
 
 mod accepted;
+mod findings;
 mod granting;
 mod loads;
 mod templates;
@@ -25,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::accepted::Accepted;
 pub(super) use self::accepted::root_policy;
+use self::findings::Waiting;
 use self::granting::Granting;
 use self::loads::{LoadError, Loaded, Loads};
 use self::templates::Held;
@@ -37,7 +39,6 @@ use super::directory::{
 use super::finding::{Finding, FindingKind};
 use super::settings::one_line;
 use crate::base::panics::{self, Survivor};
-use crate::base::units::show_duration;
 use crate::base::{ComponentHash, ExitReason, HostFault, Name, Tick, bounds};
 use crate::change::{self, ChangeError, Changes};
 use crate::record::{Action, By, Change, Event, NewLedgerEntry};
@@ -387,27 +388,6 @@ impl Keeper {
         Ok(tree)
     }
 
-    /// Files that are newer than what is being tried: they have their turn when that has ended.
-    fn note_what_waits(&mut self, current: &CurrentTree) {
-        let mut waiting = BTreeMap::new();
-        for (name, worker) in current.workers.iter().filter(|(_, worker)| worker.upgrading) {
-            let Some(entry) = self.said.workers.get(name) else { continue };
-            let component = entry.hash != worker.component && worker.file != Some(entry.hash);
-            let settings = entry.settings.as_ref().is_ok_and(|settings| *settings != worker.settings);
-            if component || settings {
-                waiting.insert(name.clone(), Waiting { component: component.then_some(entry.hash), settings });
-            }
-        }
-        for (name, waits) in &waiting {
-            if self.waiting.get(name) != Some(waits) {
-                let until = self.changes.probation_left(name);
-                let what = waits.what();
-                self.services.recorder.emit(Event::FileWaits { worker: name.clone(), what, until });
-            }
-        }
-        self.waiting = waiting;
-    }
-
     /// Reports each problem once, for as long as it holds.
     fn report(&mut self) {
         let mut problems: BTreeSet<Problem> = self.said.problems.iter().cloned().collect();
@@ -417,76 +397,6 @@ impl Keeper {
         }
         self.reported = problems;
         self.publish();
-    }
-
-    /// Shows what holds now to whoever asks: `paguro doctor`, and who asks for a worker in vain.
-    fn publish(&self) {
-        let looked = self.reported.iter().map(|problem| Finding {
-            path: one_line(&problem.path.to_string_lossy()),
-            kind: if problem.is_warning { FindingKind::Warning } else { FindingKind::Refused },
-            message: problem.message.clone(),
-            help: problem.help.clone(),
-        });
-        let refused = self.refused.iter().map(|(name, refusal)| {
-            let help = "`paguro check FILE` says what is wrong; a file that changes is tried again";
-            Finding::refused(format!("{name}.wasm"), refusal.why.clone(), help)
-        });
-        let failed = self.tries.iter().filter(|(name, _)| self.services.registry.get(name).is_none());
-        let failed = failed.filter_map(|(name, tries)| Some((name, tries.failed.clone()?)));
-        let failed = failed.filter(|(name, _)| !self.templates.contains_key(*name)).map(|(name, why)| {
-            Finding::refused(format!("{name}.wasm"), why, "it is tried again by itself; `paguro events` tells each try")
-        });
-        let waiting = self.waiting.iter().map(|(name, waits)| {
-            let left = self.changes.probation_left(name).map(|left| format!(" in {}", show_duration(left)));
-            let (what, left) = (waits.what(), left.unwrap_or_default());
-            let file = if waits.component.is_some() { "wasm" } else { "toml" };
-            Finding {
-                path: format!("{name}.{file}"),
-                kind: FindingKind::Waiting,
-                message: format!("a newer {what} waits until the change that is under way has ended{left}"),
-                help: format!("`paguro commit {name}` or `paguro rollback {name}` ends it now"),
-            }
-        });
-        let settings = |name: &Name| format!("{name}.toml");
-        let grants = self.granting.refused.iter().map(|(name, why)| {
-            Finding::refused(settings(name), why.clone(), "mend `[grants]` in that file, or what it names")
-        });
-        let moved = self.granting.moved.iter().map(|(name, path)| {
-            let (message, help) = granting::moved(path);
-            Finding { path: settings(name), kind: FindingKind::Warning, message, help }
-        });
-        let stuck = self.granting.stuck().map(|name| {
-            let late = granting::late();
-            Finding::refused(settings(name), late.message, &late.help)
-        });
-        let late = self.late.as_ref().map(|(_, begun)| Finding {
-            path: self.root.display().to_string(),
-            kind: FindingKind::Unseen,
-            message: self.late_for(*begun),
-            help: "look at the mount: a file that changes is taken when it answers again".to_string(),
-        });
-        let loading = self.loads.names().map(|name| Finding {
-            path: format!("{name}.wasm"),
-            kind: FindingKind::Loading,
-            message: "it is being read, checked and compiled; try again in a moment".to_string(),
-            help: String::new(),
-        });
-        let all = loading
-            .chain(waiting)
-            .chain(looked)
-            .chain(refused)
-            .chain(failed)
-            .chain(grants)
-            .chain(moved)
-            .chain(stuck)
-            .chain(late)
-            .collect();
-        *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = all;
-    }
-
-    fn late_for(&self, begun: Tick) -> String {
-        let passed = show_duration(self.services.clock.now().since(begun));
-        format!("{LOOK_IS_LATE} (begun {passed} ago); what runs goes on, nothing new is taken")
     }
 
     fn emit_problem(&self, problem: &Problem) {
@@ -829,26 +739,6 @@ impl Refusal {
         self.hash == wanted.hash && self.settings == wanted.settings
     }
 }
-/// Said of a look at the directory that does not end, to whoever asks.
-const LOOK_IS_LATE: &str = "a look at the directory does not end: its file system does not answer";
-
-/// What of a worker's files waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Waiting {
-    component: Option<ComponentHash>,
-    settings: bool,
-}
-
-impl Waiting {
-    fn what(&self) -> &'static str {
-        match (self.component, self.settings) {
-            (Some(_), true) => "component and newer settings",
-            (Some(_), false) => "component",
-            (None, _) => "settings file",
-        }
-    }
-}
-
 struct Tries {
     hash: ComponentHash,
     count: u32,

@@ -1,0 +1,125 @@
+//! What the keeper tells of the directory: what waits, what is refused, and why.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use super::{Keeper, granting};
+use crate::base::units::show_duration;
+use crate::base::{ComponentHash, Name, Tick};
+use crate::control::directory::CurrentTree;
+use crate::control::finding::{Finding, FindingKind};
+use crate::control::settings::one_line;
+use crate::record::Event;
+
+/// Said of a look at the directory that does not end, to whoever asks.
+const LOOK_IS_LATE: &str = "a look at the directory does not end: its file system does not answer";
+
+/// What of a worker's files waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    component: Option<ComponentHash>,
+    settings: bool,
+}
+
+impl Waiting {
+    fn what(&self) -> &'static str {
+        match (self.component, self.settings) {
+            (Some(_), true) => "component and newer settings",
+            (Some(_), false) => "component",
+            (None, _) => "settings file",
+        }
+    }
+}
+
+impl Keeper {
+    /// Files that are newer than what is being tried: they have their turn when that has ended.
+    pub(super) fn note_what_waits(&mut self, current: &CurrentTree) {
+        let mut waiting = BTreeMap::new();
+        for (name, worker) in current.workers.iter().filter(|(_, worker)| worker.upgrading) {
+            let Some(entry) = self.said.workers.get(name) else { continue };
+            let component = entry.hash != worker.component && worker.file != Some(entry.hash);
+            let settings = entry.settings.as_ref().is_ok_and(|settings| *settings != worker.settings);
+            if component || settings {
+                waiting.insert(name.clone(), Waiting { component: component.then_some(entry.hash), settings });
+            }
+        }
+        for (name, waits) in &waiting {
+            if self.waiting.get(name) != Some(waits) {
+                let until = self.changes.probation_left(name);
+                let what = waits.what();
+                self.services.recorder.emit(Event::FileWaits { worker: name.clone(), what, until });
+            }
+        }
+        self.waiting = waiting;
+    }
+
+    /// Shows what holds now to whoever asks: `paguro doctor`, and who asks for a worker in vain.
+    pub(super) fn publish(&self) {
+        let looked = self.reported.iter().map(|problem| Finding {
+            path: one_line(&problem.path.to_string_lossy()),
+            kind: if problem.is_warning { FindingKind::Warning } else { FindingKind::Refused },
+            message: problem.message.clone(),
+            help: problem.help.clone(),
+        });
+        let refused = self.refused.iter().map(|(name, refusal)| {
+            let help = "`paguro check FILE` says what is wrong; a file that changes is tried again";
+            Finding::refused(format!("{name}.wasm"), refusal.why.clone(), help)
+        });
+        let failed = self.tries.iter().filter(|(name, _)| self.services.registry.get(name).is_none());
+        let failed = failed.filter_map(|(name, tries)| Some((name, tries.failed.clone()?)));
+        let failed = failed.filter(|(name, _)| !self.templates.contains_key(*name)).map(|(name, why)| {
+            Finding::refused(format!("{name}.wasm"), why, "it is tried again by itself; `paguro events` tells each try")
+        });
+        let waiting = self.waiting.iter().map(|(name, waits)| {
+            let left = self.changes.probation_left(name).map(|left| format!(" in {}", show_duration(left)));
+            let (what, left) = (waits.what(), left.unwrap_or_default());
+            let file = if waits.component.is_some() { "wasm" } else { "toml" };
+            Finding {
+                path: format!("{name}.{file}"),
+                kind: FindingKind::Waiting,
+                message: format!("a newer {what} waits until the change that is under way has ended{left}"),
+                help: format!("`paguro commit {name}` or `paguro rollback {name}` ends it now"),
+            }
+        });
+        let settings = |name: &Name| format!("{name}.toml");
+        let grants = self.granting.refused.iter().map(|(name, why)| {
+            Finding::refused(settings(name), why.clone(), "mend `[grants]` in that file, or what it names")
+        });
+        let moved = self.granting.moved.iter().map(|(name, path)| {
+            let (message, help) = granting::moved(path);
+            Finding { path: settings(name), kind: FindingKind::Warning, message, help }
+        });
+        let stuck = self.granting.stuck().map(|name| {
+            let late = granting::late();
+            Finding::refused(settings(name), late.message, &late.help)
+        });
+        let late = self.late.as_ref().map(|(_, begun)| Finding {
+            path: self.root.display().to_string(),
+            kind: FindingKind::Unseen,
+            message: self.late_for(*begun),
+            help: "look at the mount: a file that changes is taken when it answers again".to_string(),
+        });
+        let loading = self.loads.names().map(|name| Finding {
+            path: format!("{name}.wasm"),
+            kind: FindingKind::Loading,
+            message: "it is being read, checked and compiled; try again in a moment".to_string(),
+            help: String::new(),
+        });
+        let all = loading
+            .chain(waiting)
+            .chain(looked)
+            .chain(refused)
+            .chain(failed)
+            .chain(grants)
+            .chain(moved)
+            .chain(stuck)
+            .chain(late)
+            .collect();
+        *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    fn late_for(&self, begun: Tick) -> String {
+        let passed = show_duration(self.services.clock.now().since(begun));
+        format!("{LOOK_IS_LATE} (begun {passed} ago); what runs goes on, nothing new is taken")
+    }
+}
