@@ -101,9 +101,28 @@ impl Program {
         }
     }
 
-    /// How it ended, by itself.
+    /// How it ended, by itself and in time.
     pub fn ended(&mut self) -> Option<i32> {
-        self.host.take().expect("the host runs").wait().expect("it is our child").code()
+        let host = self.host.as_mut().expect("the host runs");
+        let begun = Instant::now();
+        loop {
+            if let Some(ended) = host.try_wait().expect("it is our child") {
+                self.host = None;
+                return ended.code();
+            }
+            assert!(begun.elapsed() < PATIENCE, "the host goes on");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Starts a host that is to be refused. What it said, and how it ended.
+    pub fn refused_up(&mut self) -> (Option<i32>, String) {
+        let log = self.beside("refused.log");
+        let mut up = paguro(&["up"], &self.path());
+        up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).expect("a file is made"));
+        self.host = Some(up.spawn().expect("the program starts"));
+        let ended = self.ended();
+        (ended, std::fs::read_to_string(log).expect("it said something"))
     }
 
     pub fn pid(&self) -> u32 {
