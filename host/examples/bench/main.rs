@@ -21,10 +21,11 @@ use support::{Outcome, Size};
 
 /// As the program's.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: paguro::base::Allocator = paguro::base::Allocator;
 
 #[tokio::main]
 async fn main() -> Outcome {
+    paguro::base::Allocator::set_up();
     let mut names: Vec<String> = std::env::args().skip(1).collect();
     let quick = names.iter().any(|name| name == "--quick");
     names.retain(|name| name != "--quick");

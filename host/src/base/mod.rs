@@ -2,6 +2,7 @@
 //! here can be used by a pure function.
 
 mod account;
+mod allocator;
 pub mod bounds;
 pub mod clock;
 pub mod exit;
@@ -15,6 +16,7 @@ pub mod units;
 use std::sync::Arc;
 
 pub use account::{Account, Charge, Full, Held, Holding};
+pub use allocator::Allocator;
 pub use clock::{Clock, Tick, Timestamp};
 pub use exit::{ExitReason, Failure, Limit};
 pub use ids::{CallId, ComponentHash, Incarnation, MonitorId, Name, NameError, RevisionNumber, TimerId};
