@@ -225,7 +225,7 @@ async fn a_worker_that_left_the_tree_leaves_nothing_in_memory() {
 fn a_runtime_that_ends_takes_its_workers_along() {
     let world = World::new();
     world.put("echo", "echo").put("counter", "counter-v1");
-    world.write("counter.toml", "hibernate-after = \"1ms\"\n");
+    world.write("counter.toml", "hibernate-after = \"10ms\"\n");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let workers = runtime.block_on(async {
         let host = Host::start(HostOptions::new(world.path())).await.unwrap();

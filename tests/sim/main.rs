@@ -28,7 +28,7 @@ use run::{Shelf, trial};
 /// Seeds of a plain `cargo test`; `cargo xtask test` asks for more.
 const SEEDS: u64 = 1_000;
 /// Seeds with faults of the host's own: each place is aimed at about as often as there are plans it takes to come there.
-const FAULT_SEEDS: Range<u64> = 0..1_200;
+const FAULT_SEEDS: Range<u64> = 0..2_000;
 
 #[test]
 fn seeds() {

@@ -46,6 +46,9 @@ pub struct Supervisor {
     /// Under simple-one-for-one: what its children are made of. Their keys are `k0`, `k1`, ...
     pub template: Option<Box<Worker>>,
     pub on_demand: bool,
+    /// Under simple-one-for-one: each key has the intensity for itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each_key: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,6 +234,7 @@ impl Dice {
             significant: self.one_in(3),
             template: None,
             on_demand: false,
+            each_key: false,
         }
         .fitting()
     }
@@ -242,7 +246,8 @@ impl Dice {
         let template = Some(Box::new(template));
         let on_demand = self.one_in(2);
         let strategy = Strategy::SimpleOneForOne;
-        Supervisor { strategy, template, on_demand, order: Vec::new(), ..self.supervisor(name) }
+        let each_key = self.one_in(2);
+        Supervisor { strategy, template, on_demand, each_key, order: Vec::new(), ..self.supervisor(name) }
     }
 
     fn worker(&mut self, name: &str) -> Worker {

@@ -14,6 +14,7 @@ pub fn supervisor(plan: &Supervisor) -> SupervisorSettings {
     SupervisorSettings {
         intensity: plan.intensity,
         period: ms(plan.period),
+        each_key: plan.each_key,
         order: plan.order.clone(),
         backoff: Backoff {
             initial: ms(plan.backoff),

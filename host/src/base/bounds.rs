@@ -191,6 +191,9 @@ pub const PLACES_FILES_PART: usize = 8;
 /// The part of all places that children of one template may take that export no `state`: they cannot make room.
 pub const PLACES_STATELESS_PART: usize = 2;
 
+/// Of a template's keys so many for each that is isolated, at most: where more of them are, an event says so.
+pub const MANY_ISOLATED: usize = 10;
+
 /// Children of one supervisor that start at one time. The others wait for their turn: a start has its
 /// time, and too many side by side would take each other's.
 pub const STARTS_AT_ONCE: usize = 256;

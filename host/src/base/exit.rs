@@ -33,6 +33,10 @@ pub enum Failure {
     Own(String),
     /// The component could not be made into an instance.
     NotStartable(String),
+    /// What a monitor of a name that nobody has is told.
+    NoSuchWorker,
+    /// What a monitor of a worker that does not run is told.
+    NotRunning,
     /// The host's own code panicked over it, whatever the guest did.
     HostFault(Box<HostFault>),
 }
@@ -105,7 +109,7 @@ impl ExitReason {
             Failure::Refused { message: text, .. } | Failure::Own(text) | Failure::NotStartable(text) => {
                 text.capacity()
             }
-            Failure::Limit(_) | Failure::ExitCode(_) => 0,
+            Failure::Limit(_) | Failure::ExitCode(_) | Failure::NoSuchWorker | Failure::NotRunning => 0,
         }
     }
 
@@ -153,6 +157,8 @@ impl fmt::Display for Failure {
             Failure::ExitCode(code) => write!(f, "exited with code {code}"),
             Failure::Own(reason) => write!(f, "stopped itself: {reason}"),
             Failure::NotStartable(why) => write!(f, "cannot be started: {why}"),
+            Failure::NoSuchWorker => f.write_str("no-such-worker"),
+            Failure::NotRunning => f.write_str("not-running"),
             Failure::HostFault(fault) => write!(f, "failed: host fault: {fault}"),
         }
     }

@@ -79,10 +79,11 @@ impl Host {
     }
 
     fn supervised(&self, child: ChildView) -> SupervisedInfo {
-        let ChildView { spec, state, restarts } = child;
+        let ChildView { spec, state, restarting, restarts } = child;
         let worker = self.services.registry.get(&spec.name);
         let hibernates = worker.is_some_and(|worker| worker.status().standing.word() == "hibernated");
         let state = match state {
+            _ if restarting => "restarting",
             ChildState::Running if hibernates => "hibernated",
             ChildState::Running => "running",
             ChildState::Starting => "starting",

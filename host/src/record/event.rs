@@ -46,6 +46,12 @@ pub enum Event {
         period: Duration,
         last: Name,
     },
+    /// Of a template's keys, each with a budget of its own, a tenth is isolated. Again only after there were fewer.
+    ManyIsolated {
+        supervisor: Name,
+        isolated: usize,
+        children: usize,
+    },
     /// One-for-all or rest-for-one: `others` are stopped and start again with the one that failed.
     RestartTogether {
         supervisor: Name,
@@ -355,6 +361,7 @@ impl Event {
             Event::SupervisorStarted { .. } => "supervisor-started",
             Event::SupervisorStopped { .. } => "supervisor-stopped",
             Event::SupervisorGaveUp { .. } => "supervisor-gave-up",
+            Event::ManyIsolated { .. } => "many-isolated",
             Event::RestartTogether { .. } => "restart-together",
             Event::AutoShutdown { .. } => "auto-shutdown",
             Event::StartIgnored { .. } => "start-ignored",
@@ -447,6 +454,7 @@ impl Event {
             Event::SupervisorStarted { supervisor }
             | Event::SupervisorStopped { supervisor, .. }
             | Event::SupervisorGaveUp { supervisor, .. }
+            | Event::ManyIsolated { supervisor, .. }
             | Event::RestartTogether { supervisor, .. }
             | Event::AutoShutdown { supervisor, .. }
             | Event::NewKeysRefused { supervisor, .. }
@@ -538,6 +546,7 @@ impl Event {
             | Event::RestartScheduled { .. } => Level::Warn,
             Event::SupervisorGaveUp { .. }
             | Event::WorkerIsolated { .. }
+            | Event::ManyIsolated { .. }
             | Event::SnapshotFailed { .. }
             | Event::DatabaseFailed { .. }
             | Event::HostFault { .. }
@@ -565,6 +574,9 @@ impl fmt::Display for Event {
             Event::SupervisorStopped { why: Some(why), .. } => write!(f, "supervisor stopped: {why}"),
             Event::SupervisorGaveUp { restarts, period, last, .. } => {
                 write!(f, "gave up: {restarts} restarts within {}, the last of {last:?}", show_duration(*period))
+            }
+            Event::ManyIsolated { isolated, children, .. } => {
+                write!(f, "{isolated} of its {children} keys are isolated: what they share may be what fails")
             }
             Event::RestartTogether { failed, others, .. } => {
                 write!(f, "{others} more are stopped and start again with {failed:?}")

@@ -58,7 +58,11 @@ impl Letter {
 
     /// What it would be recognised by; news of another worker is never the same again.
     pub fn content(&self) -> Option<Content> {
-        (self.sort != LetterSort::Down).then(|| Content::of(self.sort.as_str(), &self.body))
+        match self.sort {
+            LetterSort::Call | LetterSort::Cast => Some(Content::of_message(&self.body)),
+            LetterSort::Timer => Some(Content::of_timer(&self.body)),
+            LetterSort::Down => None,
+        }
     }
 }
 

@@ -273,6 +273,9 @@ pub struct SupervisorSettings {
     /// It gives up when more than this many restarts happen within `period`.
     pub intensity: u32,
     pub period: Duration,
+    /// Under simple-one-for-one: each key has `intensity` for itself and is isolated beyond it. So where no `intensity`
+    /// is written: keys are strangers to one another, and what one of them fails at says nothing about the others.
+    pub each_key: bool,
     /// Children that start first, one after another in this order; the others follow.
     pub order: Vec<String>,
     pub auto_shutdown: AutoShutdown,
@@ -319,6 +322,7 @@ impl Default for SupervisorSettings {
             strategy: Strategy::OneForOne,
             intensity: 1,
             period: Duration::from_secs(5),
+            each_key: true,
             order: Vec::new(),
             auto_shutdown: AutoShutdown::Never,
             on_demand: false,

@@ -412,6 +412,12 @@ impl Driver {
         }
     }
 
+    fn isolate(&self, name: &Name, why: String, now: Tick) {
+        self.isolation_is_decided(name, &why);
+        self.rest(name, Standing::Isolated(why.as_str().into()), now);
+        self.emit(Event::WorkerIsolated { worker: name.clone(), why });
+    }
+
     /// It is written down. Nobody waits for the disk here: where it cannot be written, the event tells.
     fn isolation_is_decided(&self, name: &Name, why: &str) {
         if why == BY_OPERATOR {
@@ -442,7 +448,8 @@ impl Driver {
         let now = self.services.clock.now();
         let restarts = self.policy.recent_restarts(now);
         let shown = self.policy.children_after(page.after.as_ref()).take(page.limit.saturating_add(1));
-        let mut shown: Vec<(ChildSpec, ChildState)> = shown.map(|child| (child.spec.clone(), child.state)).collect();
+        let mut shown: Vec<(ChildSpec, ChildState, bool)> =
+            shown.map(|child| (child.spec.clone(), child.state, child.is_restarting())).collect();
         let more = shown.len() > page.limit;
         shown.truncate(page.limit);
         let counts = self.policy.counts();
@@ -456,7 +463,9 @@ impl Driver {
             counts,
             children: shown
                 .into_iter()
-                .map(|(spec, state)| ChildView { restarts: self.policy.restarts_of(&spec.name, now), spec, state })
+                .map(|(spec, state, restarting)| {
+                    ChildView { restarts: self.policy.restarts_of(&spec.name, now), spec, state, restarting }
+                })
                 .collect(),
         }
     }
@@ -507,11 +516,7 @@ impl Driver {
                     worker.open_breaker(&self.services, now);
                 }
             }
-            Action::Isolate { name, why } => {
-                self.isolation_is_decided(&name, &why);
-                self.rest(&name, Standing::Isolated(why.as_str().into()), now);
-                self.emit(Event::WorkerIsolated { worker: name, why });
-            }
+            Action::Isolate { name, why } => self.isolate(&name, why, now),
             Action::StaysDown(name) if self.comes_back => self.stand(&name, Standing::Restarting, now),
             Action::StaysDown(name) => {
                 self.rest(&name, Standing::Down, now);
@@ -524,6 +529,9 @@ impl Driver {
             Action::GaveUp { restarts, last } => {
                 let period = self.policy.settings().period;
                 self.emit(Event::SupervisorGaveUp { supervisor: self.name.clone(), restarts, period, last });
+            }
+            Action::ManyIsolated { isolated, children } => {
+                self.emit(Event::ManyIsolated { supervisor: self.name.clone(), isolated, children });
             }
             Action::AutoShutdown { by } => self.emit(Event::AutoShutdown { supervisor: self.name.clone(), by }),
             Action::SelfStarted => {

@@ -15,10 +15,10 @@ use crate::stream::{Entry, Fact, Look, Request, parent};
 
 #[derive(Default)]
 pub struct Budgets {
-    /// Failures that count, of all children of a supervisor: when, and whose.
-    of_all: BTreeMap<Name, Vec<(u64, Name)>>,
+    /// Failures that count, of all children of a supervisor.
+    of_all: BTreeMap<Name, Vec<Failure>>,
     /// The failures of each child alone.
-    own: BTreeMap<Name, Vec<u64>>,
+    own: BTreeMap<Name, Vec<Failure>>,
     /// Why each child last ended.
     last: BTreeMap<Name, ExitReason>,
     /// Children that failed, to be restarted, of which nobody has said anything yet.
@@ -36,7 +36,7 @@ pub struct Budgets {
     owed: BTreeSet<Name>,
     /// Children that a round stopped, to be started with it.
     rejoins: BTreeSet<Name>,
-    /// Isolated: only an operator, or their supervisor's start, starts these.
+    /// Isolated: only an operator starts these.
     isolated: BTreeSet<Name>,
     /// Children that a round met on their way: it starts them, or not.
     met: BTreeSet<Name>,
@@ -50,6 +50,14 @@ pub struct Budgets {
 
     /// Who was started since their supervisor began to start.
     begun: BTreeSet<Name>,
+}
+
+/// A failure: it counts for the period and for what its child has waited since.
+#[derive(Clone, Debug)]
+struct Failure {
+    of: Name,
+    at: u64,
+    waited: u64,
 }
 
 /// What one more failure comes to.
@@ -173,6 +181,8 @@ impl Budgets {
                 }
                 self.fits(book, at, worker, &Step::Restart(*restarts), wrong);
                 self.due.insert(worker.clone(), at + ms);
+                let all = self.of_all.get_mut(&parent(worker)).into_iter().chain(self.own.get_mut(worker)).flatten();
+                all.filter(|failure| failure.of == *worker).for_each(|failure| failure.waited += ms);
                 self.gather(book, worker);
             }
             Event::SupervisorGaveUp { supervisor, restarts, last, .. } => {
@@ -191,7 +201,7 @@ impl Budgets {
             Event::WorkerIsolated { worker, why } if why != "by an operator" => {
                 self.fits(book, at, worker, &Step::Isolate, wrong);
                 self.own.remove(worker);
-                self.of_all.entry(parent(worker)).or_default().retain(|(_, child)| child != worker);
+                self.of_all.entry(parent(worker)).or_default().retain(|failure| failure.of != *worker);
                 self.due.remove(worker);
                 self.rejoins.remove(worker);
             }
@@ -213,7 +223,6 @@ impl Budgets {
         self.rejoins.retain(|child| !child.is_below(supervisor));
         self.met.retain(|child| !child.is_below(supervisor));
         self.lately.retain(|child| !child.is_below(supervisor));
-        self.isolated.retain(|child| !is_child(child));
         let ran = book.has_run(supervisor);
         if supervisor.is_root() || book.has_ended(supervisor) && !book.is_in_round(supervisor) {
             return;
@@ -282,8 +291,9 @@ impl Budgets {
         let Some(above) = book.supervisors.get(&supervisor) else { return Step::Restart(0) };
         let count = |moments: usize| u32::try_from(moments).unwrap_or(u32::MAX);
         let own = self.own.entry(child.clone()).or_default();
-        own.push(at);
-        own.retain(|then| at - then <= above.period);
+        let counts = |failure: &Failure| at - failure.at <= above.period + failure.waited;
+        own.push(Failure { of: child.clone(), at, waited: 0 });
+        own.retain(counts);
         // The host counts no further than it takes to decide.
         let limit = [above.isolate, above.escalate].into_iter().flatten().fold(above.intensity, u32::max);
         let own = count(own.len()).min(limit + 1);
@@ -291,17 +301,19 @@ impl Budgets {
             return if own > above.intensity { Step::Isolate } else { Step::Restart(own) };
         }
         let all = self.of_all.entry(supervisor.clone()).or_default();
-        all.push((at, child.clone()));
-        all.retain(|(then, _)| at - then <= above.period);
+        all.push(Failure { of: child.clone(), at, waited: 0 });
+        all.retain(counts);
         let all = count(all.len()).min(above.intensity.max(RECENT) + 1);
         let beyond = |step: Option<u32>| step.is_some_and(|allowed| own > allowed);
+        // At the root, and where keys of a template share no budget.
+        let own_budget = supervisor.is_root() || above.each_key && above.strategy == Strategy::SimpleOneForOne;
         match supervisor.is_root() {
             false if beyond(above.escalate) => Step::GiveUp(own),
             _ if beyond(above.isolate) => Step::Isolate,
-            true if own > above.intensity || beyond(above.escalate) => Step::Isolate,
-            true => Step::Restart(own),
-            false if all > above.intensity => Step::GiveUp(all),
-            false => Step::Restart(all),
+            _ if own_budget && (own > above.intensity || beyond(above.escalate)) => Step::Isolate,
+            _ if own_budget => Step::Restart(own),
+            _ if all > above.intensity => Step::GiveUp(all),
+            _ => Step::Restart(all),
         }
     }
 
@@ -334,7 +346,7 @@ impl Budgets {
         }
         self.undecided.remove(child);
         self.lately.remove(child);
-        self.isolated.remove(child);
+        let was_isolated = self.isolated.remove(child);
         self.started_since.insert(child.clone());
         let first_of_run = self.begun.insert(child.clone()) && !book.is_up(&parent(child));
         // Each of them is used up, however many there are.
@@ -344,6 +356,12 @@ impl Budgets {
             | self.met.remove(child)
             | first_of_run;
         let due = self.due.remove(child);
+        if was_isolated {
+            if !self.was_asked(child) {
+                wrong.that(format!("{child:?} was isolated and is started, and nobody asked for it"));
+            }
+            return;
+        }
         // A key is started when a message or an operator names it.
         let by_key = book.is_keyed(child) && !book.was_tried(child);
         if owed || by_key {

@@ -30,6 +30,8 @@ pub struct Order {
     /// Children that an operator moved since their supervisor last started or stopped: they have no
     /// place in the order.
     moved: BTreeSet<Name>,
+    /// Isolated: they start with nobody.
+    isolated: BTreeSet<Name>,
 }
 
 /// How a child came into a round.
@@ -89,6 +91,7 @@ impl Order {
             Event::WorkerExited { worker, .. } if !book.was_told() => self.joins(book, worker),
             Event::RestartScheduled { worker, .. } => self.join(book, worker, false),
             Event::WorkerIsolated { worker, .. } => {
+                self.isolated.insert(worker.clone());
                 self.joined.entry(parent(worker)).or_default().remove(worker);
             }
             Event::WorkerStopped { worker } => self.stopped(book, worker, wrong),
@@ -119,6 +122,7 @@ impl Order {
         if child.is_root() {
             return;
         }
+        self.isolated.remove(child);
         let supervisor = parent(child);
         let first: Option<Name> = if book.is_up(&supervisor) {
             let joined = self.joined.entry(supervisor.clone()).or_default();
@@ -133,7 +137,7 @@ impl Order {
             let tried = self.tried.entry(supervisor.clone()).or_default();
             let is_first = tried.insert(child.clone());
             let tried = &self.tried[&supervisor];
-            let others = book.children(&supervisor).iter().filter(|other| !tried.contains(*other));
+            let others = book.children(&supervisor).iter().filter(|other| !tried.contains(*other) && !self.isolated.contains(*other));
             let missing = others.into_iter().find(|other| self.is_before(book, other, child)).cloned();
             missing.filter(|_| is_first)
         };
@@ -166,7 +170,7 @@ impl Order {
         for child in book.children(supervisor) {
             // At the root one may wait for another that is to be restarted.
             let waits = supervisor.is_root() && !book.after(child).is_empty();
-            if !tried.contains(child) && !self.is_moved(book, child) && !waits && !book.is_keyed(child) {
+            if !tried.contains(child) && !self.isolated.contains(child) && !self.is_moved(book, child) && !waits && !book.is_keyed(child) {
                 wrong.that(format!("{supervisor:?} has started, and {child:?} was not"));
             }
         }

@@ -16,6 +16,8 @@ use crate::base::units::{parse_duration, parse_size, show_duration, show_size};
 
 /// Longest time a setting may say: a year. Longer: refused, for it is a slip of the pen, and sums of times
 /// must not overflow. Who means "for ever" has the word for it where it makes sense.
+/// Something that is done more often than this would leave its worker little time for anything else.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
 pub(super) const DURATION_MAX: Duration = Duration::from_secs(31_557_600);
 
 /// Said of keys that the design names and this version does not carry out.
@@ -238,6 +240,11 @@ impl<'a> Field<'a> {
     pub fn time(&self) -> Result<Duration, SettingsError> {
         let time = self.duration(Duration::ZERO..=DURATION_MAX)?;
         if time.is_zero() { Err(self.error(format!("`{}` must be more than zero", self.key), "")) } else { Ok(time) }
+    }
+
+    /// How often something is done, or how long nothing happens before it is.
+    pub fn interval(&self) -> Result<Duration, SettingsError> {
+        self.duration(INTERVAL_MIN..=DURATION_MAX)
     }
 
     /// Bytes, as a text or as a whole number.

@@ -47,6 +47,7 @@ fn parse(path: &Path, text: &str, above: Above) -> Result<SupervisorSettings, Se
     }
     if let Some(field) = top.field("intensity") {
         settings.intensity = field.count_u32(0..=INTENSITY_MAX)?;
+        settings.each_key = false;
     }
     if let Some(field) = top.field("period") {
         settings.period = field.time()?;

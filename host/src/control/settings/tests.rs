@@ -201,6 +201,7 @@ fn every_key_of_a_supervisor_is_read() {
         tier: Tier::Critical,
         strategy: Strategy::RestForOne,
         intensity: 9,
+        each_key: false,
         period: seconds(60),
         order: vec!["b".into(), "a".into()],
         auto_shutdown: AutoShutdown::AllSignificant,

@@ -47,10 +47,10 @@ pub fn parse_worker(path: &Path, text: &str) -> Result<WorkerSettings, SettingsE
         settings.durability = Some(durability(&field)?);
     }
     if let Some(field) = top.field("health-interval") {
-        settings.health_interval = field.time()?;
+        settings.health_interval = field.interval()?;
     }
     if let Some(field) = top.field("hibernate-after") {
-        settings.hibernate_after = Some(field.time()?);
+        settings.hibernate_after = Some(field.interval()?);
     }
     if let Some(field) = top.field("config") {
         settings.config = json::object(&field)?;
@@ -298,7 +298,7 @@ fn snapshot(section: &Section<'_>, every: &mut SnapshotEvery) -> Result<(), Sett
         every.messages = field.count(1..=i64::MAX as u64)?;
     }
     if let Some(field) = section.field("interval") {
-        every.interval = field.time()?;
+        every.interval = field.interval()?;
     }
     Ok(())
 }
@@ -389,7 +389,7 @@ fn upgrade(section: &Section<'_>, upgrade: &mut UpgradeSettings) -> Result<(), S
         upgrade.probation_messages = Some(field.count(1..=i64::MAX as u64)?);
     }
     if let Some(field) = section.field("health-interval") {
-        upgrade.health_interval = field.time()?;
+        upgrade.health_interval = field.interval()?;
     }
     if let Some(field) = section.field("migrate") {
         upgrade.migrate = field.time()?;

@@ -9,6 +9,7 @@ impl Supervision {
     pub(super) fn add(&mut self, spec: ChildSpec, actions: &mut Vec<Action>) -> Answer {
         if let Some(known) = self.children.get(&spec.name) {
             return match known.state {
+                _ if known.is_restarting() => Answer::AlreadyPresent,
                 ChildState::Starting | ChildState::Running | ChildState::Waiting => Answer::AlreadyStarted,
                 _ => Answer::AlreadyPresent,
             };
@@ -54,11 +55,11 @@ impl Supervision {
         let state = self.children.at(place).state;
         match state {
             _ if !self.is_running() => Answer::SupervisorDown,
-            ChildState::Down | ChildState::Isolated => self.wait_for_turn(place, actions),
+            _ if self.children.at(place).is_restarting() => Answer::Restarting,
             ChildState::Restarting { .. } => Answer::Restarting,
+            ChildState::Down | ChildState::Isolated => self.wait_for_turn(place, actions),
             // It is leaving; who removed it was promised so.
             ChildState::Stopping(Then::Forget) => Answer::NotFound,
-            ChildState::Stopping(Then::Rejoin) => Answer::Restarting,
             ChildState::Stopping(_) => {
                 self.children.at_mut(place).cause = Cause::Asked;
                 self.children.set(place, ChildState::Stopping(Then::StartAgain));
@@ -98,13 +99,14 @@ impl Supervision {
         Answer::Ok
     }
 
-    /// Past OTP: of one that runs, a stop in order and a start; of one in its restart loop, a start now.
+    /// Past OTP: of one that runs, a stop in order and a start. A restart loop goes on as it is.
     pub(super) fn restart_child(&mut self, now: Tick, name: &Name, actions: &mut Vec<Action>) -> Answer {
         let Some(place) = self.children.find(name) else { return Answer::NotFound };
         if !self.is_running() {
             return Answer::SupervisorDown;
         }
         match self.children.at(place).state {
+            _ if self.children.at(place).is_restarting() => Answer::Restarting,
             ChildState::Starting | ChildState::Running => {
                 // One that a round is about to stop starts with it, not before those it stands on.
                 let then = if self.children.at(place).leaving { Then::Rejoin } else { Then::StartAgain };
@@ -114,7 +116,6 @@ impl Supervision {
                 self.round_goes_on(now, actions);
                 Answer::Ok
             }
-            ChildState::Restarting { due: Some(_) } => self.wait_for_turn(place, actions),
             _ => self.start_child(name, actions),
         }
     }
@@ -128,7 +129,7 @@ impl Supervision {
                 actions.push(Action::Forget(name.clone()));
                 Answer::Ok
             }
-            ChildState::Restarting { .. } | ChildState::Stopping(Then::Rejoin) => Answer::Restarting,
+            _ if self.children.at(place).is_restarting() => Answer::Restarting,
             // A supervisor that is down keeps children waiting for nothing.
             ChildState::Waiting if self.phase == Phase::Down => Answer::Restarting,
             _ => Answer::AlreadyStarted,

@@ -28,6 +28,7 @@ struct Sets {
     starting: BTreeSet<Place>,
     running: BTreeSet<Place>,
     stopping: BTreeSet<Place>,
+    isolated: BTreeSet<Place>,
     /// Restarts with a time of their own.
     due: BTreeSet<(Tick, Place)>,
     /// Restarts that wait for their round.
@@ -52,7 +53,8 @@ impl Sets {
                 note(&mut self.due, (due, place), present);
                 None
             }
-            ChildState::Down | ChildState::Isolated => None,
+            ChildState::Isolated => Some(&mut self.isolated),
+            ChildState::Down => None,
         };
         own.into_iter().for_each(|set| note(set, place, present));
         if child.named && starts {
@@ -192,6 +194,10 @@ impl Children {
 
     pub fn stopping(&self) -> &BTreeSet<Place> {
         &self.sets.stopping
+    }
+
+    pub fn isolated(&self) -> &BTreeSet<Place> {
+        &self.sets.isolated
     }
 
     pub fn joined(&self) -> &BTreeSet<Place> {

@@ -131,6 +131,8 @@ impl Supervision {
             actions.push(Action::CircuitBreak { name: name.clone(), restarts });
         }
         let delay = self.delay(moment, place);
+        self.restarts.wait(&name, delay);
+        self.children.at_mut(place).restarts.wait(&name, delay);
         actions.push(Action::Restarting { name, delay, restarts });
         match self.settings.strategy {
             // One that never ran disturbs nobody.
@@ -147,6 +149,7 @@ impl Supervision {
         let intensity = self.settings.intensity;
         let steps = self.settings.escalation;
         let is_root = self.name.is_root();
+        let each_key = self.is_simple() && self.settings.each_key;
         let limit =
             [steps.circuit_break, steps.isolate, steps.escalate].into_iter().flatten().fold(intensity, u32::max);
         let child = self.children.at_mut(place);
@@ -170,14 +173,13 @@ impl Supervision {
             return Step::Isolate { restarts: own };
         }
         // There is nobody above the root to escalate to, and one child's fault is not to stop its
-        // neighbours: each has a budget of its own there, and the root lets go of the child.
-        if is_root && (own > intensity || beyond(steps.escalate)) {
-            return Step::Isolate { restarts: own };
+        // neighbours: each has a budget of its own there, and the root lets go of the child. Keys of a template are
+        // strangers to one another, unless its settings say that they share a budget.
+        if is_root || each_key {
+            let isolated = own > intensity || beyond(steps.escalate);
+            return if isolated { Step::Isolate { restarts: own } } else { Step::Restart { restarts: own, circuit_break } };
         }
-        if !is_root && all > intensity {
-            return Step::GiveUp { restarts: all };
-        }
-        Step::Restart { restarts: if is_root { own } else { all }, circuit_break }
+        if all > intensity { Step::GiveUp { restarts: all } } else { Step::Restart { restarts: all, circuit_break } }
     }
 
     /// How long the restart waits: backoff, or the storm's end.

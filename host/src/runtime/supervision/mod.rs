@@ -33,7 +33,7 @@ pub use self::check::{Refusal, Sibling, absent, check};
 use self::children::{Children, Place};
 use super::budget::Restarts;
 use super::spec::{Restart, Shutdown, Strategy, SupervisorSettings, Tier};
-use crate::base::{ExitReason, Incarnation, Name, Tick};
+use crate::base::{ExitReason, Incarnation, Name, Tick, bounds};
 
 /// One supervisor's children and what it will do about them.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct Supervision {
     restarts: Restarts,
     phase: Phase,
     round: Option<Round>,
+    /// It was said that many are isolated, and they still are.
+    many_isolated: bool,
 }
 
 /// What a supervisor is told of a child when it enters the tree.
@@ -101,7 +103,7 @@ pub enum ChildState {
     Restarting {
         due: Option<Tick>,
     },
-    /// Let go of: only an operator, a new file, or a new start of the supervisor starts it.
+    /// Let go of: only an operator or a new file starts it, while the host runs.
     Isolated,
 }
 
@@ -238,6 +240,11 @@ pub enum Action {
     Rejoins(Name),
     /// Take the child out of the tree: it has stopped.
     Forget(Name),
+    /// Of the keys of a template, each with a budget of its own, a tenth is isolated by now; for those who look.
+    ManyIsolated {
+        isolated: usize,
+        children: usize,
+    },
     WakeAt(Tick),
     GaveUp {
         restarts: u32,
@@ -272,7 +279,7 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub specs: usize,
-    /// Children that start, run or stop; not those in a restart loop.
+    /// Children that start, run or stop; not those that are being restarted.
     pub active: usize,
     pub supervisors: usize,
     pub workers: usize,
@@ -296,15 +303,20 @@ impl Supervision {
             restarts: Restarts::default(),
             phase: Phase::Down,
             round: None,
+            many_isolated: false,
         }
     }
 
     /// The same supervisor after a fault of the host's, over which its children may have come to stand in any way: each
-    /// is taken to run. `is_there`: whether a child is one still.
+    /// but those that were isolated is taken to run. `is_there`: whether a child is one still.
     pub fn after_fault(before: &Supervision, is_there: impl Fn(&Name) -> bool) -> Supervision {
         let mut after = Supervision::new(before.name.clone(), before.settings.clone());
         for child in before.children.iter().filter(|child| is_there(&child.spec.name)) {
-            let (restarts, state) = (Restarts::default(), ChildState::Running);
+            let restarts = Restarts::default();
+            let state = match child.state {
+                ChildState::Isolated => ChildState::Isolated,
+                _ => ChildState::Running,
+            };
             after.children.push(Child { restarts, state, cause: Cause::Restart, leaving: false, ..child.clone() });
         }
         after.phase = Phase::Running;
@@ -355,10 +367,11 @@ impl Supervision {
     pub fn counts(&self) -> Counts {
         let supervisors = self.children().filter(|child| child.spec.kind == ChildKind::Supervisor).count();
         let active = [self.children.starting(), self.children.running(), self.children.stopping()];
+        let tries = self.children.starting().iter().filter(|place| self.children.at(**place).is_restarting()).count();
         Counts {
             // A template is one spec, however many children it has (OTP's `count_children`).
             specs: if self.is_simple() { 1 } else { self.children.len() },
-            active: active.iter().map(|set| set.len()).sum(),
+            active: active.iter().map(|set| set.len()).sum::<usize>() - tries,
             supervisors,
             workers: self.children.len() - supervisors,
         }
@@ -373,6 +386,7 @@ impl Supervision {
     pub fn at(&mut self, moment: &mut Moment<'_>, input: Input) -> (Answer, Vec<Action>) {
         let mut actions = Vec::new();
         let answer = self.decide(moment, input, &mut actions);
+        self.look_for_many_isolated(&mut actions);
         (answer, actions)
     }
 
@@ -402,6 +416,16 @@ impl Supervision {
 
     fn is_simple(&self) -> bool {
         self.settings.strategy == Strategy::SimpleOneForOne
+    }
+
+    /// Says so when a tenth of a template's keys is isolated, and again only after there were fewer.
+    fn look_for_many_isolated(&mut self, actions: &mut Vec<Action>) {
+        let (isolated, children) = (self.children.isolated().len(), self.children.len());
+        let many = isolated > 0 && isolated * bounds::MANY_ISOLATED >= children && self.is_simple();
+        if many && !std::mem::replace(&mut self.many_isolated, many) && self.settings.each_key {
+            actions.push(Action::ManyIsolated { isolated, children });
+        }
+        self.many_isolated &= many;
     }
 
     /// Whether nothing is kept of a child that ended and is not to be restarted. What the directory
@@ -449,5 +473,14 @@ impl Child {
     /// It starts, runs or stops.
     fn is_active(&self) -> bool {
         matches!(self.state, ChildState::Starting | ChildState::Running | ChildState::Stopping(_))
+    }
+
+    /// It failed, or a sibling with which it goes, and it has not come up since: it waits, or a try is under way.
+    pub fn is_restarting(&self) -> bool {
+        match self.state {
+            ChildState::Restarting { .. } | ChildState::Stopping(Then::Rejoin) => true,
+            ChildState::Waiting | ChildState::Starting => self.cause == Cause::Restart || self.unhealthy > 0,
+            ChildState::Down | ChildState::Running | ChildState::Stopping(_) | ChildState::Isolated => false,
+        }
     }
 }

@@ -24,7 +24,10 @@ impl Supervision {
             let state = match child.state {
                 // An operator stopped it while the supervisor was down, and its answer is on its way.
                 ChildState::Stopping(Then::Forget) => ChildState::Stopping(Then::Forget),
+                ChildState::Stopping(Then::Isolate) => ChildState::Stopping(Then::Isolate),
                 ChildState::Stopping(_) => ChildState::Stopping(Then::StartAgain),
+                // Whatever stops and starts its supervisor says nothing about it.
+                ChildState::Isolated => ChildState::Isolated,
                 _ => ChildState::Waiting,
             };
             self.children.set(place, state);

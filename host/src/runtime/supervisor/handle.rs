@@ -137,6 +137,8 @@ pub struct View {
 pub struct ChildView {
     pub spec: ChildSpec,
     pub state: ChildState,
+    /// It failed, and has not come up since.
+    pub restarting: bool,
     /// Restarts of this child alone within the period.
     pub restarts: u32,
 }

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use super::handle::Order;
-use super::{Ask, ChildHandle, Driver, Post, Reply, Report, dismiss, tell};
+use super::{Ask, ChildHandle, ChildState, Driver, Post, Reply, Report, Standing, dismiss, tell};
 use crate::base::panics::{self, Hold, Survivor};
 use crate::base::units::show_duration;
 use crate::base::{ExitReason, HostFault, Tick, bounds};
@@ -70,10 +70,23 @@ impl Driver {
                 dismiss(&handle, &name, &self.services);
             }
         }
+        self.isolate_again();
         let end = if self.told_to_stop { Ended::Asked } else { Ended::Itself(reason) };
         let now = self.services.clock.now();
         let actions = self.policy.end(end);
         self.carry_out(now, actions).await;
+    }
+
+    /// Carries out what was decided before the fault and may not have been done. A supervisor says itself how it stands.
+    fn isolate_again(&self) {
+        let now = self.services.clock.now();
+        for child in self.policy.children().filter(|child| child.state == ChildState::Isolated) {
+            let name = &child.spec.name;
+            let Some(ChildHandle::Worker(worker)) = self.children.get(name) else { continue };
+            if !matches!(worker.status().standing, Standing::Isolated(_)) {
+                self.isolate(name, "decided before a fault of the host in its supervisor".to_string(), now);
+            }
+        }
     }
 
     /// Says so, and tells those who wait.

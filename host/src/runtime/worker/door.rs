@@ -238,7 +238,9 @@ impl Outside for Door {
                 return Ok(MonitorId(0));
             }
         };
-        let worker = self.services.registry.get(&target).filter(|worker| worker.lives());
+        let worker = self.services.registry.get(&target);
+        let failure = if worker.is_some() { Failure::NotRunning } else { Failure::NoSuchWorker };
+        let worker = worker.filter(|worker| worker.lives());
         let watched = worker.is_some_and(|worker| {
             let exits = || worker.counters.seen(|of| &of.exits);
             let before = exits();
@@ -249,8 +251,7 @@ impl Outside for Door {
         if !watched {
             // It stays on the desk until its fact is handled, so that both bounds hold.
             let shown = &name[..name.floor_char_boundary(bounds::NAME_BYTES_MAX)];
-            let reason = ExitReason::Failed(Failure::NotStartable("no such worker runs".to_string()));
-            let fact = Message::Fact(Fact::Down(monitor, shown.to_string(), reason));
+            let fact = Message::Fact(Fact::Down(monitor, shown.to_string(), ExitReason::Failed(failure)));
             if !self.me.mailbox.push_fact(fact, || self.my_account()) {
                 return Err(Limit::Facts(bounds::FACTS_MAX as u64));
             }

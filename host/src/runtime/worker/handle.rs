@@ -344,12 +344,12 @@ impl Driver {
 /// What a message would be recognised by, without a copy of it. News of another worker is never the
 /// same again.
 fn content(message: &Message) -> Option<Content> {
-    let body = match message {
-        Message::Call(call) => &call.request,
-        Message::Cast { message, .. } | Message::Fact(Fact::Timer(_, message)) => message,
+    Some(match message {
+        Message::Call(call) => Content::of_message(&call.request),
+        Message::Cast { message, .. } => Content::of_message(message),
+        Message::Fact(Fact::Timer(_, message)) => Content::of_timer(message),
         Message::Fact(Fact::Down(..)) => return None,
-    };
-    Some(Content::of(message.sort(), body))
+    })
 }
 
 /// `None` stands for a kill.

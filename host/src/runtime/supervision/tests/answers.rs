@@ -81,7 +81,7 @@ fn start_a_new_child() {
         unknown                  Ok              start x#0
         runs                     AlreadyStarted
         starts                   AlreadyStarted
-        waits for a sibling      AlreadyStarted
+        waits for a sibling      AlreadyPresent
         is down                  AlreadyPresent
         is isolated              AlreadyPresent
         in its restart loop      AlreadyPresent
@@ -100,7 +100,7 @@ fn start_a_stopped_child() {
         unknown                  NotFound
         runs                     AlreadyStarted
         starts                   AlreadyStarted
-        waits for a sibling      AlreadyStarted
+        waits for a sibling      Restarting
         is down                  Ok              start x#1
         is isolated              Ok              start x#1
         in its restart loop      Restarting
@@ -139,10 +139,10 @@ fn restart_a_child() {
         unknown                  NotFound
         runs                     Ok              stop x
         starts                   Ok              stop x
-        waits for a sibling      AlreadyStarted
+        waits for a sibling      Restarting
         is down                  Ok              start x#1
         is isolated              Ok              start x#1
-        in its restart loop      Ok              start x#2
+        in its restart loop      Restarting
         waits for its round      Restarting
         is stopped for a round   Restarting
         is being stopped         Ok
@@ -178,7 +178,7 @@ fn delete_a_childs_spec() {
         unknown                  NotFound
         runs                     AlreadyStarted
         starts                   AlreadyStarted
-        waits for a sibling      AlreadyStarted
+        waits for a sibling      Restarting
         is down                  Ok              forget x
         is isolated              Ok              forget x
         in its restart loop      Restarting

@@ -168,7 +168,21 @@ fn after_an_escalation_a_subtree_is_built_again_from_its_specs() {
     world.fails("a");
     assert_eq!(world.states(), "a Down, b Down, c Isolated");
     world.start();
+    // Of an isolated child that says nothing.
+    assert_eq!(world.states(), "a Running, b Running, c Isolated");
+    world.start_child("c");
     assert_eq!(world.states(), "a Running, b Running, c Running");
+}
+
+#[test]
+fn a_child_that_is_being_isolated_while_its_supervisor_starts_anew_stays_isolated() {
+    let mut world = abc(intensity(1));
+    world.slow("c");
+    world.isolate_child("c");
+    world.stop();
+    world.stopped("c");
+    world.start();
+    assert_eq!(world.states(), "a Running, b Running, c Isolated");
 }
 
 // Removal.

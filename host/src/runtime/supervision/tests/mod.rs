@@ -2,6 +2,7 @@
 //! sequence of events.
 
 mod answers;
+mod backoff;
 mod changing;
 mod check;
 mod cost;
@@ -50,7 +51,7 @@ fn abc(settings: SupervisorSettings) -> World {
 }
 
 fn intensity(intensity: u32) -> SupervisorSettings {
-    SupervisorSettings { intensity, ..SupervisorSettings::default() }
+    SupervisorSettings { intensity, each_key: false, ..SupervisorSettings::default() }
 }
 
 fn strategy(strategy: Strategy, intensity: u32) -> SupervisorSettings {
@@ -312,6 +313,7 @@ fn did(action: &Action) -> Option<String> {
         Action::Isolate { name, why } => format!("isolate {}: {why}", name.leaf()),
         // For those who look; `states` says the same.
         Action::StaysDown(_) | Action::Rejoins(_) => return None,
+        Action::ManyIsolated { isolated, children } => format!("MANY ISOLATED: {isolated} of {children}"),
         Action::Forget(name) => format!("forget {}", name.leaf()),
         Action::WakeAt(at) => format!("wake at {}", at.time().as_millis()),
         Action::GaveUp { restarts, last } => format!("give up after {restarts}, last {}", last.leaf()),

@@ -3,6 +3,7 @@
 use expect_test::expect;
 
 use super::*;
+use crate::runtime::spec::Escalation;
 
 #[test]
 fn strategies_act_only_on_children_that_are_to_be_restarted() {
@@ -391,7 +392,57 @@ fn nothing_is_kept_of_a_child_of_a_template_that_ended_or_did_not_start() {
 }
 
 #[test]
-fn a_template_gives_up_like_any_other() {
+fn where_no_intensity_is_written_each_key_has_a_budget_of_its_own() {
+    let mut world = template(SupervisorSettings::default());
+    (1..=20).for_each(|key| world.ask_for(&key.to_string(), Restart::Permanent));
+    world.forget_trace();
+    for key in ["1", "2", "1", "3", "3", "2"] {
+        world.fails(key);
+    }
+    world.saw(expect![[r#"
+        0     1 exited: trap -> restart 1 in 0 ms (1 used), start 1#1
+        0     1 started
+        0     2 exited: trap -> restart 2 in 0 ms (1 used), start 2#1
+        0     2 started
+        0     1 exited: trap -> isolate 1: 2 restarts within 5.00s, the last after: trap: oops
+        0     3 exited: trap -> restart 3 in 0 ms (1 used), start 3#1
+        0     3 started
+        0     3 exited: trap -> isolate 3: 2 restarts within 5.00s, the last after: trap: oops, MANY ISOLATED: 2 of 20
+        0     2 exited: trap -> isolate 2: 2 restarts within 5.00s, the last after: trap: oops
+    "#]]);
+    // Those that are isolated are told of again only after there were fewer.
+    world.start_child("1");
+    world.start_child("2");
+    world.forget_trace();
+    ["4", "4"].iter().for_each(|key| world.fails(key));
+    world.saw(expect![[r#"
+        0     4 exited: trap -> restart 4 in 0 ms (1 used), start 4#1
+        0     4 started
+        0     4 exited: trap -> isolate 4: 2 restarts within 5.00s, the last after: trap: oops, MANY ISOLATED: 2 of 20
+    "#]]);
+    assert_eq!(world.policy.counts().active, 18);
+}
+
+/// A step that is written is the folder's.
+#[test]
+fn a_key_with_a_budget_of_its_own_can_still_end_its_folder_by_a_written_step() {
+    let escalation = Escalation { escalate: Some(1), ..Escalation::default() };
+    let mut world = template(SupervisorSettings { intensity: 5, escalation, ..SupervisorSettings::default() });
+    ["1", "2"].iter().for_each(|key| world.ask_for(key, Restart::Permanent));
+    world.forget_trace();
+    ["1", "2", "1"].iter().for_each(|key| world.fails(key));
+    world.saw(expect![[r#"
+        0     1 exited: trap -> restart 1 in 0 ms (1 used), start 1#1
+        0     1 started
+        0     2 exited: trap -> restart 2 in 0 ms (1 used), start 2#1
+        0     2 started
+        0     1 exited: trap -> give up after 2, last 1, forget 1, stop 2
+        0     2 stopped -> forget 2, DOWN with shutdown
+    "#]]);
+}
+
+#[test]
+fn a_template_whose_intensity_is_written_gives_up_like_any_other() {
     let mut world = template(intensity(0));
     ["1", "2", "3"].iter().for_each(|key| world.ask_for(key, Restart::Permanent));
     world.forget_trace();
