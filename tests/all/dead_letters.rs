@@ -202,6 +202,26 @@ async fn a_call_that_ends_its_worker_three_times_is_quarantined() {
     world.down().await;
 }
 
+/// Who sends the same again may send it either way.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_and_casts_of_the_same_bytes_count_together() {
+    let mut world = World::new();
+    world.put("batcher", "batcher").write("supervisor.toml", "intensity = 100\n");
+    let host = world.up().await;
+    until("it runs", async || call(&host, "batcher", "\"get\"").await.is_ok()).await;
+    let restarts = || host.worker("batcher").unwrap().counters.seen(|of| &of.restarts);
+    for (number, casts) in [(1, false), (2, true), (3, false)] {
+        match casts {
+            true => host.cast("batcher", "\"trap\"".into()).unwrap(),
+            false => drop(call(&host, "batcher", "\"trap\"").await.unwrap_err()),
+        }
+        until("it runs again", async || restarts() == number && standing(&host, "batcher") == "running").await;
+    }
+    let refused = call(&host, "batcher", "\"trap\"").await.unwrap_err();
+    assert!(refused.contains("quarantined"), "{refused}");
+    world.down().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cast_that_is_poison_costs_no_worker_any_more() {
     let mut world = World::new();

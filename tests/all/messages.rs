@@ -224,10 +224,16 @@ async fn a_monitor_tells_of_an_end_once_and_with_its_reason() {
     assert!(told[0]["reason"]["failed"].as_str().unwrap().contains("trap"), "{told}");
     ask(&host, "a", json!("clear")).await.unwrap();
 
-    // Nobody of that name: told at once.
-    ask(&host, "a", json!({"monitor": "nobody"})).await.unwrap();
-    assert_eq!(logs(&host, "a", 1).await[0]["down"], "nobody");
-    ask(&host, "a", json!("clear")).await.unwrap();
+    // Nobody of that name, and one that does not run: told at once, each with a reason of its own.
+    until("b runs again", async || standing(&host, "b") == "running").await;
+    host.stop_worker("b").await.unwrap();
+    for (name, reason) in [("nobody", "no-such-worker"), ("not a name", "no-such-worker"), ("b", "not-running")] {
+        ask(&host, "a", json!({ "monitor": name })).await.unwrap();
+        let told = logs(&host, "a", 1).await;
+        assert_eq!((&told[0]["down"], &told[0]["reason"]), (&json!(name), &json!({ "failed": reason })), "{told}");
+        ask(&host, "a", json!("clear")).await.unwrap();
+    }
+    host.start_worker("b").await.unwrap();
 
     // Set before the switch, kept through an upgrade: a stop is told as one.
     until("b runs again", async || standing(&host, "b") == "running").await;

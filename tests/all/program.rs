@@ -92,8 +92,25 @@ impl Program {
         let log = std::fs::File::create(self.beside("up.log")).expect("a file is made");
         command.stdout(Stdio::null()).stderr(log);
         self.host = Some(command.spawn().expect("the program starts"));
+        self.until_it_answers(|told| !told.err.contains("starting:"));
+    }
+
+    /// Starts the host and does not wait until it has started its workers.
+    pub fn begin_up(&mut self) {
+        let log = std::fs::File::create(self.beside("up.log")).expect("a file is made");
+        let mut up = paguro(&["up"], &self.path());
+        up.stdout(Stdio::null()).stderr(log);
+        self.host = Some(up.spawn().expect("the program starts"));
+        self.until_it_answers(|_| true);
+    }
+
+    fn until_it_answers(&mut self, is_enough: impl Fn(&Told) -> bool) {
         let begun = Instant::now();
-        while self.run(&["ps"]).code != 0 {
+        loop {
+            let told = self.run(&["ps"]);
+            if told.code == 0 && is_enough(&told) {
+                return;
+            }
             let said = std::fs::read_to_string(self.beside("up.log")).unwrap_or_default();
             assert!(begun.elapsed() < PATIENCE, "the host does not answer: {said}");
             let ended = self.host.as_mut().and_then(|host| host.try_wait().expect("it is our child"));

@@ -132,6 +132,67 @@ async fn a_new_file_upgrades_the_children_that_are_there_and_new_ones_start_on_i
     world.down().await;
 }
 
+/// Keys are strangers to one another: what one of them fails at stops nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_fails_again_and_again_is_isolated_alone() {
+    let (mut world, host) = template("probe", "on-demand = true\n", "").await;
+    for key in ["tenants/1", "tenants/2"] {
+        assert!(ask(&host, key, json!("context")).await.is_ok());
+    }
+    for _ in 0..2 {
+        ask(&host, "tenants/1", json!("trap")).await.unwrap_err();
+    }
+    until("it is isolated", async || standing(&host, "tenants/1") == "isolated").await;
+    let many = |event: &Event| matches!(event, Event::ManyIsolated { isolated: 1, children: 2, .. });
+    event(&host, "the folder says so", many).await;
+    let tenants = Name::parse("tenants").unwrap();
+    let view = host.supervisor(&tenants, Page { after: None, limit: 10 }).await.unwrap();
+    assert!(view.running && view.children.iter().any(|child| child.name == "tenants/2" && child.state == "running"));
+    // It stays so when its folder is started anew, until somebody starts it.
+    host.restart_worker("tenants").await.unwrap();
+    until("the folder runs", async || ask(&host, "tenants/3", json!("context")).await.is_ok()).await;
+    assert_eq!(standing(&host, "tenants/1"), "isolated");
+    host.start_worker("tenants/1").await.unwrap();
+    assert_eq!(standing(&host, "tenants/1"), "running");
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_an_intensity_gives_up_for_all_its_keys() {
+    let (mut world, host) = template("probe", "on-demand = true\nintensity = 1\n", "").await;
+    for key in ["tenants/1", "tenants/2"] {
+        ask(&host, key, json!("trap")).await.unwrap_err();
+    }
+    let gave_up = |event: &Event| matches!(event, Event::SupervisorGaveUp { .. });
+    event(&host, "the folder gives up", gave_up).await;
+    world.down().await;
+}
+
+/// What had a file of its own is no key of the template that its folder has become.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_became_a_template_takes_up_no_former_worker() {
+    let mut world = World::new();
+    world.put("tenants/a", "counter-v1").put("tenants/b", "counter-v1");
+    let host = world.up().await;
+    for worker in ["tenants/a", "tenants/b"] {
+        until("it answers", async || call(&host, worker, "add").await.is_ok()).await;
+    }
+    world.down().await;
+    world.remove("tenants/b.wasm").write("tenants/supervisor.toml", "strategy = \"simple-one-for-one\"\non-demand = true\n");
+    let host = world.up().await;
+    event(&host, "the template", |event| event.kind() == "template-set").await;
+    assert_eq!(call(&host, "tenants/a", "get").await.as_deref(), Ok("0"), "the key begins anew");
+    assert_eq!(call(&host, "tenants/a", "add").await.as_deref(), Ok("1"));
+    world.down().await;
+    // From then on it is a key, and goes on from its state.
+    world.write("tenants/supervisor.toml", "strategy = \"simple-one-for-one\"\n");
+    let host = world.up().await;
+    until("it is back", async || standing(&host, "tenants/a") == "running").await;
+    assert_eq!(call(&host, "tenants/a", "get").await.as_deref(), Ok("1"));
+    assert_eq!(standing(&host, "tenants/b"), "absent");
+    world.down().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn children_come_in_pages() {
     let (mut world, host) = template("counter-v1", "", "durability = \"none\"\n").await;

@@ -1,5 +1,5 @@
 //! Takes casts in batches and remembers them. Call `get` -> `{"batches":[sizes],"casts":[bodies]}`.
-//! A cast `fail` is refused, a cast `trap` traps.
+//! A cast `fail` is refused, a cast or a call `trap` traps.
 
 use paguro_sdk::{Answer, Batch, CallId, Context, Worker, batch_worker};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ struct Batcher {
 enum Request {
     Get,
     Clear,
+    Trap,
 }
 
 impl Worker for Batcher {
@@ -31,6 +32,7 @@ impl Worker for Batcher {
         match request {
             Request::Get => Ok(self.clone().into()),
             Request::Clear => Ok(std::mem::take(self).into()),
+            Request::Trap => panic!("asked to trap"),
         }
     }
 

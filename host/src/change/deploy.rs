@@ -57,6 +57,7 @@ pub async fn deploy(
         removed: false,
         incarnation: Incarnation::default(),
         config: None,
+        keyed: false,
     };
     let record = RevisionRecord {
         number: revision,
@@ -96,7 +97,7 @@ pub async fn resume(
     if record.removed {
         // It was closed when the worker was removed, unless an outcome came later than that.
         breaker = None;
-        let known = Change::PutWorker(WorkerRecord { removed: false, ..record.clone() });
+        let known = Change::PutWorker(WorkerRecord { removed: false, keyed: false, ..record.clone() });
         database.commit(vec![known, Change::ClearBreaker(record.name.clone())]).await?;
     }
     if let Some(breaker) = breaker {

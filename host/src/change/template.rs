@@ -79,6 +79,7 @@ impl ComponentTemplate {
             removed: false,
             incarnation: Incarnation::default(),
             config: config.map(str::to_string),
+            keyed: true,
         };
         self.note(worker, Why::Deployed, "from the template")?;
         Ok(self.launch_of(name, revision, config))
@@ -113,6 +114,28 @@ impl ComponentTemplate {
         Launch { name: name.clone(), component, revision, settings, saved: None, breaker: None }
     }
 
+    /// A worker with a file of its own had that name. It is not the key's: nothing of it is taken over but its history.
+    fn anew(&self, former: WorkerRecord, config: Option<&str>) -> Result<Launch, NotMade> {
+        let component = self.component.hash();
+        let revision = self.changes.next_revision(&former.name).map_err(failed)?;
+        let (name, config) = (former.name, config.map(str::to_string));
+        let record = WorkerRecord {
+            name: name.clone(),
+            component,
+            revision,
+            file: Some(component),
+            overridden: false,
+            removed: false,
+            incarnation: Incarnation::default(),
+            config: config.clone(),
+            keyed: true,
+        };
+        let forget = vec![Change::DropSnapshot(name.clone())];
+        self.changes.services.database.submit(forget).map(drop).map_err(not_noted)?;
+        self.note(record, Why::Deployed, "from the template; the worker that had this name is no key of it")?;
+        Ok(self.launch_of(&name, revision, config.as_deref()))
+    }
+
     /// A key that had a child before: it goes on from its state, with the component that saved it.
     fn again(&self, record: WorkerRecord, config: Option<&str>) -> Result<Launch, NotMade> {
         let database = &self.changes.services.database;
@@ -127,7 +150,8 @@ impl ComponentTemplate {
         let record = WorkerRecord { removed: false, config: config.clone(), ..record };
         if !is_current && saved.is_none() {
             // No state to take over: it begins on what the template is now.
-            let (component, revision) = (self.component.hash(), revision.next());
+            let component = self.component.hash();
+            let revision = self.changes.next_revision(&name).map_err(failed)?;
             let record = WorkerRecord { component, revision, file: Some(component), overridden: false, ..record };
             self.note(record, Why::Upgrade, "from the template; there was no state to take over")?;
             return Ok(self.launch_of(&name, revision, config.as_deref()));
@@ -211,6 +235,7 @@ impl Template for ComponentTemplate {
     fn launch(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade> {
         let known = self.changes.services.database.worker(name).map_err(failed)?;
         match known {
+            Some(record) if !record.keyed => self.anew(record, config),
             Some(record) => self.again(record, config),
             None => self.first(name, config),
         }

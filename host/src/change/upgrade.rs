@@ -402,7 +402,7 @@ impl Changes {
         settings.limits.deadline.saturating_add(bounds::QUIESCE_SLACK)
     }
 
-    fn next_revision(&self, worker: &Name) -> Result<RevisionNumber, ChangeError> {
+    pub(super) fn next_revision(&self, worker: &Name) -> Result<RevisionNumber, ChangeError> {
         let revisions = self.services.database.revisions(worker)?;
         Ok(revisions.last().map(|last| last.number).unwrap_or_default().next())
     }
@@ -502,6 +502,7 @@ impl Changes {
             file,
             overridden: revision.by == By::Operator && file != Some(revision.component),
             removed: false,
+            keyed: before.as_ref().is_some_and(|record| record.keyed),
             incarnation,
             config: before.and_then(|record| record.config),
         }));

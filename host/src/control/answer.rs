@@ -50,6 +50,7 @@ impl Host {
             started_at: self.started_at.to_string(),
             workers: self.services.registry.count(),
             supervisors: self.tree.supervisor_names().len(),
+            starting: self.starting.info(),
         }
     }
 

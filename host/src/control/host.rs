@@ -12,6 +12,7 @@ use super::beside::Beside;
 use super::dead_letters::NotResent;
 use super::finding::{Finding, FindingKind};
 use super::keeper::{Deleted, Keeper, Problems, root_policy};
+use super::starting::Starting;
 use super::state_watch::{self, StateWatch};
 use crate::base::{
     Account, Clock, ComponentHash, Name, Payload, Random, RevisionNumber, Snapshot, Timestamp, bounds, panics,
@@ -170,11 +171,38 @@ pub struct Host {
     pub(super) started_at: Timestamp,
     stopping: watch::Sender<bool>,
     keeper: Mutex<Option<JoinHandle<()>>>,
+    pub(super) starting: Arc<Starting>,
     watching: Watching,
     problems: Problems,
     deleted: Deleted,
     /// A look of the doctor at file systems.
     pub(super) examining: tokio::sync::Mutex<Beside>,
+}
+
+/// The rest of a host's start, once it can be asked how it is.
+pub(super) struct Start {
+    host: Arc<Host>,
+    keeper: Keeper,
+    first_loads: Duration,
+    stop: watch::Receiver<bool>,
+}
+
+impl Start {
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Starts what the directory says. Returns when each worker was started or tried.
+    pub async fn run(self) -> Result<(), HostError> {
+        let Start { host, mut keeper, first_loads, stop } = self;
+        keeper.first_look(first_loads).await;
+        let started = host.tree.start().await;
+        host.starting.end();
+        started?;
+        let keeping = tokio::spawn(keeper.keep_always(stop));
+        *host.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeping);
+        Ok(())
+    }
 }
 
 /// What a component is, and whether it would fit.
@@ -193,6 +221,14 @@ impl Host {
     /// a worker whose component takes longer (a large one, on the first start) is added when it is
     /// ready, which [`Event::WorkerLate`] tells; until then it is among [`Host::problems`].
     pub async fn start(options: HostOptions) -> Result<Arc<Host>, HostError> {
+        let start = Host::open(options).await?;
+        let host = start.host().clone();
+        start.run().await?;
+        Ok(host)
+    }
+
+    /// Everything up to the first look at the directory: no worker runs yet, and the host can be asked how it is.
+    pub(super) async fn open(options: HostOptions) -> Result<Start, HostError> {
         // What panics is told with its place and its backtrace from now on.
         panics::note_panics();
         let directory = checked_directory(&options.directory)?;
@@ -240,12 +276,10 @@ impl Host {
         let started_at = clock.timestamp();
         let deleted = services.database.workers_deleted()?.into_iter().map(|record| record.name);
         let deleted: Deleted = Arc::new(Mutex::new(deleted.collect()));
-        let mut keeper = Keeper::new(&directory, state.path(), &services, &tree, &changes, &deleted);
-        keeper.first_look(options.first_loads).await;
-        tree.start().await?;
+        let starting = Arc::new(Starting::new());
+        let keeper = Keeper::new(&directory, state.path(), &services, &tree, &changes, &deleted, &starting);
         let problems = keeper.problems();
-        let keeper = tokio::spawn(keeper.keep_always(stop));
-        Ok(Arc::new(Host {
+        let host = Arc::new(Host {
             services,
             tree,
             changes,
@@ -255,12 +289,14 @@ impl Host {
             state: Mutex::new(Some((state, tree_lock))),
             started_at,
             stopping,
-            keeper: Mutex::new(Some(keeper)),
+            keeper: Mutex::default(),
+            starting,
             watching,
             problems,
             deleted,
             examining: tokio::sync::Mutex::default(),
-        }))
+        });
+        Ok(Start { host, keeper, first_loads: options.first_loads, stop })
     }
 
     /// Stops every worker in order, states saved, and closes the database. Once; dropped half way,
@@ -317,6 +353,11 @@ impl Host {
     /// otherwise. Workers that fail are no reason.
     pub async fn broken(&self) -> Arc<str> {
         self.services.broken().await
+    }
+
+    /// Whether all that the directory says was started, or tried. False only while `paguro up` starts it.
+    pub(super) fn has_started(&self) -> bool {
+        self.starting.is_over()
     }
 
     /// Looks at the directory now, whether or not anybody has told that it changed.

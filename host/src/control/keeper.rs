@@ -38,6 +38,7 @@ use super::directory::{
 };
 use super::finding::{Finding, FindingKind};
 use super::settings::one_line;
+use super::starting::Starting;
 use crate::base::panics::{self, Survivor};
 use crate::base::{ComponentHash, ExitReason, HostFault, Name, Tick, bounds};
 use crate::change::{self, ChangeError, Changes};
@@ -79,6 +80,7 @@ pub(super) struct Keeper {
     deleted: Deleted,
     /// Newer files of workers that are being changed: what of each waits.
     waiting: BTreeMap<Name, Waiting>,
+    starting: Arc<Starting>,
     /// Tries of one file, and when the next one may be.
     tries: BTreeMap<Name, Tries>,
 }
@@ -96,6 +98,7 @@ impl Keeper {
         tree: &Arc<Tree>,
         changes: &Changes,
         deleted: &Deleted,
+        starting: &Arc<Starting>,
     ) -> Keeper {
         let accepted = Accepted::of(&services.database);
         Keeper {
@@ -120,6 +123,7 @@ impl Keeper {
             refused: BTreeMap::new(),
             deleted: deleted.clone(),
             waiting: BTreeMap::new(),
+            starting: starting.clone(),
             tries: BTreeMap::new(),
         }
     }
@@ -140,7 +144,18 @@ impl Keeper {
         }
         let passed = self.services.clock.now().since(begun);
         // Running out of time is as good: what is not ready by then comes later.
-        let _ = tokio::time::timeout(time.saturating_sub(passed), self.loads.all_ended()).await;
+        let (loads, starting, wanted) = (&mut self.loads, &self.starting, self.said.workers.len());
+        let all_ended = async {
+            loop {
+                let under_way = loads.under_way();
+                starting.progress(wanted, wanted.saturating_sub(under_way));
+                if under_way == 0 {
+                    return;
+                }
+                loads.ended().await;
+            }
+        };
+        let _ = tokio::time::timeout(time.saturating_sub(passed), all_ended).await;
         // Whatever is being loaded has its place in the order.
         let nothing = CurrentTree { supervisors: self.policies.clone(), ..CurrentTree::default() };
         for step in plan(&nothing, &self.said) {

@@ -14,6 +14,7 @@ mod metrics;
 mod openapi;
 pub mod server;
 pub mod settings;
+mod starting;
 mod state_watch;
 mod supervision;
 mod up;

@@ -139,8 +139,10 @@ impl Host {
             || totals.moving > 0
             || totals.degraded > 0
             || totals.breakers_open > 0;
+        let starting = self.starting.info();
         let status = match () {
             () if !isolated.is_empty() || totals.critical > 0 => "critical",
+            () if starting.is_some() => "starting",
             () if moving => "degraded",
             () => "healthy",
         };
@@ -149,7 +151,8 @@ impl Host {
         let children: Vec<ChildHealth> = page.iter().map(|worker| self.child_health(worker)).collect();
         let next = children.last().filter(|_| more).map(|child| child.name.clone());
         let memory = Some(self.memory());
-        HealthInfo { status: status.to_string(), totals, directory, isolated, problems, children, memory, next }
+        let status = status.to_string();
+        HealthInfo { status, starting, totals, directory, isolated, problems, children, memory, next }
     }
 
     /// Supervisors that their parents let go of, which have nobody below them that could say so; and what does not run

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -117,6 +116,9 @@ impl UpError {
     }
 }
 
+/// How long requests that came before a stop may take to be answered.
+const ANSWERS_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Runs until SIGINT or SIGTERM; then every worker is stopped in order and its state saved. SIGHUP has it look at the
 /// directory at once; SIGUSR1, SIGUSR2 and SIGALRM are ignored.
 pub async fn up(options: UpOptions) -> Result<(), UpError> {
@@ -143,18 +145,15 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let recorder = host_options.recorder.clone();
     panics::note_panics();
     let showing = tokio::spawn(show_always(recorder, options.log));
-    let started = tokio::select! {
-        started = Host::start(host_options) => Some(started),
-        // Nothing runs for good yet: the next start takes up what this one left.
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
+    let opened = tokio::select! {
+        opened = Host::open(host_options) => opened,
+        // Nothing runs yet: the next start takes up what this one left.
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
     };
-    let Some(started) = started else {
-        // What was being compiled did not kill the host.
-        compilers_ended(bounds::COMPILERS_END_TIME).await;
-        return Ok(());
-    };
-    let host: Arc<Host> = started.map_err(|source| UpError::Host { dir: options.dir, source })?;
+    let cannot_start = |source| UpError::Host { dir: options.dir.clone(), source };
+    let start = opened.map_err(cannot_start)?;
+    let host = start.host().clone();
     let (stop, stopped) = watch::channel(false);
     let server = match Server::open(&host.socket_path, tcp).await {
         Ok(server) => server.with_room(room(options.connections)),
@@ -163,10 +162,34 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
             return Err(error.into());
         }
     };
-    tracing::info!(target: "paguro", socket = %host.socket_path.display(), tcp = ?server.tcp_address(), "ready");
+    // Whoever asks meanwhile is told how far it is.
+    let tcp_address = server.tcp_address();
     let recorder = host.recorder().clone();
     let serve = server.serve(host.clone(), stopped);
     let mut serving = tokio::spawn(async move { recorder.watched("the API", serve).await });
+    let started = tokio::select! {
+        started = start.run() => Some(started),
+        // Nothing runs for good yet: the next start takes up what this one left.
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    if !matches!(started, Some(Ok(()))) {
+        stop.send_replace(true);
+        let _ = tokio::time::timeout(ANSWERS_TIME, &mut serving).await;
+    }
+    match started {
+        Some(Ok(())) => {}
+        Some(Err(source)) => {
+            host.stop().await;
+            return Err(cannot_start(source));
+        }
+        None => {
+            // What was being compiled did not kill the host.
+            compilers_ended(bounds::COMPILERS_END_TIME).await;
+            return Ok(());
+        }
+    }
+    tracing::info!(target: "paguro", socket = %host.socket_path.display(), tcp = ?tcp_address, "ready");
     let looks = async {
         while hangup.recv().await.is_some() {
             host.look_again();
@@ -187,8 +210,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     };
     // Requests that came are answered while the workers still run.
     stop.send_replace(true);
-    let grace = std::time::Duration::from_secs(10);
-    if !serving.is_finished() && tokio::time::timeout(grace, serving).await.is_err() {
+    if !serving.is_finished() && tokio::time::timeout(ANSWERS_TIME, serving).await.is_err() {
         tracing::warn!(target: "paguro", "some requests did not end in time");
     }
     tokio::select! {

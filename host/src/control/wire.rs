@@ -52,6 +52,18 @@ pub struct HostInfo {
     pub started_at: String,
     pub workers: usize,
     pub supervisors: usize,
+    /// Only while it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting: Option<StartingInfo>,
+}
+
+/// How far the start of a host has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartingInfo {
+    /// Components in the directory that are loaded by now, or refused.
+    pub loaded: usize,
+    /// Components in the directory.
+    pub components: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -239,10 +251,13 @@ pub struct SupervisedInfo {
 /// How everything below the root is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthInfo {
-    /// `healthy`; `degraded`: something restarts, is degraded, is not taken from the directory, or its breaker is not
+    /// `healthy`; `starting`: the host has not started all that its directory says; `degraded`: something restarts, is degraded, is not taken from the directory, or its breaker is not
     /// closed;
     /// `critical`: something is isolated or says that it does not work.
     pub status: String,
+    /// Only while the host starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting: Option<StartingInfo>,
     pub totals: TotalsInfo,
     /// Why nothing new is taken from the directory of workers, if that is so; then the status is at least `degraded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -543,6 +558,7 @@ impl ErrorInfo {
         ("no-state", 409),
         ("called-off", 409),
         ("rolled-back", 409),
+        ("starting", 503),
         ("stopping", 503),
         ("disk", 507),
         ("internal", 500),

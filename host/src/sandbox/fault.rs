@@ -49,9 +49,10 @@ pub(super) fn failure(error: &wasmtime::Error, in_force: &InForce) -> Failure {
         Some(wasmtime::Trap::StackOverflow) => return Failure::Limit(Limit::Stack),
         _ => {}
     }
-    // A language runtime that is refused memory gives up with a trap of its own: the reason a
-    // reader wants is the refusal.
-    if let (Some(limit), Some(_)) = (in_force.denied, trap) {
+    // A language runtime that is refused memory gives up with a trap of its own, and so does the engine's collector: the
+    // reason a reader wants is the refusal.
+    let gives_up = trap.is_some() || error.is::<wasmtime::GcHeapOutOfMemory<()>>();
+    if let Some(limit) = in_force.denied.filter(|_| gives_up) {
         return Failure::Limit(limit);
     }
     let message = trap.map_or_else(|| error.root_cause().to_string(), |trap| trap.to_string());

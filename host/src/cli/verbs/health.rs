@@ -56,6 +56,9 @@ const HEADER: [&str; 7] = ["NAME", "STATE", "HEALTH", "UPTIME", "RESTARTS", "BRE
 fn draw(report: &HealthInfo, all: bool) -> String {
     let totals = &report.totals;
     let mut out = format!("{}\n", paint(style(&report.status), &safe(&report.status)));
+    if let Some(starting) = report.starting {
+        out += &format!("starting: {} of {} components are loaded\n", starting.loaded, starting.components);
+    }
     let counts = [
         ("running", totals.running),
         ("hibernated", totals.hibernated),

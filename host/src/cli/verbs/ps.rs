@@ -8,7 +8,7 @@ use crate::cli::api::{ApiPath, Client};
 use crate::cli::errors::CliError;
 use crate::cli::output;
 use crate::cli::render::{self, BAD, Cell, DIM, cell, paint, safe, styled};
-use crate::control::wire::WorkerInfo;
+use crate::control::wire::{HostInfo, WorkerInfo};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -35,8 +35,13 @@ pub async fn run(args: PsArgs, client: &Client) -> Result<(), CliError> {
         .map(serde_json::from_value)
         .collect::<Result<_, _>>()
         .map_err(|error| CliError::failed("the host's answer cannot be understood").cause(error.to_string()))?;
-    if workers.is_empty() {
+    let host: HostInfo = client.get(ApiPath::new("host")).await?.json()?;
+    if let Some(starting) = host.starting {
+        output::note(&format!("starting: {} of {} components are loaded", starting.loaded, starting.components));
+    } else if workers.is_empty() {
         output::note("no workers; put a component into the directory to start one");
+    }
+    if workers.is_empty() {
         return Ok(());
     }
     output::print(&list(&workers))

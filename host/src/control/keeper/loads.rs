@@ -134,11 +134,9 @@ impl Loads {
         }
     }
 
-    /// Waits until all have ended.
-    pub async fn all_ended(&mut self) {
-        while !self.tasks.is_empty() {
-            self.ended().await;
-        }
+    /// How many have not ended.
+    pub fn under_way(&self) -> usize {
+        self.tasks.len()
     }
 
     /// An abandoned one is not known any more.

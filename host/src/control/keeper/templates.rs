@@ -163,7 +163,7 @@ async fn resume(tree: &Tree, services: &Services, supervisor: &Name) {
             return services.recorder.emit(Event::DatabaseFailed { what, error });
         }
     };
-    let starting = known.into_iter().map(|record| async move {
+    let starting = known.into_iter().filter(|record| record.keyed).map(|record| async move {
         if let Err(error) = tree.resume_child(&record.name).await {
             let (path, message) = (record.name.to_string(), error.to_string());
             services.recorder.emit(Event::DirectoryProblem { path, message, help: String::new() });

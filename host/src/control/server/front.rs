@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -25,7 +26,7 @@ use super::routes::{self, Api};
 use crate::base::{Name, bounds, panics};
 use crate::control::Host;
 use crate::record::Event;
-use crate::runtime::CALL_DEADLINE;
+use crate::runtime::{CALL_DEADLINE, CALL_DEADLINE_MAX};
 
 /// What all connections of one listener share.
 pub struct Shared {
@@ -52,7 +53,7 @@ impl hyper::service::Service<Request<Incoming>> for Front {
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Outgoing>, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.line.begin();
         let (shared, line) = (self.shared.clone(), self.line.clone());
         if !shared.admits(request.headers()) {
@@ -63,6 +64,12 @@ impl hyper::service::Service<Request<Incoming>> for Front {
         let what = (request.method().clone(), request.uri().clone());
         async move {
             let answer = async {
+                if !shared.api.host.has_started() {
+                    match until_it_has_started(&shared.api.host, request.uri()).await {
+                        Ok(waited) => drop(request.extensions_mut().insert(waited)),
+                        Err(failed) => return failed.into_response(),
+                    }
+                }
                 match called(&request) {
                     Some(name) => call(&shared.api, &name, request).await.unwrap_or_else(IntoResponse::into_response),
                     None => match shared.router.clone().call(inbound(request)).await {
@@ -87,6 +94,29 @@ impl Shared {
         blake3::hash(given) == *token
     }
 }
+
+/// What is asked of workers and supervisors waits until the host has started them, within the time of the call. How the
+/// host is can be asked at any time.
+async fn until_it_has_started(host: &Host, uri: &Uri) -> Answer<Waited> {
+    let begun = host.recorder().clock().now();
+    if !["/v1/workers/", "/v1/supervisors/"].iter().any(|of_one| uri.path().starts_with(of_one)) {
+        return Ok(Waited::default());
+    }
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let time = pairs.filter_map(|pair| pair.strip_prefix("timeout_ms=")).find_map(|ms| ms.parse().ok());
+    let time = time.map_or(CALL_DEADLINE, Duration::from_millis).min(CALL_DEADLINE_MAX);
+    if host.starting.is_over_within(time).await {
+        return Ok(Waited(host.recorder().clock().now().since(begun)));
+    }
+    let progress = host.starting.info().unwrap_or_default();
+    let cause = format!("{} of {} components are loaded", progress.loaded, progress.components);
+    let help = "`paguro health` says how far it is; ask again then";
+    Err(Failed::new("starting", "the host is starting: nothing was done", cause, help))
+}
+
+/// How much of its time a request has waited for the host's start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waited(pub Duration);
 
 /// A request over which the host's code panics is answered so, and nothing else is hurt.
 async fn whatever_panics(
@@ -134,13 +164,15 @@ fn outgoing(api: &Api, response: Response<Body>, line: Arc<Line>) -> Response<Ou
 /// Reads a short body and calls.
 async fn call(api: &Api, name: &str, request: Request<Incoming>) -> Answer<Response<Body>> {
     let waits = request.headers().contains_key(header::EXPECT);
+    let waited = request.extensions().get().copied().unwrap_or_default();
     let mut body = Inbound::new(request.into_body(), waits);
     // Most come with their header: nothing is waited for, and no time is set.
     let message = match body.whole().await? {
         Some(whole) => Vec::from(whole),
         None => routes::read_message(api, name, body).await?.bytes,
     };
-    routes::answer_call(&api.host, name, message, CALL_DEADLINE).await
+    let Waited(waited) = waited;
+    routes::answer_call(&api.host, name, message, CALL_DEADLINE.saturating_sub(waited)).await
 }
 
 /// The worker that a request calls, if it takes this way.

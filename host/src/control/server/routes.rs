@@ -9,12 +9,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::bodies::{Bodies, Limit, Received};
 use super::connections::Connections;
+use super::front::Waited;
 use super::failed::{Answer, Failed, Refusals, in_one_form};
 use super::stream;
 use crate::base::units::show_size;
@@ -195,9 +196,11 @@ async fn call(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(query): Query<CallQuery>,
+    waited: Option<Extension<Waited>>,
     body: Body,
 ) -> Answer<Response> {
-    let time = query.timeout_ms.map_or(CALL_DEADLINE, Duration::from_millis);
+    let Waited(waited) = waited.map_or_else(Waited::default, |waited| waited.0);
+    let time = query.timeout_ms.map_or(CALL_DEADLINE, Duration::from_millis).saturating_sub(waited);
     let Received { bytes, held: _held } = read_message(&app, &name, body).await?;
     answer_call(&app.host, &name, bytes, time).await
 }

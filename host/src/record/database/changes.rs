@@ -94,10 +94,10 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
 fn put_worker(connection: &Connection, record: &WorkerRecord) -> rusqlite::Result<()> {
     // Not INSERT OR REPLACE: that deletes first, and revisions refer to the row.
     let mut statement = connection.prepare_cached(
-        "INSERT INTO worker (name, component, revision, file, overridden, removed, incarnation, config)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO worker (name, component, revision, file, overridden, removed, incarnation, config, keyed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (name) DO UPDATE SET component = ?2, revision = ?3, file = ?4, overridden = ?5, removed = ?6,
-             incarnation = ?7, config = ?8",
+             incarnation = ?7, config = ?8, keyed = ?9",
     )?;
     statement.execute(params![
         Column(&record.name),
@@ -108,6 +108,7 @@ fn put_worker(connection: &Connection, record: &WorkerRecord) -> rusqlite::Resul
         record.removed,
         Column(record.incarnation),
         record.config,
+        record.keyed,
     ])?;
     Ok(())
 }

@@ -22,6 +22,8 @@ pub struct WorkerRecord {
     pub incarnation: Incarnation,
     /// A child of a template that was started with a configuration of its own, a JSON object.
     pub config: Option<String>,
+    /// A key of a template. Else it has a file of its own.
+    pub keyed: bool,
 }
 
 /// One component in a worker's history.

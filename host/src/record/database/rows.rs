@@ -136,6 +136,7 @@ pub(super) fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerRecord> {
         removed: row.get("removed")?,
         incarnation: get(row, "incarnation")?,
         config: row.get("config")?,
+        keyed: row.get("keyed")?,
     })
 }
 

@@ -14,7 +14,7 @@ use super::error::DatabaseError;
 
 /// Each brings a database from the version that is its index to the next. Never change one that
 /// was released; add one.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -166,6 +166,13 @@ const VERSION_6: &str = "
         kind TEXT NOT NULL,
         text TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
+";
+
+const VERSION_7: &str = "
+    -- A key of a template, which has no file of its own. Of older ones who deployed them tells: the directory deploys files.
+    ALTER TABLE worker ADD COLUMN keyed INTEGER NOT NULL DEFAULT 0;
+    UPDATE worker SET keyed = 1 WHERE NOT EXISTS
+        (SELECT 1 FROM revision WHERE worker = worker.name AND why = 'deployed' AND by = 'directory');
 ";
 
 /// Bytes of a page of the database file.

@@ -59,6 +59,7 @@ fn worker(text: &str) -> WorkerRecord {
         removed: false,
         incarnation: Incarnation(0),
         config: None,
+        keyed: false,
     }
 }
 

@@ -340,6 +340,7 @@ mod tests {
                 removed: false,
                 incarnation: Incarnation::default(),
                 config: None,
+                keyed: false,
             };
             database.commit(vec![Change::PutWorker(worker)]).await.unwrap();
             let recorder = Recorder::new(clock.clone());

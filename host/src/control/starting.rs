@@ -1,0 +1,78 @@
+//! How far the start of a host has come, for those who ask it meanwhile: its socket is there first.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::wire::StartingInfo;
+
+#[derive(Debug)]
+pub(super) struct Starting {
+    /// Components that the directory holds.
+    wanted: AtomicUsize,
+    /// Those of them that were loaded, or refused.
+    loaded: AtomicUsize,
+    /// Read by each request.
+    is_over: AtomicBool,
+    over: watch::Sender<()>,
+}
+
+impl Starting {
+    pub fn new() -> Starting {
+        let (wanted, loaded, is_over) = Default::default();
+        Starting { wanted, loaded, is_over, over: watch::Sender::new(()) }
+    }
+
+    pub fn progress(&self, wanted: usize, loaded: usize) {
+        self.wanted.store(wanted, Relaxed);
+        self.loaded.store(loaded, Relaxed);
+    }
+
+    /// All was started, or tried; or the start failed.
+    pub fn end(&self) {
+        self.is_over.store(true, SeqCst);
+        self.over.send_replace(());
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(SeqCst)
+    }
+
+    /// Whether it is over within this time.
+    pub async fn is_over_within(&self, time: Duration) -> bool {
+        let mut over = self.over.subscribe();
+        // Asked after the subscription: an end in between is not missed.
+        if !self.is_over() {
+            let _ = tokio::time::timeout(time, over.changed()).await;
+        }
+        self.is_over()
+    }
+
+    /// `None`: it is over.
+    pub fn info(&self) -> Option<StartingInfo> {
+        let info = StartingInfo { loaded: self.loaded.load(Relaxed), components: self.wanted.load(Relaxed) };
+        (!self.is_over()).then_some(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_goes_on_when_the_start_is_over_and_not_before() {
+        let starting = std::sync::Arc::new(Starting::new());
+        starting.progress(40, 12);
+        assert_eq!(starting.info(), Some(StartingInfo { loaded: 12, components: 40 }));
+        assert!(!starting.is_over_within(Duration::from_secs(1)).await);
+        let waiting = tokio::spawn({
+            let starting = starting.clone();
+            async move { starting.is_over_within(Duration::from_secs(1)).await }
+        });
+        tokio::task::yield_now().await;
+        starting.end();
+        assert!(waiting.await.unwrap());
+        assert!(starting.is_over_within(Duration::ZERO).await && starting.info().is_none());
+    }
+}

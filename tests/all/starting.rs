@@ -1,0 +1,35 @@
+//! While a host starts, it can be asked: its socket is there first.
+
+use super::program::Program;
+use paguro_tests::guest;
+
+/// It takes seconds to compile.
+const LARGE: &str = "stats";
+
+#[test]
+fn while_it_starts_it_says_how_far_it_is_and_calls_wait() {
+    let mut program = Program::with(&[("counter", "counter-v1"), ("large", LARGE)]);
+    program.begin_up();
+    let told = program.run(&["ps"]);
+    assert!(told.err.contains("starting: 1 of 2 components") || told.err.contains("starting: 0 of"), "{}", told.err);
+    let health = program.run(&["health", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&health.out).expect("JSON");
+    assert_eq!((health.code, &told["status"], &told["starting"]["components"]), (6, &"starting".into(), &2.into()));
+    program.refused(&["call", "counter", "add", "--timeout", "1ms"], 1, &["the host is starting", "paguro health"]);
+    program.refused(&["up"], 1, &["is used by another host"]);
+    // Whoever has time waits, and is served once.
+    assert_eq!(program.number(&["call", "counter", "add", "--timeout", "60s"]), Some(1));
+    assert_eq!(program.run(&["health"]).code, 0);
+    assert_eq!(program.terminate(), 0);
+}
+
+#[test]
+fn a_host_that_is_stopped_while_it_starts_ends_and_leaves_no_socket() {
+    let mut program = Program::new();
+    program.write("large.wasm", &guest(LARGE));
+    program.begin_up();
+    assert!(program.socket().exists());
+    assert_eq!(program.terminate(), 0);
+    assert!(!program.socket().exists());
+    program.refused(&["ps"], 3, &["paguro up"]);
+}
