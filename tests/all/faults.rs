@@ -8,7 +8,8 @@ use paguro::base::{ExitReason, Failure, Limit};
 use paguro::change::{ChangeError, Outcome};
 use paguro::control::{Host, RequestError};
 use paguro::record::Event;
-use paguro_tests::{World, call, event, events_of, guest, standing, until};
+use paguro_tests::{World, ask, call, event, events_of, guest, standing, until};
+use serde_json::json;
 
 /// Enough restarts for every test, and no wait before them.
 const PATIENT: &str = "intensity = 100\n[backoff]\ninitial = \"1ms\"\nmax = \"1ms\"\n";
@@ -192,6 +193,20 @@ async fn one_that_replies_too_much_ends_at_the_payload_limit() {
     assert_eq!(reason_of_exit(&host).await, ExitReason::Failed(Failure::Limit(Limit::Payload(1 << 20))));
     runs_again(&host).await;
     neighbours_are_well(&host).await;
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_media_type_is_too_long_ends_at_that_limit() {
+    let (mut world, host) = beside("fault-state-as", "[snapshot]\ninterval = \"1h\"\n").await;
+    ask(&host, "fault", json!("x".repeat(255))).await.unwrap();
+    assert!(host.state("fault").await.is_ok());
+    ask(&host, "fault", json!("x".repeat(256))).await.unwrap();
+    let error = host.state("fault").await.unwrap_err();
+    let RequestError::NoState { why, .. } = error else { panic!("{error}") };
+    assert!(why.to_string().contains("limit: media type of the state, 255 bytes"), "{why}");
+    assert_eq!(reason_of_exit(&host).await, ExitReason::Failed(Failure::Limit(Limit::MediaType(255))));
+    runs_again(&host).await;
     world.down().await;
 }
 

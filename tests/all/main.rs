@@ -34,6 +34,7 @@ mod starting;
 mod sums;
 mod supervision;
 mod templates;
+mod texts;
 mod truth;
 mod upgrades;
 mod workers;

@@ -8,15 +8,16 @@ const LARGE: &str = "stats";
 
 #[test]
 fn while_it_starts_it_says_how_far_it_is_and_calls_wait() {
-    let mut program = Program::with(&[("counter", "counter-v1"), ("large", LARGE)]);
+    let mut program = Program::new();
+    program.write("counter.wasm", &guest("counter-v1"));
+    program.write("large.wasm", &guest(LARGE));
     program.begin_up();
-    let told = program.run(&["ps"]);
-    assert!(told.err.contains("starting: 1 of 2 components") || told.err.contains("starting: 0 of"), "{}", told.err);
+    program.until("the small one is loaded", || program.run(&["ps"]).err.contains("starting: 1 of 2 components"));
     let health = program.run(&["health", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&health.out).expect("JSON");
     assert_eq!((health.code, &told["status"], &told["starting"]["components"]), (6, &"starting".into(), &2.into()));
     program.refused(&["call", "counter", "add", "--timeout", "1ms"], 1, &["the host is starting", "paguro health"]);
-    program.refused(&["up"], 1, &["is used by another host"]);
+    program.refused(&["up"], 1, &["is in use by process"]);
     // Whoever has time waits, and is served once.
     assert_eq!(program.number(&["call", "counter", "add", "--timeout", "60s"]), Some(1));
     assert_eq!(program.run(&["health"]).code, 0);

@@ -178,7 +178,9 @@ async fn a_folder_that_became_a_template_takes_up_no_former_worker() {
         until("it answers", async || call(&host, worker, "add").await.is_ok()).await;
     }
     world.down().await;
-    world.remove("tenants/b.wasm").write("tenants/supervisor.toml", "strategy = \"simple-one-for-one\"\non-demand = true\n");
+    world
+        .remove("tenants/b.wasm")
+        .write("tenants/supervisor.toml", "strategy = \"simple-one-for-one\"\non-demand = true\n");
     let host = world.up().await;
     event(&host, "the template", |event| event.kind() == "template-set").await;
     assert_eq!(call(&host, "tenants/a", "get").await.as_deref(), Ok("0"), "the key begins anew");

@@ -224,6 +224,9 @@ pub const SENT_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of a snapshot's media type. Longer: the snapshot is refused as too large.
 pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
+/// Bytes of the text that a state in CBOR is shown as: a state may take many times its size as text.
+pub const CBOR_TEXT_BYTES_MAX: usize = 16 << 20;
+
 /// How long one component may be compiled in all: time of all cores together. Longer: it is refused, and banned until an
 /// operator says so. A worker in JavaScript takes about 24 s, one in Python 20 s.
 pub const COMPILE_TIME: Duration = Duration::from_secs(180);

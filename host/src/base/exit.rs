@@ -60,6 +60,8 @@ pub enum Limit {
     Payload(u64),
     /// Bytes of a snapshot.
     State(u64),
+    /// Bytes of a snapshot's media type.
+    MediaType(u64),
     /// Timers that are set at one time.
     Timers(u64),
     /// Facts that wait in its mailbox.
@@ -175,6 +177,7 @@ impl fmt::Display for Limit {
             Limit::Start(ms) => write!(f, "limit: start, {ms} ms"),
             Limit::Stack => f.write_str("limit: stack (endless recursion?)"),
             Limit::Payload(bytes) => write!(f, "limit: payload, {}", size(bytes)),
+            Limit::MediaType(bytes) => write!(f, "limit: media type of the state, {bytes} bytes"),
             Limit::State(bytes) => write!(f, "limit: state, {}", size(bytes)),
             Limit::Timers(count) => write!(f, "limit: timers, {count} at one time"),
             Limit::Facts(count) => write!(f, "limit: facts, {count} wait in the mailbox"),

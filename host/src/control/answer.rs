@@ -8,9 +8,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::cbor;
 use super::dead_letters::is_resendable;
 use super::host::{Checked, Host};
 use super::supervision::{breaker, health, strategy};
+
 use super::wire::{
     CheckInfo, ChildInfo, DeadLetterInfo, EventInfo, HostInfo, LedgerInfo, LogInfo, RehearsalInfo, RevisionInfo,
     StateInfo, SupervisorInfo, UpgradeInfo, WorkerInfo,
@@ -288,6 +290,7 @@ pub fn state_json(state: &Snapshot) -> Vec<u8> {
         media_type: state.media_type.to_string(),
         bytes: state.len() as u64,
         json: None,
+        cbor: cbor::is_cbor(&state.media_type).then(|| cbor::diagnostic(&state.data)).flatten(),
     };
     // These types always are JSON.
     let mut json = serde_json::to_vec(&info).unwrap_or_default();

@@ -26,6 +26,23 @@ impl From<&RequestError> for ErrorInfo {
                 };
                 info("not-found", message, cause, "`paguro ps` lists what there is")
             }
+            RequestError::Deleted(name) => info(
+                "not-found",
+                message,
+                "its file is not taken until it changes".to_string(),
+                &format!("replace the file; or take it away, and put it back for {name} to begin anew"),
+            ),
+            RequestError::IsSupervisor { name, is_template: true } => info(
+                "not-found",
+                message,
+                "its workers are the keys of its template".to_string(),
+                &format!(
+                    "name a key, such as `{name}/KEY`; to upgrade them all, replace the component in the directory {name}/"
+                ),
+            ),
+            RequestError::IsSupervisor { name, is_template: false } => {
+                info("not-found", message, String::new(), &format!("`paguro sup {name}` lists its workers"))
+            }
             RequestError::Call { worker, error } => call_error(worker.as_str(), error),
             RequestError::Isolated { worker, why } => info(
                 "down",
@@ -201,9 +218,12 @@ fn tree_error(error: &TreeError) -> ErrorInfo {
         TreeError::AlreadyThere(name) | TreeError::Running(name) => {
             ("already-started", format!("`paguro restart {name}` stops it in order and starts it again"))
         }
-        TreeError::AlreadyPresent(name) => ("already-present", format!("`paguro restart {name}` starts it")),
+        TreeError::AlreadyPresent(name) => ("already-present", format!("`paguro ps` shows how {name} stands")),
         TreeError::Restarting(name) => {
-            ("restarting", format!("`paguro restart {name}` starts it now, `paguro stop {name}` ends the loop"))
+            let help = format!(
+                "it is tried again by itself; `paguro stop {name}` ends that, and `paguro start {name}` tries it at once then"
+            );
+            ("restarting", help)
         }
         TreeError::SupervisorDown(name) => {
             let above = name.parent().filter(|above| !above.is_root()).map(|above| above.to_string());

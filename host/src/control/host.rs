@@ -24,7 +24,7 @@ use crate::record::{
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
-    Cause, Fuse, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError,
+    Cause, Fuse, Outcome as Reply, Page, Residents, Services, Shared, Standing, Started, Tree, TreeError,
     account_bytes_max_here, asleep_bytes_max_here, compilers_bytes_max_here, live_instances_max_here,
 };
 use crate::sandbox::{CallError, CompilerChoice, ComponentError, Sandbox, SandboxError, compilers_ended};
@@ -117,6 +117,11 @@ pub enum HostError {
 pub enum RequestError {
     #[error("there is no worker `{name}`")]
     NoWorker { name: String, nearest: Vec<String>, problem: Option<String> },
+    #[error("{0:?} was deleted")]
+    Deleted(Name),
+    /// `is_template`: its workers are keys.
+    #[error("{name:?} is a supervisor and no worker")]
+    IsSupervisor { name: Name, is_template: bool },
     #[error("{worker:?} did not answer")]
     Call { worker: Name, error: CallError },
     #[error("{worker:?} is isolated: it does not run until it is started")]
@@ -411,11 +416,24 @@ impl Host {
 
     /// The error offers the nearest names.
     pub fn worker(&self, name: &str) -> Result<Arc<Shared>, RequestError> {
-        self.services.registry.find(name).ok_or_else(|| RequestError::NoWorker {
+        self.services.registry.find(name).ok_or_else(|| self.not_found(name))
+    }
+
+    fn not_found(&self, name: &str) -> RequestError {
+        if let Ok(name) = Name::parse(name) {
+            if self.tree.supervisor_names().contains(&name) {
+                let is_template = self.services.templates.get(&name).is_some();
+                return RequestError::IsSupervisor { name, is_template };
+            }
+            if self.deleted.lock().unwrap_or_else(PoisonError::into_inner).contains(&name) {
+                return RequestError::Deleted(name);
+            }
+        }
+        RequestError::NoWorker {
             name: name.escape_debug().to_string(),
             nearest: self.services.registry.nearest(name),
             problem: self.problem_of(name),
-        })
+        }
     }
 
     /// For whom a message to this name is, and how many bytes of it are accepted. Starts nobody.
@@ -462,7 +480,19 @@ impl Host {
         };
         let worker = self.found(name, found)?;
         let reply: Reply = self.services.call(&worker, request, time).await;
-        reply.map_err(|error| call_error(&worker, error))
+        match reply {
+            Ok(reply) => Ok(reply),
+            Err(CallError::Down(reason)) if reason.is_orderly() && self.is_down_above(worker.name()).await => {
+                Err(TreeError::SupervisorDown(worker.name().clone()).into())
+            }
+            Err(error) => Err(call_error(&worker, error)),
+        }
+    }
+
+    /// Whether it does not run because its supervisor does not.
+    async fn is_down_above(&self, name: &Name) -> bool {
+        let Some(above) = name.parent() else { return false };
+        self.tree.look(&above, Page { after: None, limit: 0 }).await.is_some_and(|above| !above.running)
     }
 
     /// `Ok` means that the message is in the mailbox.
@@ -732,11 +762,7 @@ impl Host {
         let found = Name::parse(name)
             .ok()
             .filter(|name| self.services.registry.get(name).is_some() || self.tree.supervisor_names().contains(name));
-        found.ok_or_else(|| RequestError::NoWorker {
-            name: name.escape_debug().to_string(),
-            nearest: self.services.registry.nearest(name),
-            problem: self.problem_of(name),
-        })
+        found.ok_or_else(|| self.not_found(name))
     }
 
     /// The same, or a key of a template that has no child yet.

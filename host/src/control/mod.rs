@@ -2,6 +2,7 @@
 
 mod answer;
 mod beside;
+mod cbor;
 mod dead_letters;
 pub mod directory;
 mod doctor;

@@ -62,8 +62,17 @@ pub struct HostInfo {
 pub struct StartingInfo {
     /// Components in the directory that are loaded by now, or refused.
     pub loaded: usize,
-    /// Components in the directory.
+    /// Components in the directory. 0: it has not been looked at yet.
     pub components: usize,
+}
+
+impl std::fmt::Display for StartingInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.components {
+            0 => f.write_str("it looks at the directory"),
+            components => write!(f, "{} of {components} components are loaded", self.loaded),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -403,6 +412,9 @@ pub struct StateInfo {
     /// The state itself where it is JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json: Option<serde_json::Value>,
+    /// The state itself where it is CBOR, in the diagnostic notation of RFC 8949; not where that is longer than 16 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cbor: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -463,8 +463,11 @@ impl Driver {
             counts,
             children: shown
                 .into_iter()
-                .map(|(spec, state, restarting)| {
-                    ChildView { restarts: self.policy.restarts_of(&spec.name, now), spec, state, restarting }
+                .map(|(spec, state, restarting)| ChildView {
+                    restarts: self.policy.restarts_of(&spec.name, now),
+                    spec,
+                    state,
+                    restarting,
                 })
                 .collect(),
         }

@@ -632,10 +632,9 @@ impl Instance {
 
     fn snapshot_in(&mut self, snapshot: Result<types::Snapshot, Fault>, limit: u64) -> Result<Snapshot, Fault> {
         match snapshot {
-            Ok(snapshot)
-                if snapshot.data.len() as u64 > limit || snapshot.media_type.len() > bounds::MEDIA_TYPE_BYTES_MAX =>
-            {
-                Err(self.dead(Failure::Limit(Limit::State(limit))))
+            Ok(snapshot) if snapshot.data.len() as u64 > limit => Err(self.dead(Failure::Limit(Limit::State(limit)))),
+            Ok(snapshot) if snapshot.media_type.len() > bounds::MEDIA_TYPE_BYTES_MAX => {
+                Err(self.dead(Failure::Limit(Limit::MediaType(bounds::MEDIA_TYPE_BYTES_MAX as u64))))
             }
             Ok(snapshot) => Ok(Snapshot {
                 schema: snapshot.schema,

@@ -137,7 +137,10 @@ impl Order {
             let tried = self.tried.entry(supervisor.clone()).or_default();
             let is_first = tried.insert(child.clone());
             let tried = &self.tried[&supervisor];
-            let others = book.children(&supervisor).iter().filter(|other| !tried.contains(*other) && !self.isolated.contains(*other));
+            let others = book
+                .children(&supervisor)
+                .iter()
+                .filter(|other| !tried.contains(*other) && !self.isolated.contains(*other));
             let missing = others.into_iter().find(|other| self.is_before(book, other, child)).cloned();
             missing.filter(|_| is_first)
         };
@@ -170,7 +173,12 @@ impl Order {
         for child in book.children(supervisor) {
             // At the root one may wait for another that is to be restarted.
             let waits = supervisor.is_root() && !book.after(child).is_empty();
-            if !tried.contains(child) && !self.isolated.contains(child) && !self.is_moved(book, child) && !waits && !book.is_keyed(child) {
+            if !tried.contains(child)
+                && !self.isolated.contains(child)
+                && !self.is_moved(book, child)
+                && !waits
+                && !book.is_keyed(child)
+            {
                 wrong.that(format!("{supervisor:?} has started, and {child:?} was not"));
             }
         }

@@ -34,7 +34,8 @@ pub struct CallArgs {
 
 pub async fn run(args: CallArgs, client: &Client) -> Result<(), CliError> {
     let body = args.body.unwrap_or_default().read()?;
-    let path = ApiPath::worker(&args.name, "call").query("timeout_ms", args.timeout.map(|time| time.as_millis()));
+    let path = ApiPath::worker(&args.name, "call")
+        .query("timeout_ms", args.timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
     let reply = client.send(Request::post(path, body)).await?;
     output::print_bytes(&reply.body)
 }

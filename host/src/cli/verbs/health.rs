@@ -57,7 +57,7 @@ fn draw(report: &HealthInfo, all: bool) -> String {
     let totals = &report.totals;
     let mut out = format!("{}\n", paint(style(&report.status), &safe(&report.status)));
     if let Some(starting) = report.starting {
-        out += &format!("starting: {} of {} components are loaded\n", starting.loaded, starting.components);
+        out += &format!("starting: {starting}\n");
     }
     let counts = [
         ("running", totals.running),

@@ -37,7 +37,7 @@ pub async fn run(args: PsArgs, client: &Client) -> Result<(), CliError> {
         .map_err(|error| CliError::failed("the host's answer cannot be understood").cause(error.to_string()))?;
     let host: HostInfo = client.get(ApiPath::new("host")).await?.json()?;
     if let Some(starting) = host.starting {
-        output::note(&format!("starting: {} of {} components are loaded", starting.loaded, starting.components));
+        output::note(&format!("starting: {starting}"));
     } else if workers.is_empty() {
         output::note("no workers; put a component into the directory to start one");
     }

@@ -87,12 +87,16 @@ async fn show(args: ShowArgs, client: &Client) -> Result<(), CliError> {
         return output::print_json(&reply.body);
     }
     let info: StateInfo = reply.json()?;
-    match &info.json {
-        Some(json) => {
+    match (&info.json, &info.cbor) {
+        (Some(json), _) => {
             output::note(&about(&info));
             output::print_line(&render::safe_json(&format!("{json:#}")))
         }
-        None => output::print_line(&about(&info)),
+        (None, Some(cbor)) => {
+            output::note(&about(&info));
+            output::print_line(&render::safe(cbor))
+        }
+        (None, None) => output::print_line(&about(&info)),
     }
 }
 
@@ -152,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_state_that_is_not_json_is_described() {
-        let info = StateInfo { schema: 3, media_type: "application/cbor\u{1b}".into(), bytes: 2048, json: None };
+        let info =
+            StateInfo { schema: 3, media_type: "application/cbor\u{1b}".into(), bytes: 2048, json: None, cbor: None };
         assert_eq!(about(&info), "schema 3, application/cbor\\u{1b}, 2.0 KiB");
     }
 }

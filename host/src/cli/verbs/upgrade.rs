@@ -51,7 +51,7 @@ pub async fn run(args: UpgradeArgs, client: &Client) -> Result<(), CliError> {
     let component = input::read_file_or_stdin(&args.file)?;
     let path = ApiPath::worker(&args.name, "upgrade")
         .flag("dry_run", args.dry_run)
-        .query("probation_ms", args.probation.map(|time| time.as_millis()))
+        .query("probation_ms", args.probation.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
         .flag("wait", args.wait);
     let progress = output::progress(&doing(&args, component.len() as u64));
     let reply = client.send(Request::post(path, component)).await;

@@ -108,10 +108,9 @@ async fn until_it_has_started(host: &Host, uri: &Uri) -> Answer<Waited> {
     if host.starting.is_over_within(time).await {
         return Ok(Waited(host.recorder().clock().now().since(begun)));
     }
-    let progress = host.starting.info().unwrap_or_default();
-    let cause = format!("{} of {} components are loaded", progress.loaded, progress.components);
+    let progress = host.starting.info().unwrap_or_default().to_string();
     let help = "`paguro health` says how far it is; ask again then";
-    Err(Failed::new("starting", "the host is starting: nothing was done", cause, help))
+    Err(Failed::new("starting", "the host is starting: nothing was done", progress, help))
 }
 
 /// How much of its time a request has waited for the host's start.

@@ -15,10 +15,10 @@ use tokio::sync::{Semaphore, watch};
 
 use super::bodies::{Bodies, Limit, Received};
 use super::connections::Connections;
-use super::front::Waited;
 use super::failed::{Answer, Failed, Refusals, in_one_form};
+use super::front::Waited;
 use super::stream;
-use crate::base::units::show_size;
+use crate::base::units::{show_duration, show_size};
 use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot, bounds};
 use crate::control::answer;
 use crate::control::host::{Host, RequestError};
@@ -248,6 +248,12 @@ async fn upgrade(
     body: Body,
 ) -> Answer<Json<UpgradeInfo>> {
     app.host.worker(&name)?;
+    let most = bounds::PROBATION_MAX;
+    if let Some(asked) = query.probation_ms.map(Duration::from_millis).filter(|asked| *asked > most) {
+        let message = format!("probation cannot last {}", show_duration(asked));
+        let help = format!("`--probation` takes {} at the most", show_duration(most));
+        return Err(Failed::new("usage", message, "", &help));
+    }
     let body = read_component(&app, body).await?;
     // An upgrade goes on to its end even where its client goes away half way.
     let recorder = app.host.recorder().clone();

@@ -232,8 +232,12 @@ impl<'a> Field<'a> {
                 "write it in quotes with its unit, like \"250ms\", \"5s\" or \"2m\"",
             ));
         };
-        let duration = parse_duration(text).map_err(|error| self.error(one_line(&error), ""))?;
+        let duration = parse_duration(text).map_err(|error| self.unreadable(&error))?;
         self.within(duration, range, show_duration)
+    }
+
+    fn unreadable(&self, error: &str) -> SettingsError {
+        self.error(format!("`{}` cannot be read: {}", self.key, one_line(error)), "")
     }
 
     /// A duration that is not zero.
@@ -250,7 +254,7 @@ impl<'a> Field<'a> {
     /// Bytes, as a text or as a whole number.
     pub fn size(&self, range: RangeInclusive<u64>) -> Result<u64, SettingsError> {
         let bytes = match self.value.get_ref() {
-            DeValue::String(text) => parse_size(text).map_err(|error| self.error(one_line(&error), ""))?,
+            DeValue::String(text) => parse_size(text).map_err(|error| self.unreadable(&error))?,
             DeValue::Integer(_) => self.whole()?,
             _ => {
                 return Err(

@@ -10,6 +10,7 @@ use super::json;
 use super::section::{DURATION_MAX, Field, Key, Schema, Section, Source};
 use super::tier::TIERS;
 use crate::base::Name;
+use crate::base::bounds::PROBATION_MAX;
 use crate::base::units::show_size;
 use crate::runtime::spec::{
     BreakerSettings, Durability, OnRollback, Rate, RateLimits, Restart, Shutdown, SnapshotEvery, UpgradeSettings,
@@ -251,7 +252,6 @@ const BREAKER_FAILURES_MAX: u32 = 10_000;
 const BREAKER_TRIALS_MAX: u32 = 1_000;
 /// More than any worker can take.
 const RATE_MAX: u32 = 1_000_000_000;
-const PROBATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const KEEP_MESSAGES_MAX: u64 = 10_000_000;
 
 fn shutdown(field: &Field<'_>) -> Result<Shutdown, SettingsError> {

@@ -177,7 +177,11 @@ impl Supervision {
         // strangers to one another, unless its settings say that they share a budget.
         if is_root || each_key {
             let isolated = own > intensity || beyond(steps.escalate);
-            return if isolated { Step::Isolate { restarts: own } } else { Step::Restart { restarts: own, circuit_break } };
+            return if isolated {
+                Step::Isolate { restarts: own }
+            } else {
+                Step::Restart { restarts: own, circuit_break }
+            };
         }
         if all > intensity { Step::GiveUp { restarts: all } } else { Step::Restart { restarts: all, circuit_break } }
     }

@@ -407,9 +407,10 @@ impl Reference {
             self.phase = Believed::Starting;
             self.failures.clear();
             // One that was isolated stays so.
-            let isolated = self.policy.children().filter(|child| {
-                matches!(child.state, ChildState::Isolated | ChildState::Stopping(Then::Isolate))
-            });
+            let isolated = self
+                .policy
+                .children()
+                .filter(|child| matches!(child.state, ChildState::Isolated | ChildState::Stopping(Then::Isolate)));
             let isolated: BTreeSet<Name> = isolated.map(|child| child.spec.name.clone()).collect();
             self.actual.iter_mut().for_each(|(name, actual)| actual.excused &= isolated.contains(name));
         }

@@ -1,0 +1,74 @@
+//! What people are told when something is not there, or not so: why, and what helps.
+
+use paguro_tests::guest;
+
+use super::program::Program;
+
+#[test]
+fn a_worker_that_was_deleted_is_told_as_that() {
+    let mut program = Program::with(&[("counter", "counter-v1"), ("cron", "echo")]);
+    program.ok(&["stop", "counter"]);
+    program.ok(&["delete", "counter"]);
+    for verb in [&["call", "counter", "get"][..], &["start", "counter"], &["history", "counter"]] {
+        program.refused(verb, 1, &["`counter` was deleted", "not taken until it changes", "put it back"]);
+    }
+    // As it says.
+    let file = program.path().join("counter.wasm");
+    std::fs::remove_file(&file).expect("it is there");
+    program.until("it is gone", || program.run(&["call", "counter", "get"]).err.contains("there is no worker"));
+    program.write("counter.wasm", &guest("counter-v1"));
+    program.until("it is back", || program.run(&["call", "counter", "get"]).out.trim() == "0");
+    assert_eq!(program.terminate(), 0);
+}
+
+#[test]
+fn a_supervisor_is_no_worker_and_its_keys_are_told_how_they_are_reached() {
+    let mut program = Program::new();
+    for folder in ["rooms", "team"] {
+        std::fs::create_dir(program.path().join(folder)).expect("a directory is made");
+        program.write(&format!("{folder}/a.wasm"), &guest("counter-v1"));
+    }
+    program.write("rooms/supervisor.toml", b"strategy = \"simple-one-for-one\"\non-demand = true\n");
+    program.up();
+    let newer = program.file("counter-v2");
+    for verb in [&["call", "rooms", "add"][..], &["upgrade", "rooms", &newer]] {
+        program.refused(verb, 1, &["`rooms` is a supervisor", "`rooms/KEY`", "replace the component"]);
+    }
+    program.refused(&["call", "team", "add"], 1, &["`team` is a supervisor", "paguro sup team"]);
+    assert_eq!(program.number(&["call", "rooms/1", "add"]), Some(1));
+    program.ok(&["stop", "rooms"]);
+    program.refused(
+        &["call", "rooms/1", "add"],
+        1,
+        &["the supervisor of `rooms/1` does not run", "paguro start rooms`"],
+    );
+    program.ok(&["start", "rooms"]);
+    assert_eq!(program.number(&["call", "rooms/1", "add"]), Some(2));
+    assert_eq!(program.terminate(), 0);
+}
+
+#[test]
+fn times_are_never_cut_in_silence() {
+    let mut program = Program::with(&[("counter", "counter-v1")]);
+    let newer = program.file("counter-v2");
+    program.refused(
+        &["upgrade", "counter", &newer, "--probation", "25h"],
+        2,
+        &["cannot last 1day 1h", "1day at the most"],
+    );
+    assert_eq!(program.number(&["call", "counter", "add", "--timeout", "99999999999999999s"]), Some(1));
+    program.write("counter.toml", b"[limits]\ndeadline = \"5 parsecs\"\n");
+    program.until("it is told which key", || program.run(&["doctor"]).out.contains("`limits.deadline` cannot be read"));
+    assert_eq!(program.terminate(), 0);
+}
+
+#[test]
+fn a_state_in_cbor_is_shown() {
+    let mut program = Program::with(&[("state", "fault-state-as")]);
+    let shown = program.run(&["state", "show", "state"]);
+    assert_eq!(shown.out.trim(), r#"{"n": 7}"#, "{}", shown.err);
+    assert_eq!(program.json(&["state", "show", "state"])["cbor"], r#"{"n": 7}"#);
+    program.ok(&["call", "state", "\"application/octet-stream\""]);
+    assert!(program.ok(&["state", "show", "state"]).contains("application/octet-stream, 4 B"));
+    assert_eq!(program.terminate(), 0);
+}
