@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use paguro::change::Outcome;
 use paguro::control::Host;
@@ -59,6 +60,23 @@ async fn every_worker_of_the_readme_counts_keeps_its_state_and_takes_over_from_a
         assert!(matches!(host.commit("c").await, Ok(Outcome::Committed { .. })), "{language}");
         assert_eq!(call(&host, "c", "add").await, Ok(count.to_string()), "{language}");
     }
+    // What an author says no to is the caller's; what nobody caught ends the worker, and says why.
+    for (language, fault) in [("js", "Error: asked to fail"), ("py", "ValueError: asked to fail")] {
+        let rejected = call(&host, language, "nonsense").await.unwrap_err();
+        assert_eq!(rejected, "rejected: neither add nor get: nonsense", "{language}");
+        let down = call(&host, language, "fail").await.unwrap_err();
+        assert!(down.starts_with(&format!("down: trap: {fault}")), "{language}: {down}");
+        until("it runs again", async || call(&host, language, "get").await.is_ok()).await;
+        let exits = host.worker(language).unwrap().counters.seen(|of| &of.exits);
+        assert_eq!(exits, 1, "{language}: one fault, and no more");
+        let lines = host.recorder().logs().after(0);
+        assert!(lines.iter().any(|line| line.item.text.contains(fault)), "{language}: the log has it");
+    }
+    // On probation it goes back.
+    let before = host.worker("py").unwrap().status().component;
+    host.upgrade("py", counter("js"), Some(Duration::from_secs(600))).await.unwrap();
+    call(&host, "py", "fail").await.unwrap_err();
+    until("it is back", async || host.worker("py").unwrap().status().component == before).await;
     world.down().await;
 }
 

@@ -54,6 +54,8 @@ fn compile(source: &Path, work: &Path, module: &Path) -> Result<()> {
     // The exports have the contract's arguments, whether a worker needs them or not.
     zig.args(["-Wno-unused-parameter", "-fno-sanitize=undefined"]);
     zig.arg("-I").arg(work).arg("-I").arg(paths::guests().join("c"));
+    // The linker's own is 16 MiB, which each instance would take.
+    zig.arg("-Wl,-z,stack-size=65536");
     zig.arg(source).args(["worker.c", "worker_component_type.o", "-o"]).arg(module);
     run(&mut zig).map(drop)
 }

@@ -167,12 +167,15 @@ impl Guest {
                 .add(source.parent().unwrap_or(source))?
                 .add(&guests.join("wit"))?
                 .add(&guests.join("js/build.mjs"))?
+                .add(&guests.join("js/guard.mjs"))?
                 .add(&guests.join("js/package-lock.json"))?,
             Recipe::Python { directory, world } => inputs
                 .text(world)
                 .add(directory)?
                 .add(&guests.join("wit"))?
                 .add(&guests.join("python/requirements.txt"))?
+                .add(&guests.join("python/build.py"))?
+                .add(&guests.join("python/guarded.py"))?
                 .add(&paths::root().join("xtask/src/python.rs"))?,
         };
         Ok(inputs.hash())

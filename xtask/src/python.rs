@@ -1,4 +1,4 @@
-//! Python guests, by `componentize-py`.
+//! Python guests, by `guests/python/build.py`, which authors use as well.
 //!
 //! WASI is not stubbed out, although most of it will never be granted: without it the traceback of an
 //! exception that nobody caught would not reach the worker's log.
@@ -12,10 +12,7 @@ use crate::{paths, tools};
 
 /// Builds the module `app` in `directory`.
 pub fn build(name: &str, directory: &Path, world: &str) -> Result<()> {
-    let mut python = command(tools::venv_program("componentize-py"), directory);
-    // No bytecode beside the sources: it would end up in the component.
-    python.env("PYTHONDONTWRITEBYTECODE", "1");
-    python.args(["--quiet", "--wit-path"]).arg(paths::guest_wit());
-    python.args(["--world", world, "componentize", "app", "--output"]);
-    run(python.arg(paths::component(name))).map(drop)
+    let mut python = command(tools::venv_program("python"), directory);
+    python.arg(paths::guests().join("python/build.py")).arg("app.py").arg(paths::component(name)).arg(world);
+    run(&mut python).map(drop)
 }

@@ -160,7 +160,11 @@ impl control::Host for State {
     }
 
     fn stop(&mut self, reason: types::ExitReason) -> Trappable<()> {
-        self.outside.stop(reason.into());
+        let reason = reason.into();
+        if let ExitReason::Failed(Failure::Own(why)) = &reason {
+            self.stated = Some(why.as_str().into());
+        }
+        self.outside.stop(reason);
         Ok(())
     }
 

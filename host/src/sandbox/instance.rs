@@ -106,6 +106,8 @@ pub(super) struct State {
     pub(super) meter: Meter,
     pub(super) outside: Box<dyn Outside>,
     pub(super) log: Arc<dyn LogSink>,
+    /// Why the guest said that it fails, with `control.stop`, during this call.
+    pub(super) stated: Option<Box<str>>,
     /// After the table, which has the other handles: who is dropped last closes.
     pub(super) files: OpenFiles,
 }
@@ -303,8 +305,17 @@ impl Instance {
         let meter = meter.map_err(|limit| InstanceError::Failed(Failure::Limit(limit)))?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(bounds::RESOURCES_MAX);
-        let state =
-            State { wasi, preopens, component: inner.hash, table, meter, outside, log, files: OpenFiles::default() };
+        let state = State {
+            wasi,
+            preopens,
+            component: inner.hash,
+            table,
+            meter,
+            outside,
+            log,
+            stated: None,
+            files: OpenFiles::default(),
+        };
         // Code of others runs before it is an instance's, and may panic.
         let mut store = Careful::new(Store::new(inner.pre.engine(), state));
         store.limiter(|state| &mut state.meter);
@@ -586,12 +597,16 @@ impl Instance {
                 if run == Run::AtItsPace {
                     self.release_stack_if_seldom_used();
                 }
-                self.store.data_mut().meter.denied = None;
+                let state = self.store.data_mut();
+                state.meter.denied = None;
+                state.stated = None;
                 result.map_err(|why| Fault::Refused(cut(&why).to_string()))
             }
             Ok(Err(error)) => {
-                let denied = self.store.data_mut().meter.denied.take();
-                Err(Fault::Dead(failure(&error, &InForce { fuel, copies: copies_max(copies) as u64, denied })))
+                let state = self.store.data_mut();
+                let (denied, stated) = (state.meter.denied.take(), state.stated.take());
+                let failed = failure(&error, &InForce { fuel, copies: copies_max(copies) as u64, denied });
+                Err(Fault::Dead(as_stated(failed, stated)))
             }
             Err(Passed) => Err(Fault::Dead(Failure::Limit(Limit::Deadline(ms(time))))),
         }
@@ -684,6 +699,15 @@ const SELDOM_EPOCHS: u32 = (1_000 / bounds::EPOCH.as_millis()) as u32;
 /// around it.
 fn copies_max(payload: u64) -> usize {
     usize::try_from(payload).unwrap_or(usize::MAX).saturating_add(bounds::HOST_COPY_SLACK_BYTES)
+}
+
+/// A guest that says why it fails and traps then, as a language's runtime does with what nobody caught, knows more than the
+/// trap.
+fn as_stated(failure: Failure, stated: Option<Box<str>>) -> Failure {
+    match (failure, stated) {
+        (Failure::Trap { backtrace, .. }, Some(stated)) => Failure::Trap { message: stated.into(), backtrace },
+        (failure, _) => failure,
+    }
 }
 
 fn ms(time: Duration) -> u64 {
