@@ -37,3 +37,22 @@ fn time_and_chance_in_javascript_are_the_hosts_and_not_those_of_the_build() {
         program.ok(&["restart", "chance"]);
     }
 }
+
+/// A worker in Rust exports what the contract has; one in another language may have left some of it out.
+#[test]
+fn a_rollback_to_a_component_with_fewer_exports_is_an_operators_to_allow() {
+    let mut program = Program::with(&[("counter", "readme-counter-c")]);
+    assert_eq!(program.number(&["call", "counter", "add"]), Some(1));
+    let newer = program.file("readme-counter-rs");
+    program.ok(&["upgrade", "counter", &newer, "--probation", "0s"]);
+    assert_eq!(program.number(&["call", "counter", "add"]), Some(2));
+    program.refused(&["rollback", "counter"], 4, &["it exports no `", "--allow-fewer-exports"]);
+    program.ok(&["rollback", "counter", "--allow-fewer-exports"]);
+    assert_eq!(program.number(&["call", "counter", "add"]), Some(3), "with its state");
+    assert_eq!(program.json(&["ps"])[0]["revision"], 4);
+    // The state is never let go of.
+    let stateless = program.file("chance");
+    program.ok(&["commit", "counter"]);
+    program.refused(&["upgrade", "counter", &stateless, "--allow-fewer-exports"], 4, &["it exports no `state`"]);
+    assert_eq!(program.terminate(), 0);
+}

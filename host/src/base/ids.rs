@@ -1,8 +1,11 @@
 //! What things are called.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use super::bounds;
 
@@ -26,13 +29,24 @@ pub enum NameError {
     Long(usize),
 }
 
+/// In NFC. Most names are ASCII, which always is.
+pub(crate) fn normalised(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() { text.into() } else { ComposingNormalizerBorrowed::new_nfc().normalize(text) }
+}
+
 impl Name {
     /// The root supervisor.
     pub fn root() -> Name {
         Name(Arc::from(""))
     }
 
+    /// Normalised to NFC: what reads alike is one name, however a keyboard or a file system spells it.
     pub fn parse(text: &str) -> Result<Name, NameError> {
+        // A text has at most three times the bytes of its NFC: a longer one is not even looked at.
+        if text.len() > 3 * bounds::NAME_BYTES_MAX {
+            return Err(NameError::Long(text.len()));
+        }
+        let text = &*normalised(text);
         if text.is_empty() {
             return Err(NameError::Empty);
         }
@@ -210,6 +224,17 @@ mod tests {
             assert!(Name::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Name::parse(&"x".repeat(bounds::NAME_BYTES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn what_reads_alike_is_one_name() {
+        let spelt = ["b\u{fc}ro", "bu\u{308}ro"].map(|spelt| Name::parse(spelt).unwrap());
+        assert_eq!(spelt[0], spelt[1]);
+        assert_eq!(spelt[1].as_str(), "b\u{fc}ro");
+        // What has no letter of its own is no letter.
+        assert!(Name::parse("\u{308}").is_err());
+        assert!(Name::parse(&"u\u{308}".repeat(bounds::NAME_BYTES_MAX / 2)).is_ok());
+        assert!(Name::parse(&"u\u{308}".repeat(bounds::NAME_BYTES_MAX)).is_err());
     }
 
     #[test]

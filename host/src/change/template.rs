@@ -222,8 +222,14 @@ impl ComponentTemplate {
             }
             let Some(worker) = found else { return };
             let Ok(bytes) = changes.bytes_of(to) else { return };
-            let request =
-                UpgradeRequest { worker, bytes: bytes.into(), by: By::Host, why: Why::Upgrade, probation: None };
+            let request = UpgradeRequest {
+                worker,
+                bytes: bytes.into(),
+                by: By::Host,
+                why: Why::Upgrade,
+                probation: None,
+                fewer_exports: false,
+            };
             // Called off or not, the events say what became of it, and the child serves on.
             let _ = changes.upgrade(request).await;
         };

@@ -33,6 +33,9 @@ pub struct UpgradeRequest {
     pub why: Why,
     /// Instead of the worker's own setting. Zero commits at once.
     pub probation: Option<Duration>,
+    /// An operator lets go of `lifecycle`, `health` and `batch`, which the running component exports and this one does not.
+    /// Never of `state`: that would be lost.
+    pub fewer_exports: bool,
 }
 
 /// *verified*: it is a worker, it has what the running one has, and its file is kept.
@@ -135,6 +138,7 @@ impl Changes {
         &self,
         worker: &Arc<Shared>,
         to: Option<RevisionNumber>,
+        fewer_exports: bool,
     ) -> Result<Result<Outcome, Switched>, ChangeError> {
         if to.is_none() && self.is_under_way(worker.name()) {
             return self.order(worker.name(), Order::RollBack).await.map(Ok);
@@ -148,6 +152,7 @@ impl Changes {
             by: By::Operator,
             why: Why::Rollback,
             probation: None,
+            fewer_exports,
         };
         self.upgrade(request).await.map(Err)
     }
@@ -187,7 +192,7 @@ impl Changes {
     }
 
     async fn verify(&self, request: UpgradeRequest) -> Result<(Verified, Bytes), ChangeError> {
-        let UpgradeRequest { worker, bytes, by, why, probation } = request;
+        let UpgradeRequest { worker, bytes, by, why, probation, fewer_exports } = request;
         let name = worker.name().clone();
         let claim = self.claim(&name)?;
         let status = worker.status();
@@ -198,11 +203,19 @@ impl Changes {
         let (component, bytes) = self.load(Source::bytes(hash, bytes), by).await?;
         let settings = worker.settings();
         fits(&component, &settings, &self.services.account).await?;
-        let missing = status.exports.missing_in(component.exports());
+        let mut missing = status.exports.missing_in(component.exports());
+        let may_go = by == By::Operator && !missing.contains(&"state");
+        if may_go && fewer_exports {
+            missing.clear();
+        }
         if component.kind() != status.kind || !missing.is_empty() {
             let what = match component.kind() {
                 kind if kind == status.kind => {
-                    format!("it exports no `{}`, which the running one does", missing.join("`, `"))
+                    let how = match may_go {
+                        true => "; `--allow-fewer-exports` goes on without",
+                        false => "",
+                    };
+                    format!("it exports no `{}`, which the running one does{how}", missing.join("`, `"))
                 }
                 Kind::Command => "it is a command, and the running one is a worker".to_string(),
                 Kind::Worker => "it is a worker, and the running one is a command".to_string(),

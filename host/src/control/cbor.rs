@@ -14,6 +14,8 @@ pub fn is_cbor(media_type: &str) -> bool {
 /// longer than [`CBOR_TEXT_BYTES_MAX`]. Takes the bytes one after another, however deep they nest.
 pub fn diagnostic(bytes: &[u8]) -> Option<String> {
     let mut item = minicbor::Decoder::new(bytes);
+    // The end of something that never began would be an item by itself.
+    item.datatype().ok().filter(|kind| *kind != minicbor::data::Type::Break)?;
     item.skip().ok().filter(|()| item.position() == bytes.len())?;
     let mut text = Bounded(String::new());
     write!(text, "{}", minicbor::display(bytes)).ok()?;
@@ -51,7 +53,7 @@ mod tests {
         // {"count": 7, "by": [h'0102', -1, true, null, 1.5], 3: 1("x")}
         let bytes = b"\xa3\x65count\x07\x62by\x85\x42\x01\x02\x20\xf5\xf6\xf9\x3e\x00\x03\xc1\x61x";
         let text = diagnostic(bytes).unwrap();
-        assert_eq!(text, r#"{"count": 7, "by": [h'01 02', -1, true, null, 1.5], 3: 1("x")}"#);
+        assert_eq!(text, r#"{"count": 7, "by": [h'01 02', -1, true, null, 1.5e0], 3: 1("x")}"#);
     }
 
     #[test]

@@ -509,6 +509,17 @@ impl Host {
         bytes: Vec<u8>,
         probation: Option<Duration>,
     ) -> Result<Switched, RequestError> {
+        self.upgrade_with(name, bytes, probation, false).await
+    }
+
+    /// The same; see [`UpgradeRequest::fewer_exports`].
+    pub async fn upgrade_with(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        probation: Option<Duration>,
+        fewer_exports: bool,
+    ) -> Result<Switched, RequestError> {
         let worker = self.worker(name)?;
         let request = UpgradeRequest {
             worker: worker.clone(),
@@ -516,6 +527,7 @@ impl Host {
             by: By::Operator,
             why: Why::Upgrade,
             probation,
+            fewer_exports,
         };
         let switched = self.changes.upgrade(request).await?;
         self.start_if_down(&worker).await;
@@ -525,8 +537,14 @@ impl Host {
     /// An upgrade that stops after its rehearsal.
     pub async fn dry_run(&self, name: &str, bytes: Vec<u8>) -> Result<(ComponentHash, Rehearsal), RequestError> {
         let worker = self.worker(name)?;
-        let request =
-            UpgradeRequest { worker, bytes: bytes.into(), by: By::Operator, why: Why::Upgrade, probation: None };
+        let request = UpgradeRequest {
+            worker,
+            bytes: bytes.into(),
+            by: By::Operator,
+            why: Why::Upgrade,
+            probation: None,
+            fewer_exports: false,
+        };
         Ok(self.changes.dry_run(request).await?)
     }
 
@@ -537,8 +555,18 @@ impl Host {
         name: &str,
         to: Option<RevisionNumber>,
     ) -> Result<Result<Outcome, Switched>, RequestError> {
+        self.rollback_with(name, to, false).await
+    }
+
+    /// The same; see [`UpgradeRequest::fewer_exports`].
+    pub async fn rollback_with(
+        &self,
+        name: &str,
+        to: Option<RevisionNumber>,
+        fewer_exports: bool,
+    ) -> Result<Result<Outcome, Switched>, RequestError> {
         let worker = self.worker(name)?;
-        let rolled_back = self.changes.rollback(&worker, to).await?;
+        let rolled_back = self.changes.rollback(&worker, to, fewer_exports).await?;
         self.start_if_down(&worker).await;
         Ok(rolled_back)
     }
@@ -728,7 +756,14 @@ impl Host {
         crate::change::fits(&component, &settings, &self.services.account).await.map_err(not_a_worker)?;
         let against = match worker {
             Some(worker) => {
-                let request = UpgradeRequest { worker, bytes, by: By::Operator, why: Why::Upgrade, probation: None };
+                let request = UpgradeRequest {
+                    worker,
+                    bytes,
+                    by: By::Operator,
+                    why: Why::Upgrade,
+                    probation: None,
+                    fewer_exports: false,
+                };
                 Some(self.changes.dry_run(request).await.map(|(_, rehearsal)| rehearsal))
             }
             None => None,

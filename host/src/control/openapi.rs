@@ -36,11 +36,18 @@ const OPERATIONS: &[Operation] = &[
         "post",
         "/v1/workers/{name}/upgrade",
         "Upgrades to the component in the body",
-        &["dry_run", "probation_ms", "wait"],
+        &["dry_run", "probation_ms", "wait", "fewer_exports"],
         Some("application/wasm"),
         JSON,
     ),
-    Operation("post", "/v1/workers/{name}/rollback", "Goes back to an earlier revision", &["to"], None, JSON),
+    Operation(
+        "post",
+        "/v1/workers/{name}/rollback",
+        "Goes back to an earlier revision",
+        &["to", "fewer_exports"],
+        None,
+        JSON,
+    ),
     Operation("post", "/v1/workers/{name}/commit", "Ends probation now", &[], None, JSON),
     Operation(
         "post",
@@ -197,6 +204,6 @@ mod tests {
     fn the_document_is_whole() {
         let document = super::document();
         let upgrade = &document["paths"]["/v1/workers/{name}/upgrade"]["post"];
-        assert_eq!(upgrade["parameters"].as_array().map(Vec::len), Some(4));
+        assert_eq!(upgrade["parameters"].as_array().map(Vec::len), Some(5));
     }
 }

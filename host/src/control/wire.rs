@@ -11,8 +11,8 @@
 //! GET  /v1/tree                             SupervisorInfo         paguro tree
 //! POST /v1/workers/{name}/call?timeout_ms=  body: request          200: the reply's bytes
 //! POST /v1/workers/{name}/cast              body: message          202
-//! POST /v1/workers/{name}/upgrade?dry_run=&probation_ms=&wait=     body: component; 200 UpgradeInfo
-//! POST /v1/workers/{name}/rollback?to=      200 UpgradeInfo
+//! POST /v1/workers/{name}/upgrade?dry_run=&probation_ms=&wait=&fewer_exports=     body: component; 200 UpgradeInfo
+//! POST /v1/workers/{name}/rollback?to=&fewer_exports=   200 UpgradeInfo
 //! POST /v1/workers/{name}/commit            200 UpgradeInfo
 //! POST /v1/workers/{name}/start             body: a new key's configuration, or nothing; 204
 //! POST /v1/workers/{name}/stop|restart|isolate                     204

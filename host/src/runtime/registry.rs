@@ -45,7 +45,12 @@ impl Registry {
 
     /// A name as a guest or a client writes it. One that is no name is one that nobody has.
     pub fn find(&self, name: &str) -> Option<Arc<Shared>> {
-        self.workers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let found = self.workers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if found.is_some() || name.is_ascii() {
+            return found;
+        }
+        // Spelt otherwise than it is kept.
+        self.get(&Name::parse(name).ok()?)
     }
 
     pub fn insert(&self, worker: Arc<Shared>) {

@@ -24,13 +24,18 @@ pub struct RollbackArgs {
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
 
+    /// Go back also where that revision exports no `lifecycle`, `health` or `batch`, which the running one does
+    #[arg(long)]
+    allow_fewer_exports: bool,
+
     /// Print the API's JSON
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(args: RollbackArgs, client: &Client) -> Result<(), CliError> {
-    let path = ApiPath::worker(&args.name, "rollback").query("to", args.to);
+    let path =
+        ApiPath::worker(&args.name, "rollback").query("to", args.to).flag("fewer_exports", args.allow_fewer_exports);
     let progress = output::progress(&format!("rolling {} back", args.name));
     let reply = client.send(Request::post(path, Vec::new())).await;
     drop(progress);

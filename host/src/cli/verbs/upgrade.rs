@@ -38,6 +38,10 @@ pub struct UpgradeArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     probation: Option<Duration>,
 
+    /// Go on also where the component exports no `lifecycle`, `health` or `batch`, which the running one does
+    #[arg(long, conflicts_with = "dry_run")]
+    allow_fewer_exports: bool,
+
     /// Return with the verdict, when probation has ended
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
@@ -52,7 +56,8 @@ pub async fn run(args: UpgradeArgs, client: &Client) -> Result<(), CliError> {
     let path = ApiPath::worker(&args.name, "upgrade")
         .flag("dry_run", args.dry_run)
         .query("probation_ms", args.probation.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
-        .flag("wait", args.wait);
+        .flag("wait", args.wait)
+        .flag("fewer_exports", args.allow_fewer_exports);
     let progress = output::progress(&doing(&args, component.len() as u64));
     let reply = client.send(Request::post(path, component)).await;
     drop(progress);

@@ -144,8 +144,9 @@ impl Listing {
         let kind = kind.map_err(|error| Problem::unreadable(path, &error))?;
         let (state, doubt) = match kind {
             Kind::Directory => {
-                self.children.entry(name.clone()).or_default().directory = Some(path.to_path_buf());
-                return Ok(());
+                let child = self.children.entry(name.clone()).or_default();
+                let other = child.directory.replace(path.to_path_buf());
+                return other.map_or(Ok(()), |other| Err(alike(&other, path)));
             }
             Kind::LinkedDirectory => {
                 return Err(Problem::at(path, "is a symbolic link to a directory, which is not followed")
@@ -169,11 +170,28 @@ impl Listing {
                 return Err(Problem::at(path, "cannot be a worker: `supervisor.toml` is its supervisor's settings")
                     .help("rename it"));
             }
-            (_, "toml") => self.children.entry(name.clone()).or_default().settings = found,
-            _ => self.children.entry(name.clone()).or_default().component = found,
+            (_, "toml") => {
+                let other = std::mem::replace(&mut self.children.entry(name.clone()).or_default().settings, found);
+                return other.map_or(Ok(()), |other| Err(alike(&other.path, path)));
+            }
+            _ => {
+                let other = std::mem::replace(&mut self.children.entry(name.clone()).or_default().component, found);
+                return other.map_or(Ok(()), |other| Err(alike(&other.path, path)));
+            }
         }
         Ok(())
     }
+}
+
+/// Two entries of one name: they differ in how a letter with a mark is spelt, which nobody sees.
+fn alike(one: &Path, other: &Path) -> Problem {
+    let spelt = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let shown = |c: char| if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() };
+        format!("`{}`", name.chars().map(shown).collect::<String>())
+    };
+    let message = format!("{} and {} have one name, for their letters are spelt in two ways", spelt(one), spelt(other));
+    Problem::at(other, message).help("remove one of them")
 }
 
 fn is_ours(extension: &str) -> bool {

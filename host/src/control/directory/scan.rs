@@ -158,7 +158,9 @@ impl Scan<'_> {
         self.directory.names.insert(path.clone(), name.clone());
         // Both are observed before either is judged, so that their waits run side by side.
         let settled = self.observe(&path, Some(file));
-        let settings = self.worker_settings(&path.with_extension("toml"), settings);
+        // Its name may be spelt otherwise than the component's.
+        let settings_path = settings.as_ref().map_or_else(|| path.with_extension("toml"), |found| found.path.clone());
+        let settings = self.worker_settings(&settings_path, settings);
         let settings = settings.map_err(|error| self.note(name, error));
         if !settled {
             return self.hold(name, None);

@@ -93,6 +93,25 @@ fn folders_are_supervisors_and_files_are_workers() {
     assert_eq!(tree.supervisors[&name("billing")].settings.as_ref().unwrap().intensity, 7);
 }
 
+/// A keyboard and a file system may spell one letter in two ways.
+#[test]
+fn names_that_read_alike_are_one_name() {
+    let mut disk = Disk::new();
+    disk.component("bu\u{308}ro.wasm", 1);
+    disk.write("b\u{fc}ro.toml", "shutdown = 'kill'");
+    let tree = disk.settled();
+    assert_eq!(tree.problems, []);
+    assert_eq!(names(&tree.workers), ["b\u{fc}ro"]);
+    let settings = tree.workers[&name("b\u{fc}ro")].settings.as_ref().unwrap();
+    assert_eq!(settings.shutdown, crate::runtime::spec::Shutdown::Kill);
+    // A second component of that name: which of them is meant nobody can tell.
+    disk.component("b\u{fc}ro.wasm", 2);
+    let problems = disk.problems().join("\n");
+    let both = problems.contains("`b\\u{fc}ro.wasm`") && problems.contains("`bu\\u{308}ro.wasm`");
+    assert!(both && problems.contains("have one name"), "{problems}");
+    assert_eq!(names(&disk.settled().workers), [""; 0]);
+}
+
 #[test]
 fn a_file_that_is_being_written_holds_its_worker() {
     let mut disk = Disk::new();

@@ -235,7 +235,14 @@ impl Upgrading {
             return None;
         }
         let name = worker.name().clone();
-        let request = UpgradeRequest { worker, bytes, by: By::Directory, why: Why::Upgrade, probation: None };
+        let request = UpgradeRequest {
+            worker,
+            bytes,
+            by: By::Directory,
+            why: Why::Upgrade,
+            probation: None,
+            fewer_exports: false,
+        };
         match self.changes.upgrade(request).await {
             Ok(_) | Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => {
                 None

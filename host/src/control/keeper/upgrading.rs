@@ -21,8 +21,14 @@ pub(super) struct Upgrading {
 impl Upgrading {
     pub async fn run(self, bytes: Vec<u8>) {
         let worker = self.worker.clone();
-        let request =
-            UpgradeRequest { worker, bytes: bytes.into(), by: By::Directory, why: Why::Upgrade, probation: None };
+        let request = UpgradeRequest {
+            worker,
+            bytes: bytes.into(),
+            by: By::Directory,
+            why: Why::Upgrade,
+            probation: None,
+            fewer_exports: false,
+        };
         match self.changes.upgrade(request).await {
             Ok(_) => {
                 // One that an operator stopped, or that ended as it should, stays so.

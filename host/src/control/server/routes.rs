@@ -239,6 +239,8 @@ struct UpgradeQuery {
     probation_ms: Option<u64>,
     #[serde(default)]
     wait: bool,
+    #[serde(default)]
+    fewer_exports: bool,
 }
 
 async fn upgrade(
@@ -294,7 +296,7 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Received
         }));
     }
     let probation = query.probation_ms.map(Duration::from_millis);
-    let mut switched = app.host.upgrade(&name, bytes, probation).await?;
+    let mut switched = app.host.upgrade_with(&name, bytes, probation, query.fewer_exports).await?;
     let outcome = if query.wait || switched.probation.is_zero() {
         // An error means that the host is stopping, and the verdict is in the ledger.
         (&mut switched.outcome).await.ok()
@@ -308,6 +310,8 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Received
 #[serde(deny_unknown_fields)]
 struct RollbackQuery {
     to: Option<u64>,
+    #[serde(default)]
+    fewer_exports: bool,
 }
 
 async fn rollback(
@@ -317,7 +321,7 @@ async fn rollback(
 ) -> Answer<Json<UpgradeInfo>> {
     let worker = app.host.worker(&name)?;
     let before = worker.status().component;
-    let rolled_back = app.host.rollback(&name, query.to.map(RevisionNumber)).await?;
+    let rolled_back = app.host.rollback_with(&name, query.to.map(RevisionNumber), query.fewer_exports).await?;
     Ok(Json(match rolled_back {
         Ok(outcome) => answer::ended_info(&worker, before, outcome),
         Err(mut switched) => {

@@ -101,7 +101,11 @@ const TOP: Schema = Schema {
             default: "\"one-for-one\"",
             meaning: "which children are restarted when one fails: \"one-for-one\" that one, \"one-for-all\" all, \"rest-for-one\" those after it too; \"simple-one-for-one\": children by key of one template",
         },
-        Key { name: "intensity", default: "1", meaning: "it gives up after more restarts than this in `period`" },
+        Key {
+            name: "intensity",
+            default: "(1; in a template, for each key by itself)",
+            meaning: "it gives up after more restarts than this in `period`; where it is not written, a key of a template is isolated alone",
+        },
         Key { name: "period", default: "\"5s\"", meaning: "the time in which `intensity` restarts are allowed" },
         Key {
             name: "order",

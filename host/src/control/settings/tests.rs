@@ -388,7 +388,7 @@ fn mistakes_of_workers() {
         workers/a.toml:1:21: invalid literal string, expected `'`
         workers/a.toml:2:1: duplicate key
         workers/a.toml:1:12: `shutdown` must be a duration; write "kill", "infinity" or a duration like "5s"
-        workers/a.toml:1:12: `soon` is not a duration (expected number at 0); write it like "250ms", "5s" or "2m"; write "kill", "infinity" or a duration like "5s"
+        workers/a.toml:1:12: `shutdown` cannot be read: `soon` is not a duration (expected number at 0); write it like "250ms", "5s" or "2m"; write "kill", "infinity" or a duration like "5s"
         workers/a.toml:1:14: "journal" comes in a later version; write "snapshot" or "none"
         workers/a.toml:1:15: `significant` must be true or false
         workers/a.toml:1:9: `after` must be a list
@@ -398,14 +398,14 @@ fn mistakes_of_workers() {
         workers/a.toml:1:8: "kernel" is not a value of `tier`; write "error-kernel" or "critical" or "normal" or "peripheral"
         workers/a.toml:2:7: `limits.cpu` cannot be 999999; it must be at least 1000000
         workers/a.toml:2:12: `grants.children` must be true or false
-        workers/a.toml:1:19: `hibernate-after` must be more than zero
+        workers/a.toml:1:19: `hibernate-after` cannot be 0ns; it must be at least 10.0ms
         workers/a.toml:1:12: `snapshot` must be a table
         workers/a.toml:2:12: `snapshot.messages` cannot be 0; it must be at least 1
-        workers/a.toml:2:12: `snapshot.interval` must be more than zero
+        workers/a.toml:2:12: `snapshot.interval` cannot be 0ns; it must be at least 10.0ms
         workers/a.toml:2:10: `limits.memory` cannot be 1.0 KiB; it must be at least 64.0 KiB
         workers/a.toml:2:10: `limits.memory` cannot be 5.0 GiB; it can be at most 4.0 GiB
         workers/a.toml:2:10: `limits.memory` must be a whole number from 0; within 64 bits
-        workers/a.toml:2:10: `lots` is not a size; write it like "64MiB", "16KiB" or "1000"
+        workers/a.toml:2:10: `limits.memory` cannot be read: `lots` is not a size; write it like "64MiB", "16KiB" or "1000"
         workers/a.toml:2:10: `limits.memory` must be a size; write it like "64MiB", "16KiB" or 1000
         workers/a.toml:2:8: `limits.fuel` cannot be 999; it must be at least 1000
         workers/a.toml:2:8: `limits.fuel` must be a whole number from 0; within 64 bits
