@@ -27,6 +27,7 @@ mod limits;
 mod listener;
 mod loading;
 mod messages;
+mod otp;
 mod panics;
 mod program;
 mod readme;

@@ -2,8 +2,9 @@
 //! and a policy that changes while everything runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use paguro::base::Name;
+use paguro::base::{ExitReason, Name};
 use paguro::control::{Host, RequestError};
 use paguro::record::Event;
 use paguro::runtime::{Page, TreeError};
@@ -237,7 +238,7 @@ async fn an_operators_requests_get_otps_answers() {
     host.stop_worker("group/a").await.unwrap();
     host.delete_worker("group/a").await.unwrap();
     assert_eq!(standing(&host, "group/a"), "absent");
-    assert!(matches!(host.delete_worker("group/a").await, Err(RequestError::NoWorker { .. })));
+    assert!(matches!(host.delete_worker("group/a").await, Err(RequestError::Deleted(_))));
     // Its file is as it was: it does not come back by itself, not with the host either.
     world.down().await;
     let host = world.up().await;
@@ -342,5 +343,27 @@ async fn a_child_that_does_not_fit_the_budget_is_refused_and_what_runs_goes_on()
     until("a smaller one fits", async || standing(&host, "group/b") == "running").await;
     let detail = host.supervisor(&Name::parse("group").unwrap(), Page { after: None, limit: 10 }).await.unwrap();
     assert_eq!(detail.budget.memory_taken_bytes, Some(96 << 20));
+    world.down().await;
+}
+
+/// One that is to be killed is not asked to stop, which it never would; its neighbour is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_to_be_killed_ends_at_once_beside_one_that_stops_in_order() {
+    let mut world = World::new();
+    world.put("group/stubborn", "fault-stubborn").write("group/stubborn.toml", "shutdown = \"kill\"\n");
+    world.put("group/counter", "counter-v1");
+    let host = world.up().await;
+    assert!(call(&host, "group/stubborn", "\"x\"").await.is_ok());
+    let begun = std::time::Instant::now();
+    host.stop_worker("group").await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let reason = |worker: &str| {
+        events_of(&host, worker).into_iter().find_map(|event| match event {
+            Event::WorkerExited { reason, .. } => Some(reason),
+            _ => None,
+        })
+    };
+    assert_eq!(reason("group/stubborn"), Some(ExitReason::Killed));
+    assert_eq!(reason("group/counter"), Some(ExitReason::Shutdown));
     world.down().await;
 }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use paguro::base::Name;
+use paguro::base::{ComponentHash, ExitReason, Name};
 use paguro::control::{Host, HostOptions, RequestError};
 use paguro::record::Event;
 use paguro::runtime::{Page, TreeError};
-use paguro_tests::{World, ask, call, event, standing, until};
+use paguro_tests::{World, ask, call, decisions, event, guest, standing, until};
 use serde_json::json;
 
 async fn template(guest: &str, policy: &str, settings: &str) -> (World, Arc<Host>) {
@@ -192,6 +192,124 @@ async fn a_folder_that_became_a_template_takes_up_no_former_worker() {
     until("it is back", async || standing(&host, "tenants/a") == "running").await;
     assert_eq!(call(&host, "tenants/a", "get").await.as_deref(), Ok("1"));
     assert_eq!(standing(&host, "tenants/b"), "absent");
+    world.down().await;
+}
+
+/// What a key ran first.
+async fn first(host: &Host, key: &str) -> String {
+    let worker = host.worker(key).unwrap();
+    host.written().await;
+    let history = host.history(&worker).unwrap();
+    history.iter().find(|revision| revision.number == 1).unwrap().component.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_keys_start_on_the_component_before_until_the_newer_one_is_committed() {
+    let probation = "[upgrade]\nprobation = \"10m\"\n";
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", probation).await;
+    let [old, new] = ["counter-v1", "counter-v2"].map(|name| ComponentHash::of(&guest(name)));
+    assert_eq!(call(&host, "tenants/1", "add").await.as_deref(), Ok("1"));
+    world.put("tenants/tenant", "counter-v2");
+    until("it is on trial", async || standing(&host, "tenants/1") == "probation").await;
+    assert_eq!(call(&host, "tenants/2", "add").await.as_deref(), Ok("1"));
+    assert_eq!(first(&host, "tenants/2").await, old.hex());
+    // From there it is tried on the new one like all others.
+    until("it is on trial too", async || standing(&host, "tenants/2") == "probation").await;
+    // A child that is rolled back says nothing about new keys.
+    assert!(host.rollback("tenants/2", None).await.unwrap().is_ok());
+    assert_eq!(call(&host, "tenants/3", "add").await.as_deref(), Ok("1"));
+    assert_eq!(first(&host, "tenants/3").await, old.hex());
+    host.commit("tenants/1").await.unwrap();
+    event(&host, "new keys follow", |event| event.kind() == "template-committed").await;
+    assert_eq!(call(&host, "tenants/4", "add").await.as_deref(), Ok("1"));
+    assert_eq!(first(&host, "tenants/4").await, new.hex());
+    world.down().await;
+}
+
+/// Children that were there take over their state and are well; what fails on a new key takes them all back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_fails_on_new_keys_is_rolled_back_for_all() {
+    let probation = "[upgrade]\nprobation = \"10m\"\n";
+    let (mut world, host) = template("counter-v1", "", probation).await;
+    let old = ComponentHash::of(&guest("counter-v1"));
+    for key in ["tenants/1", "tenants/2"] {
+        host.start_worker(key).await.unwrap();
+        assert_eq!(call(&host, key, "add").await.as_deref(), Ok("1"));
+    }
+    world.put("tenants/tenant", "fault-init-only");
+    for key in ["tenants/1", "tenants/2"] {
+        until("it is on trial", async || standing(&host, key) == "probation").await;
+        host.commit(key).await.unwrap();
+    }
+    event(&host, "new keys follow", |event| event.kind() == "template-committed").await;
+    host.start_worker("tenants/3").await.unwrap_err();
+    event(&host, "all go back", |event| event.kind() == "template-rolled-back").await;
+    for key in ["tenants/1", "tenants/2"] {
+        until("it is back", async || host.worker(key).unwrap().status().component == old).await;
+        assert_eq!(call(&host, key, "get").await.as_deref(), Ok("1"), "with its state");
+    }
+    host.start_worker("tenants/3").await.unwrap();
+    assert_eq!(call(&host, "tenants/3", "add").await.as_deref(), Ok("1"));
+    let told = |host: &Host| host.problems().iter().any(|found| found.message.contains("all of its keys went back"));
+    until("the doctor says so", async || told(&host)).await;
+    assert_eq!(decisions(&host, "tenants/tenant"), ["upgrade-committed", "rolled-back"]);
+    world.down().await;
+    // It is not tried again, until the file changes.
+    let host = world.up().await;
+    until("they are back", async || standing(&host, "tenants/2") == "running").await;
+    assert!(told(&host) && host.worker("tenants/2").unwrap().status().component == old);
+    host.start_worker("tenants/4").await.unwrap();
+    assert_eq!(first(&host, "tenants/4").await, old.hex());
+    world.put("tenants/tenant", "counter-v2");
+    until("it is on trial", async || standing(&host, "tenants/1") == "probation").await;
+    assert!(!told(&host));
+    world.down().await;
+}
+
+/// A template of which no key ever ran is mended by a new file: there is nothing to go back to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_never_ran_takes_a_newer_component_at_once() {
+    let (mut world, host) = template("fault-init", "", "").await;
+    host.start_worker("tenants/1").await.unwrap_err();
+    world.put("tenants/tenant", "counter-v1");
+    until("it starts", async || host.start_worker("tenants/1").await.is_ok()).await;
+    world.down().await;
+}
+
+/// All keys of a folder are told to stop at once, and share one shutdown time.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_do_not_stop_are_killed_together() {
+    const KEYS: u32 = 8;
+    let time = Duration::from_millis(300);
+    let stubborn = "shutdown = \"300ms\"\n[limits]\nfuel = 9000000000000\n";
+    let (mut world, host) = template("fault-stubborn", "", stubborn).await;
+    for key in 0..KEYS {
+        host.start_worker(&format!("tenants/{key}")).await.unwrap();
+    }
+    let begun = std::time::Instant::now();
+    host.stop_worker("tenants").await.unwrap();
+    let took = begun.elapsed();
+    assert!(took >= time && took < time * (KEYS - 2), "{took:?}");
+    let killed = host.recorder().events().after(0).into_iter();
+    let killed = killed.filter(|event| matches!(event.item, Event::WorkerExited { reason: ExitReason::Killed, .. }));
+    assert_eq!(killed.count(), KEYS as usize);
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_to_be_killed_are_not_asked() {
+    let (mut world, host) = template("fault-stubborn", "", "shutdown = \"kill\"\n").await;
+    for key in ["tenants/1", "tenants/2"] {
+        host.start_worker(key).await.unwrap();
+    }
+    let tenants = Name::parse("tenants").unwrap();
+    let view = host.supervisor(&tenants, Page { after: None, limit: 10 }).await.unwrap();
+    // As the template says.
+    let specs = view.children.iter().map(|child| (child.restart.as_str(), child.shutdown.as_str(), child.significant));
+    assert_eq!(specs.collect::<Vec<_>>(), [("permanent", "kill", false); 2]);
+    let begun = std::time::Instant::now();
+    host.stop_worker("tenants").await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     world.down().await;
 }
 

@@ -62,7 +62,7 @@ const COUNTERS: [&str; 3] = ["counter-v1", "counter-v2", "counter-v3"];
 const SHOP: [&str; 2] = ["orders", "inventory"];
 const PROBES: [&str; 8] = ["probe", "echo", "batcher", "sim", "relay", "relay-b", "files", "paths"];
 const COMMANDS: [&str; 2] = ["command-ok", "command-fail"];
-const FAULTS: [&str; 23] = [
+const FAULTS: [&str; 24] = [
     "fault-spin",
     "fault-memory",
     "fault-trap",
@@ -71,6 +71,7 @@ const FAULTS: [&str; 23] = [
     "fault-host-calls",
     "fault-stubborn",
     "fault-init",
+    "fault-init-only",
     "fault-init-slow",
     "fault-save",
     "fault-upgrade",

@@ -191,6 +191,9 @@ pub const PLACES_FILES_PART: usize = 8;
 /// The part of all places that children of one template may take that export no `state`: they cannot make room.
 pub const PLACES_STATELESS_PART: usize = 2;
 
+/// New keys of a template whose newest component is watched. Beyond, others stand for them.
+pub const FRESH_KEYS_WATCHED: usize = 10_000;
+
 /// Of a template's keys so many for each that is isolated, at most: where more of them are, an event says so.
 pub const MANY_ISOLATED: usize = 10;
 

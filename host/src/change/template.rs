@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::rollout::Rollout;
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber, Tick};
@@ -21,6 +22,7 @@ pub struct ComponentTemplate {
     component: Component,
     settings: Arc<WorkerSettings>,
     keys: Keys,
+    rollout: Arc<Rollout>,
     /// Older components that children come back on, loaded beside.
     older: Arc<Mutex<HashMap<ComponentHash, Older>>>,
 }
@@ -57,8 +59,15 @@ impl Default for Keys {
 
 impl ComponentTemplate {
     /// `component` was checked against `settings` and its file is kept.
-    pub fn new(changes: &Changes, component: Component, settings: WorkerSettings, keys: Keys) -> ComponentTemplate {
+    pub fn new(
+        changes: &Changes,
+        component: Component,
+        settings: WorkerSettings,
+        keys: Keys,
+        rollout: Arc<Rollout>,
+    ) -> ComponentTemplate {
         ComponentTemplate {
+            rollout,
             changes: changes.clone(),
             component,
             settings: settings.into(),
@@ -68,7 +77,8 @@ impl ComponentTemplate {
     }
 
     fn first(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade> {
-        let hash = self.component.hash();
+        let hash = self.rollout.serving();
+        let component = self.component_of(hash)?;
         let revision = RevisionNumber(1);
         let worker = WorkerRecord {
             name: name.clone(),
@@ -82,7 +92,8 @@ impl ComponentTemplate {
             keyed: true,
         };
         self.note(worker, Why::Deployed, "from the template")?;
-        Ok(self.launch_of(name, revision, config))
+        self.begins(name, hash);
+        Ok(self.launch_of(name, component, revision, config))
     }
 
     /// Makes the template's component the revision of a child, behind everything that was queued before.
@@ -105,25 +116,25 @@ impl ComponentTemplate {
         self.changes.services.database.submit(writes).map(drop).map_err(not_noted)
     }
 
-    fn launch_of(&self, name: &Name, revision: RevisionNumber, config: Option<&str>) -> Launch {
+    fn launch_of(&self, name: &Name, component: Component, revision: RevisionNumber, config: Option<&str>) -> Launch {
         let mut settings = self.settings.clone();
         if let Some(config) = config {
             Arc::make_mut(&mut settings).config = config.to_string();
         }
-        let component = self.component.clone();
         Launch { name: name.clone(), component, revision, settings, saved: None, breaker: None }
     }
 
     /// A worker with a file of its own had that name. It is not the key's: nothing of it is taken over but its history.
     fn anew(&self, former: WorkerRecord, config: Option<&str>) -> Result<Launch, NotMade> {
-        let component = self.component.hash();
+        let hash = self.rollout.serving();
+        let component = self.component_of(hash)?;
         let revision = self.changes.next_revision(&former.name).map_err(failed)?;
         let (name, config) = (former.name, config.map(str::to_string));
         let record = WorkerRecord {
             name: name.clone(),
-            component,
+            component: hash,
             revision,
-            file: Some(component),
+            file: Some(hash),
             overridden: false,
             removed: false,
             incarnation: Incarnation::default(),
@@ -133,7 +144,21 @@ impl ComponentTemplate {
         let forget = vec![Change::DropSnapshot(name.clone())];
         self.changes.services.database.submit(forget).map(drop).map_err(not_noted)?;
         self.note(record, Why::Deployed, "from the template; the worker that had this name is no key of it")?;
-        Ok(self.launch_of(&name, revision, config.as_deref()))
+        self.begins(&name, hash);
+        Ok(self.launch_of(&name, component, revision, config.as_deref()))
+    }
+
+    /// A key begins that has nothing to go on from.
+    fn begins(&self, name: &Name, on: ComponentHash) {
+        if on == self.component.hash() {
+            self.rollout.note_fresh(name);
+        } else if self.rollout.is_trying() {
+            self.upgrade_later(name.clone(), true);
+        }
+    }
+
+    fn component_of(&self, hash: ComponentHash) -> Result<Component, NotMade> {
+        if hash == self.component.hash() { Ok(self.component.clone()) } else { self.load(hash) }
     }
 
     /// A key that had a child before: it goes on from its state, with the component that saved it.
@@ -145,27 +170,28 @@ impl ComponentTemplate {
         let breaker = database.breaker(&record.name).map_err(failed)?;
         // One whose key was let go of begins with a closed one.
         let breaker = breaker.filter(|_| !record.removed);
-        let is_current = record.component == self.component.hash();
+        let (serving, target) = (self.rollout.serving(), self.rollout.target());
         let (name, revision) = (record.name.clone(), record.revision);
         let record = WorkerRecord { removed: false, config: config.clone(), ..record };
-        if !is_current && saved.is_none() {
-            // No state to take over: it begins on what the template is now.
-            let component = self.component.hash();
+        if record.component != serving && saved.is_none() {
+            // No state to take over: it begins as a new key does.
+            let (component, loaded) = (serving, self.component_of(serving)?);
             let revision = self.changes.next_revision(&name).map_err(failed)?;
             let record = WorkerRecord { component, revision, file: Some(component), overridden: false, ..record };
             self.note(record, Why::Upgrade, "from the template; there was no state to take over")?;
-            return Ok(self.launch_of(&name, revision, config.as_deref()));
+            self.begins(&name, component);
+            return Ok(self.launch_of(&name, loaded, revision, config.as_deref()));
         }
         let component = record.component;
+        let loaded = self.component_of(component)?;
         // Whether or not it seems to be so already: that it was removed may still be on its way there.
         database.submit(vec![Change::PutWorker(record)]).map_err(not_noted)?;
-        let mut launch = self.launch_of(&name, revision, config.as_deref());
+        let mut launch = self.launch_of(&name, loaded, revision, config.as_deref());
         launch.saved = saved.map(|saved| saved.snapshot);
         launch.breaker = breaker;
-        if !is_current {
+        if component != target {
             // Its state can only be read by what saved it: it starts on that, and is upgraded then.
-            launch.component = self.load(component)?;
-            self.upgrade_later(name);
+            self.upgrade_later(name, false);
         }
         Ok(launch)
     }
@@ -206,8 +232,9 @@ impl ComponentTemplate {
         Err(NotMade::Busy)
     }
 
-    fn upgrade_later(&self, name: Name) {
-        let (changes, to) = (self.changes.clone(), self.component.hash());
+    /// `is_new`: it has nothing that could be at fault but the component.
+    fn upgrade_later(&self, name: Name, is_new: bool) {
+        let (changes, rollout, to) = (self.changes.clone(), self.rollout.clone(), self.rollout.target());
         let recorder = changes.services.recorder.clone();
         let upgrading = async move {
             let registry = &changes.services.registry;
@@ -231,7 +258,7 @@ impl ComponentTemplate {
                 fewer_exports: false,
             };
             // Called off or not, the events say what became of it, and the child serves on.
-            let _ = changes.upgrade(request).await;
+            rollout.hear(changes.upgrade(request).await, is_new).await;
         };
         tokio::spawn(async move { recorder.watched("the upgrade of a child of a template", upgrading).await });
     }

@@ -29,6 +29,9 @@ use crate::runtime::{
 };
 use crate::sandbox::{CallError, CompilerChoice, ComponentError, Sandbox, SandboxError, compilers_ended};
 
+/// How long a reader waits for what is being written.
+const WRITTEN_TIME: Duration = Duration::from_secs(2);
+
 /// How to start a host.
 #[derive(Clone)]
 pub struct HostOptions {
@@ -363,6 +366,12 @@ impl Host {
     /// Whether all that the directory says was started, or tried. False only while `paguro up` starts it.
     pub(super) fn has_started(&self) -> bool {
         self.starting.is_over()
+    }
+
+    /// Resolves when all that was decided by now can be read: starts of keys are written beside what they do.
+    /// Where the disk does not answer for 2 s, what is there can be read all the same.
+    pub async fn written(&self) {
+        let _ = tokio::time::timeout(WRITTEN_TIME, self.services.database.commit(Vec::new())).await;
     }
 
     /// Looks at the directory now, whether or not anybody has told that it changed.

@@ -44,7 +44,7 @@ use crate::base::{Clock, ComponentHash, Name, Payload, Timestamp, bounds};
 pub use self::error::DatabaseError;
 pub use self::records::{
     AcceptedSettings, BreakerRecord, Change, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy,
-    RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord, Verdict, Why, WorkerRecord,
+    RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord, TemplateRecord, Verdict, Why, WorkerRecord,
 };
 pub use self::schema::Options;
 pub use self::writer::Stats;
@@ -272,6 +272,16 @@ impl Database {
     /// Directories that were given to workers for writing, at any time; at most `limit`.
     pub fn granted(&self, limit: usize) -> Result<Vec<GrantedRecord>, DatabaseError> {
         self.shared.reader.granted(limit)
+    }
+
+    /// Which component a template is on, by the name of its file.
+    pub fn template(&self, name: &Name) -> Result<Option<TemplateRecord>, DatabaseError> {
+        self.shared.reader.template(name)
+    }
+
+    /// Whether a worker below this supervisor has a state that this component saved.
+    pub fn has_states_below(&self, supervisor: &Name, component: ComponentHash) -> Result<bool, DatabaseError> {
+        self.shared.reader.has_states_below(supervisor, component)
     }
 
     /// Settings files as they were accepted last, by whose they are.

@@ -46,6 +46,18 @@ pub enum Event {
         period: Duration,
         last: Name,
     },
+    /// A child of a template has passed its probation on the newer component: new keys start on it from now on.
+    TemplateCommitted {
+        name: Name,
+        component: ComponentHash,
+    },
+    /// A template's newer component failed on a new key: all of its keys go back to the one before.
+    TemplateRolledBack {
+        name: Name,
+        component: ComponentHash,
+        to: ComponentHash,
+        why: String,
+    },
     /// Of a template's keys, each with a budget of its own, a tenth is isolated. Again only after there were fewer.
     ManyIsolated {
         supervisor: Name,
@@ -361,6 +373,8 @@ impl Event {
             Event::SupervisorStarted { .. } => "supervisor-started",
             Event::SupervisorStopped { .. } => "supervisor-stopped",
             Event::SupervisorGaveUp { .. } => "supervisor-gave-up",
+            Event::TemplateCommitted { .. } => "template-committed",
+            Event::TemplateRolledBack { .. } => "template-rolled-back",
             Event::ManyIsolated { .. } => "many-isolated",
             Event::RestartTogether { .. } => "restart-together",
             Event::AutoShutdown { .. } => "auto-shutdown",
@@ -463,6 +477,8 @@ impl Event {
             Event::SettingsChanged { name, .. }
             | Event::NotStartedOnDemand { name, .. }
             | Event::TemplateSet { name, .. }
+            | Event::TemplateCommitted { name, .. }
+            | Event::TemplateRolledBack { name, .. }
             | Event::ChildAdded { name }
             | Event::ChildRemoved { name } => Some(name),
             Event::HostStarted { .. }
@@ -503,6 +519,7 @@ impl Event {
             | Event::UpgradeCommitted { why: text, .. }
             | Event::UpgradeCalledOff { reason: text, .. }
             | Event::RolledBack { reason: text, .. }
+            | Event::TemplateRolledBack { why: text, .. }
             | Event::ClientRefused { from: text, .. }
             | Event::DatabaseFailed { error: text, .. } => text.capacity(),
             Event::LookLate { path: text, .. } | Event::ComponentMended { path: text, .. } => text.capacity(),
@@ -537,6 +554,7 @@ impl Event {
             | Event::PoisonQuarantined { .. }
             | Event::UpgradeCalledOff { .. }
             | Event::RolledBack { .. }
+            | Event::TemplateRolledBack { .. }
             | Event::DirectoryProblem { .. }
             | Event::LookLate { .. }
             | Event::ComponentMended { .. }
@@ -574,6 +592,12 @@ impl fmt::Display for Event {
             Event::SupervisorStopped { why: Some(why), .. } => write!(f, "supervisor stopped: {why}"),
             Event::SupervisorGaveUp { restarts, period, last, .. } => {
                 write!(f, "gave up: {restarts} restarts within {}, the last of {last:?}", show_duration(*period))
+            }
+            Event::TemplateCommitted { component, .. } => {
+                write!(f, "new keys start on {} from now on", component.short())
+            }
+            Event::TemplateRolledBack { component, to, why, .. } => {
+                write!(f, "all keys go back from {} to {}: {why}", component.short(), to.short())
             }
             Event::ManyIsolated { isolated, children, .. } => {
                 write!(f, "{isolated} of its {children} keys are isolated: what they share may be what fails")

@@ -19,7 +19,7 @@ pub use components::{ComponentFileError, ComponentFiles};
 pub use database::{
     AcceptedSettings, BreakerRecord, Change, Database, DatabaseError, DeadLetterRecord, DeadLetterTotals,
     GrantedRecord, LetterSort, LetterWhy, Options, Pending, RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord,
-    Stats, Verdict, Why, WorkerRecord,
+    Stats, TemplateRecord, Verdict, Why, WorkerRecord,
 };
 pub use event::{Event, Level, Origin};
 pub use ledger::{Action, By, LedgerBroken, LedgerEntry, NewLedgerEntry};

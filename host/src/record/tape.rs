@@ -103,6 +103,12 @@ impl<T> Tape<T> {
         Follower { tape: self.clone(), last, page: VecDeque::new() }
     }
 
+    /// From the next item on.
+    pub fn follow_new(self: &Arc<Self>) -> Follower<T> {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        Follower { tape: self.clone(), last: self.kept().next.saturating_sub(1), page: VecDeque::new() }
+    }
+
     /// All items after `seq` that are still kept, each a copy: for tests, and for who needs the whole tape.
     pub fn after(&self, seq: u64) -> Vec<Recorded<T>>
     where

@@ -70,6 +70,11 @@ impl Keeper {
         let failed = failed.filter(|(name, _)| !self.templates.contains_key(*name)).map(|(name, why)| {
             Finding::refused(format!("{name}.wasm"), why, "it is tried again by itself; `paguro events` tells each try")
         });
+        let fell = self.templates.iter().filter_map(|(name, held)| Some((name, held.fell()?)));
+        let fell = fell.map(|(name, (to, why))| {
+            let message = format!("all of its keys went back to {}: {why}", to.short());
+            Finding::refused(format!("{name}.wasm"), message, "a file that changes is tried again")
+        });
         let waiting = self.waiting.iter().map(|(name, waits)| {
             let left = self.changes.probation_left(name).map(|left| format!(" in {}", show_duration(left)));
             let (what, left) = (waits.what(), left.unwrap_or_default());
@@ -107,6 +112,7 @@ impl Keeper {
         });
         let all = loading
             .chain(waiting)
+            .chain(fell)
             .chain(looked)
             .chain(refused)
             .chain(failed)

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::Keeper;
-use crate::base::Name;
-use crate::change::{ChangeError, Changes, ComponentTemplate, Keys, UpgradeRequest};
+use crate::base::{ComponentHash, Name};
+use crate::change::{ChangeError, Changes, ComponentTemplate, Keys, Rollout, UpgradeRequest};
 use crate::control::directory::Wanted;
 use crate::record::{By, Event, Why};
 use crate::runtime::spec::SettingsChange;
@@ -19,6 +19,14 @@ pub(super) struct Held {
     pub wanted: Wanted,
     component: Component,
     keys: Keys,
+    rollout: Arc<Rollout>,
+}
+
+impl Held {
+    /// Why its newest component was rolled back for all keys, and to what.
+    pub fn fell(&self) -> Option<(ComponentHash, String)> {
+        self.rollout.fell()
+    }
 }
 
 /// Children of one template that start, or are upgraded, side by side.
@@ -26,12 +34,13 @@ const SIDE_BY_SIDE: usize = 16;
 
 impl Keeper {
     /// A new component, or the first: children that are there are upgraded to it, one by one; new ones
-    /// start on it at once.
+    /// start on the one before until it is committed.
     pub(super) fn set_template(&mut self, name: Name, wanted: Wanted, component: Component) {
         let Some(supervisor) = name.parent() else { return };
         let keys = self.policies.get(&supervisor).map(Keys::from).unwrap_or_default();
         let before = self.templates.remove(&name);
-        self.put(&name, Held { wanted, component, keys });
+        let rollout = self.rollout(&name, &supervisor, before.as_ref(), &wanted, component.hash());
+        self.put(&name, Held { wanted, component, keys, rollout });
         match before {
             Some(before) => {
                 self.configure_children(&supervisor, &before.wanted);
@@ -42,6 +51,7 @@ impl Keeper {
                     supervisor,
                     path: held.wanted.path.clone(),
                     to: held.component.clone(),
+                    rollout: held.rollout.clone(),
                 };
                 let recorder = self.services.recorder.clone();
                 tokio::spawn(
@@ -84,10 +94,39 @@ impl Keeper {
         }
     }
 
+    /// How the newest component of a template stands: over a restart of the host too.
+    fn rollout(
+        &self,
+        name: &Name,
+        supervisor: &Name,
+        before: Option<&Held>,
+        wanted: &Wanted,
+        newest: ComponentHash,
+    ) -> Arc<Rollout> {
+        let changes = &self.changes;
+        // What cannot be read is not known.
+        let known = self.services.database.template(name).ok().flatten();
+        let served = before.map(|before| before.rollout.serving()).or(known.map(|known| known.serving));
+        let Some(served) = served.filter(|served| *served != newest && changes.component_files().has(served)) else {
+            return Rollout::committed(changes, name, newest);
+        };
+        if known.is_some_and(|known| known.refused == Some(newest)) {
+            return Rollout::rolled_back(changes, name, newest, served);
+        }
+        // One that no key is on, nor ever kept a state with, may be what is to be mended.
+        let runs = |child: &Arc<Shared>| child.status().component == served && child.status().standing.is_up();
+        let is_there = children(&self.services, supervisor).iter().any(runs);
+        if !is_there && !self.services.database.has_states_below(supervisor, served).unwrap_or(true) {
+            return Rollout::committed(changes, name, newest);
+        }
+        Rollout::trying(changes, name, newest, served, wanted.settings.upgrade.probation)
+    }
+
     fn put(&mut self, name: &Name, held: Held) {
         let Some(supervisor) = name.parent() else { return };
-        let Held { wanted, component, keys } = &held;
-        let template = ComponentTemplate::new(&self.changes, component.clone(), wanted.settings.clone(), *keys);
+        let Held { wanted, component, keys, rollout } = &held;
+        let settings = wanted.settings.clone();
+        let template = ComponentTemplate::new(&self.changes, component.clone(), settings, *keys, rollout.clone());
         self.services.templates.set(supervisor, Arc::new(template));
         self.services.recorder.emit(Event::TemplateSet { name: name.clone(), component: component.hash() });
         self.templates.insert(name.clone(), held);
@@ -186,6 +225,7 @@ struct Upgrading {
     supervisor: Name,
     path: std::path::PathBuf,
     to: Component,
+    rollout: Arc<Rollout>,
 }
 
 impl Upgrading {
@@ -226,7 +266,8 @@ impl Upgrading {
 
     fn is_in_force(&self) -> bool {
         let template = self.services.templates.get(&self.supervisor);
-        template.is_some_and(|template| template.component() == self.to.hash())
+        let is_newest = template.is_some_and(|template| template.component() == self.to.hash());
+        is_newest && self.rollout.target() == self.to.hash()
     }
 
     /// Why it stays on what it was, if no later try can help.
@@ -244,9 +285,15 @@ impl Upgrading {
             fewer_exports: false,
         };
         match self.changes.upgrade(request).await {
-            Ok(_) | Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => {
+            Ok(switched) => {
+                let (rollout, recorder) = (self.rollout.clone(), self.services.recorder.clone());
+                if rollout.is_trying() {
+                    let heard = async move { rollout.hear(Ok(switched), false).await };
+                    tokio::spawn(async move { recorder.watched("the rollout of a template", heard).await });
+                }
                 None
             }
+            Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => None,
             Err(error) => Some((name, error.to_string())),
         }
     }

@@ -371,6 +371,7 @@ async fn restart(State(app): State<App>, Path(name): Path<String>) -> Answer<Sta
 
 async fn history(State(app): State<App>, Path(name): Path<String>) -> Answer<Response> {
     let worker = app.host.worker(&name)?;
+    app.host.written().await;
     Ok(Json(app.host.history(&worker)?).into_response())
 }
 
@@ -466,6 +467,7 @@ async fn trim_ledger(State(app): State<App>, Query(query): Query<TrimQuery>) -> 
 }
 
 async fn ledger(State(app): State<App>, Query(query): Query<LedgerQuery>) -> Answer<Response> {
+    app.host.written().await;
     let database = app.host.database();
     let entries = match query.worker {
         None => database.ledger(query.after, bounds::PAGE_ROWS_MAX)?,

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::records::{
     AcceptedSettings, BreakerRecord, Change, DeadLetterRecord, GrantedRecord, RejectedRecord, RevisionRecord,
-    SnapshotRecord, WorkerRecord,
+    SnapshotRecord, TemplateRecord, WorkerRecord,
 };
 use super::rows::Column;
 use crate::base::{Name, Timestamp, bounds};
@@ -54,6 +54,7 @@ pub(super) fn apply(connection: &Connection, change: &Change, book: &mut Book) -
         }
         Change::DropDeadLetters(worker) => update(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
         Change::Granted(record) => put_granted(connection, record),
+        Change::PutTemplate(name, record) => put_template(connection, name, record),
         Change::Accepted(name, settings) => put_accepted(connection, name, settings),
         Change::AcceptedGone(name) => update(connection, "DELETE FROM accepted WHERE name = ?1", name),
         Change::Ledger(new) => put_ledger_entries(connection, &book.take(new)),
@@ -83,6 +84,7 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::DropDeadLetter(_)
         | Change::DropDeadLetters(_)
         | Change::Granted(_)
+        | Change::PutTemplate(..)
         | Change::Accepted(..)
         | Change::AcceptedGone(_)
         | Change::LedgerDue(_)
@@ -226,6 +228,16 @@ fn trim_dead_letters(connection: &Connection) -> rusqlite::Result<()> {
 fn put_granted(connection: &Connection, record: &GrantedRecord) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO granted (path, device, inode) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(sql)?.execute(params![record.path, Column(record.device), Column(record.inode)])?;
+    Ok(())
+}
+
+fn put_template(connection: &Connection, name: &Name, record: &TemplateRecord) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO template (name, serving, refused) VALUES (?1, ?2, ?3)";
+    connection.prepare_cached(sql)?.execute(params![
+        Column(name),
+        Column(record.serving),
+        record.refused.map(Column)
+    ])?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 use super::error::DatabaseError;
 use super::records::{
     AcceptedSettings, BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, RejectedRecord, RevisionRecord,
-    SnapshotRecord, WorkerRecord,
+    SnapshotRecord, TemplateRecord, WorkerRecord,
 };
 use super::rows::{self, Column};
 use super::schema;
@@ -79,6 +79,19 @@ impl Reader {
     pub(super) fn granted(&self, limit: usize) -> Result<Vec<GrantedRecord>, DatabaseError> {
         let sql = "SELECT * FROM granted ORDER BY path, device, inode LIMIT ?1";
         self.all(sql, [Column(row_limit(limit))], rows::granted)
+    }
+
+    pub(super) fn template(&self, name: &Name) -> Result<Option<TemplateRecord>, DatabaseError> {
+        self.one("SELECT * FROM template WHERE name = ?1", [Column(name)], rows::template)
+    }
+
+    /// Whether a key below this supervisor has a state that this component saved.
+    pub(super) fn has_states_below(&self, supervisor: &Name, component: ComponentHash) -> Result<bool, DatabaseError> {
+        let sql =
+            "SELECT component FROM snapshot WHERE worker > ?1 || '/' AND worker < ?1 || '0' AND component = ?2 LIMIT 1";
+        let found: Option<ComponentHash> =
+            self.one(sql, (Column(supervisor), Column(component)), |row| rows::get(row, "component"))?;
+        Ok(found.is_some())
     }
 
     pub(super) fn accepted(&self) -> Result<Vec<(Name, AcceptedSettings)>, DatabaseError> {
@@ -156,7 +169,7 @@ impl Reader {
 
     pub(super) fn components_in_use(&self) -> Result<BTreeSet<ComponentHash>, DatabaseError> {
         let sql = "SELECT component FROM worker UNION SELECT component FROM revision
-                   UNION SELECT component FROM snapshot";
+                   UNION SELECT component FROM snapshot UNION SELECT serving FROM template";
         Ok(self.all(sql, [], |row| rows::get(row, "component"))?.into_iter().collect())
     }
 

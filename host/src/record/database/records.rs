@@ -118,6 +118,15 @@ words! {
     }
 }
 
+/// Which component a template is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemplateRecord {
+    /// What new keys start on.
+    pub serving: ComponentHash,
+    /// One that was rolled back for all keys, and is not tried again.
+    pub refused: Option<ComponentHash>,
+}
+
 /// A settings file that was accepted, and carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedSettings {
@@ -251,6 +260,7 @@ pub enum Change {
     /// A directory was given to a worker for writing, by its path, device and inode. Once is as good as twice.
     Granted(GrantedRecord),
     /// What a settings file says is in force.
+    PutTemplate(Name, TemplateRecord),
     Accepted(Name, AcceptedSettings),
     /// There is nobody of that name any more.
     AcceptedGone(Name),

@@ -8,7 +8,7 @@ use rusqlite::{Row, ToSql};
 
 use super::records::{
     AcceptedSettings, BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy,
-    RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord, Verdict, Why, WorkerRecord,
+    RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord, TemplateRecord, Verdict, Why, WorkerRecord,
 };
 use crate::base::{ComponentHash, Incarnation, Name, Payload, RevisionNumber, Snapshot, TimerId, Timestamp};
 use crate::record::ledger::{Action, By, LedgerEntry};
@@ -190,6 +190,10 @@ pub(super) fn ledger_entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
 
 pub(super) fn granted(row: &Row<'_>) -> rusqlite::Result<GrantedRecord> {
     Ok(GrantedRecord { path: row.get("path")?, device: get(row, "device")?, inode: get(row, "inode")? })
+}
+
+pub(super) fn template(row: &Row<'_>) -> rusqlite::Result<TemplateRecord> {
+    Ok(TemplateRecord { serving: get(row, "serving")?, refused: get_if_any(row, "refused")? })
 }
 
 pub(super) fn accepted(row: &Row<'_>) -> rusqlite::Result<(Name, AcceptedSettings)> {

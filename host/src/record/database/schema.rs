@@ -173,6 +173,13 @@ const VERSION_7: &str = "
     ALTER TABLE worker ADD COLUMN keyed INTEGER NOT NULL DEFAULT 0;
     UPDATE worker SET keyed = 1 WHERE NOT EXISTS
         (SELECT 1 FROM revision WHERE worker = worker.name AND why = 'deployed' AND by = 'directory');
+
+    -- Which component new keys of a template start on, and one that was rolled back. No reference to worker: a template is none.
+    CREATE TABLE template (
+        name    TEXT PRIMARY KEY NOT NULL,
+        serving BLOB NOT NULL CHECK (length(serving) = 32),
+        refused BLOB CHECK (length(refused) = 32)
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Bytes of a page of the database file.

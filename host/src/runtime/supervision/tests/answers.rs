@@ -344,3 +344,16 @@ fn a_restart_that_is_ignored_is_no_failure() {
     assert_eq!(world.states(), "a Down, b Running, c Running");
     assert_eq!(world.restarts(), 1);
 }
+
+/// A file is a spec: it is not forgotten.
+#[test]
+fn a_temporary_child_with_a_file_that_ignores_its_start_is_known_but_down() {
+    let mut world = World::new("sup", intensity(1), &["a"]);
+    world.add("t", Restart::Temporary);
+    world.ignoring("t");
+    world.start();
+    assert_eq!(world.states(), "a Running, t Down");
+    assert_eq!(world.policy.phase, Phase::Running);
+    let counts = world.policy.counts();
+    assert_eq!((counts.specs, counts.active), (2, 1));
+}

@@ -148,3 +148,52 @@ fn one_that_answers_its_start_with_ignore_has_not_ended() {
     world.restart_child("s");
     assert_eq!(world.states(), "a Running, s Down, t Running, z Running");
 }
+
+/// The rule that is in force when a child ends is the one that counts, and a change of it ends nothing.
+#[test]
+fn auto_shutdown_can_be_changed_while_the_supervisor_runs() {
+    use AutoShutdown::{AllSignificant, AnySignificant, Never};
+    // From, to, and after how many ends it shuts down.
+    for (from, to, ends) in [
+        (Never, AnySignificant, 1),
+        (Never, AllSignificant, 2),
+        (AnySignificant, AllSignificant, 2),
+        (AllSignificant, AnySignificant, 1),
+    ] {
+        let mut world = significant(from, Restart::Transient);
+        world.configure(SupervisorSettings { auto_shutdown: to, ..intensity(1) });
+        assert_eq!(world.policy.phase, Phase::Running, "{from:?} to {to:?}");
+        for (ended, child) in (1..=ends).zip(["s", "t"]) {
+            assert_eq!(world.policy.phase, Phase::Running, "{from:?} to {to:?}, before {child}");
+            world.exited(child, ExitReason::Normal);
+            let phase = if ended == ends { Phase::Down } else { Phase::Running };
+            assert_eq!(world.policy.phase, phase, "{from:?} to {to:?}, after {child}");
+        }
+    }
+}
+
+/// A supervisor that shut down with its significant children is one more end, which counts above if it is significant.
+#[test]
+fn a_shutdown_goes_on_above_where_the_supervisor_is_significant() {
+    for (is_significant, phase) in [(true, Phase::Down), (false, Phase::Running)] {
+        let mut world = World::new(
+            "sup",
+            SupervisorSettings { auto_shutdown: AutoShutdown::AnySignificant, ..intensity(1) },
+            &["a"],
+        );
+        let spec = ChildSpec {
+            kind: ChildKind::Supervisor,
+            restart: Restart::Transient,
+            shutdown: Shutdown::Infinity,
+            significant: is_significant,
+            ..world.spec("below")
+        };
+        world.tell(Input::Add(Box::new(spec)));
+        world.start();
+        // As it does once its own significant child has ended (`any_significant_ends_the_supervisor_...`).
+        world.exited("below", ExitReason::Shutdown);
+        assert_eq!(world.policy.phase, phase);
+        let states = if is_significant { "a Down, below Down" } else { "a Running, below Down" };
+        assert_eq!(world.states(), states);
+    }
+}

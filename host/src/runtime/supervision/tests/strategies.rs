@@ -453,3 +453,40 @@ fn a_template_whose_intensity_is_written_gives_up_like_any_other() {
         0     3 stopped -> forget 3, DOWN with shutdown
     "#]]);
 }
+
+#[test]
+fn a_key_that_ignores_the_start_of_its_restart_is_forgotten() {
+    for restart in [Restart::Permanent, Restart::Transient] {
+        let mut world = template(intensity(3));
+        world.ask_for("1", restart);
+        world.ask_for("2", restart);
+        world.ignoring("1");
+        world.fails("1");
+        assert_eq!(world.states(), "2 Running");
+        assert_eq!(world.policy.counts().workers, 1);
+        world.stop();
+        assert_eq!((world.states().as_str(), &world.policy.phase), ("", &Phase::Down));
+    }
+}
+
+#[test]
+fn a_key_in_its_restart_loop_is_counted_and_its_stop_ends_the_loop() {
+    let mut world = template(intensity(5));
+    ["1", "2"].iter().for_each(|key| world.ask_for(key, Restart::Permanent));
+    world.broken("1");
+    world.fails("1");
+    assert_eq!(world.policy.counts(), Counts { specs: 1, active: 1, supervisors: 0, workers: 2 });
+    assert!(world.policy.child(&world.name("1")).unwrap().is_restarting());
+    world.stop_child("1");
+    world.forget_trace();
+    world.after_ms(10_000);
+    world.saw(expect![[r#"
+        100   due
+    "#]]);
+    assert_eq!(world.states(), "2 Running", "no later start follows");
+    // Nor does one hold up the stop of its folder.
+    world.broken("2");
+    world.fails("2");
+    world.stop();
+    assert_eq!((world.states().as_str(), &world.policy.phase), ("", &Phase::Down));
+}
