@@ -226,6 +226,27 @@ async fn new_keys_start_on_the_component_before_until_the_newer_one_is_committed
     world.down().await;
 }
 
+/// A child on which a component fails stays on what it had, and is not tried again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_was_rolled_back_is_left_so() {
+    let (mut world, host) = template("counter-v1", "", "[upgrade]\nprobation = \"10m\"\n").await;
+    let old = ComponentHash::of(&guest("counter-v1"));
+    host.start_worker("tenants/1").await.unwrap();
+    world.put("tenants/tenant", "counter-v2");
+    until("it is on trial", async || standing(&host, "tenants/1") == "probation").await;
+    call(&host, "tenants/1", "crash").await.unwrap_err();
+    until("it is back", async || host.worker("tenants/1").unwrap().status().component == old).await;
+    let stays = |event: &Event| matches!(event, Event::DirectoryProblem { message, .. } if message.contains("stay on what they were"));
+    event(&host, "it is told", stays).await;
+    let switched = decisions(&host, "tenants/1").into_iter().filter(|action| action == "upgrade-switched").count();
+    assert_eq!(switched, 1);
+    // Not with its next start either.
+    host.stop_worker("tenants/1").await.unwrap();
+    host.start_worker("tenants/1").await.unwrap();
+    assert_eq!(host.worker("tenants/1").unwrap().status().component, old);
+    world.down().await;
+}
+
 /// Children that were there take over their state and are well; what fails on a new key takes them all back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_fails_on_new_keys_is_rolled_back_for_all() {

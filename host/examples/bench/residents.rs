@@ -22,6 +22,10 @@ async fn taken(children: usize, live: Option<usize>) -> Outcome<f64> {
     Ok(after - before)
 }
 
+/// What something else gives back between two looks at resident memory is taken off a worker's share: then it is measured
+/// again.
+const TRIES: usize = 5;
+
 /// Per worker, of as many as need no hibernation. What the first ones take is what all share.
 pub async fn live(size: Size) -> Outcome {
     let count = size.of(4_000, 1_000);
@@ -34,8 +38,19 @@ pub async fn live(size: Size) -> Outcome {
 pub async fn hibernated(size: Size) -> Outcome {
     const LIVE: usize = 64;
     let count = size.of(50_000, 5_000);
-    let few = taken(LIVE * 2, Some(LIVE)).await?;
-    let bytes = (taken(count, Some(LIVE)).await? - few) / (count - LIVE * 2) as f64 - 100.0;
+    let mut bytes = -1.0;
+    for _ in 0..TRIES {
+        let few = taken(LIVE * 2, Some(LIVE)).await?;
+        bytes = (taken(count, Some(LIVE)).await? - few) / (count - LIVE * 2) as f64 - 100.0;
+        if bytes > 0.0 {
+            break;
+        }
+    }
+    if bytes <= 0.0 {
+        return Err(
+            format!("resident memory was below zero for each of {TRIES} tries: something else gives it back").into()
+        );
+    }
     show("hibernated-bytes", "resident bytes per hibernated worker, beyond its state", "bytes", &[bytes]);
     Ok(())
 }

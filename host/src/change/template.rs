@@ -189,7 +189,7 @@ impl ComponentTemplate {
         let mut launch = self.launch_of(&name, loaded, revision, config.as_deref());
         launch.saved = saved.map(|saved| saved.snapshot);
         launch.breaker = breaker;
-        if component != target {
+        if component != target && !self.changes.is_rejected(&name, target) {
             // Its state can only be read by what saved it: it starts on that, and is upgraded then.
             self.upgrade_later(name, false);
         }

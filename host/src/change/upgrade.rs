@@ -157,6 +157,13 @@ impl Changes {
         self.upgrade(request).await.map(Err)
     }
 
+    /// Whether this component was called off or rolled back for this worker, so that nothing tries it again by itself.
+    /// What cannot be read is not known.
+    pub fn is_rejected(&self, worker: &Name, component: ComponentHash) -> bool {
+        let rejected = self.services.database.rejections(worker).unwrap_or_default();
+        rejected.into_iter().any(|rejected| rejected.component == component)
+    }
+
     /// The host's own copy of a component. Blocks on the disk.
     pub fn bytes_of(&self, component: ComponentHash) -> Result<Vec<u8>, ChangeError> {
         self.files.get(&component).map_err(|error| ChangeError::ComponentFile { component, why: error.to_string() })

@@ -28,7 +28,7 @@ use crate::shell::{command, stream};
 use crate::{guests, paths};
 
 /// The guests that the measuring program loads.
-const GUESTS: &[&str] = &["counter-v1", "counter-v2", "counter-v3", "echo", "probe", "relay"];
+const GUESTS: &[&str] = &["counter-v1", "counter-v2", "counter-v3", "echo", "probe", "relay", "relay-b"];
 
 /// The name that is no measurement: it runs for minutes and reports as it goes.
 const SOAK: &str = "soak";
@@ -131,4 +131,21 @@ fn write(wanted: Option<&Path>, usual: &str, text: &str) -> Result<()> {
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     eprintln!("wrote {}", file.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `cargo xtask bench` alone makes what the measuring program loads.
+    #[test]
+    fn what_the_measuring_program_loads_is_built_first() {
+        let directory = paths::root().join("host/examples/bench");
+        for file in fs::read_dir(directory).expect("the program is there") {
+            let source = fs::read_to_string(file.expect("a file").path()).expect("sources are text");
+            for guest in source.split("guest(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+                assert!(GUESTS.contains(&guest), "{guest} is loaded and not among `GUESTS`");
+            }
+        }
+    }
 }

@@ -276,6 +276,9 @@ impl Upgrading {
             return None;
         }
         let name = worker.name().clone();
+        if self.changes.is_rejected(&name, self.to.hash()) {
+            return Some((name, "it was rolled back before".to_string()));
+        }
         let request = UpgradeRequest {
             worker,
             bytes,
