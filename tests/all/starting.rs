@@ -1,6 +1,6 @@
 //! While a host starts, it can be asked: its socket is there first.
 
-use super::program::Program;
+use super::program::{Program, paguro};
 use paguro_tests::guest;
 
 /// It takes seconds to compile.
@@ -30,7 +30,15 @@ fn a_host_that_is_stopped_while_it_starts_ends_and_leaves_no_socket() {
     program.write("large.wasm", &guest(LARGE));
     program.begin_up();
     assert!(program.socket().exists());
+    // Who waits for it is told at once.
+    let mut waiting = paguro(&["call", "large", "x", "--timeout", "60s"], &program.path());
+    let waiting = waiting.stderr(std::process::Stdio::piped()).spawn().expect("the program starts");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let begun = std::time::Instant::now();
     assert_eq!(program.terminate(), 0);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    let told = waiting.wait_with_output().expect("it ends").stderr;
+    assert!(String::from_utf8_lossy(&told).contains("the host is stopping"), "{}", String::from_utf8_lossy(&told));
     assert!(!program.socket().exists());
     program.refused(&["ps"], 3, &["paguro up"]);
 }

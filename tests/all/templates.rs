@@ -271,7 +271,7 @@ async fn a_component_that_fails_on_new_keys_is_rolled_back_for_all() {
     }
     host.start_worker("tenants/3").await.unwrap();
     assert_eq!(call(&host, "tenants/3", "add").await.as_deref(), Ok("1"));
-    let told = |host: &Host| host.problems().iter().any(|found| found.message.contains("all of its keys went back"));
+    let told = |host: &Host| host.problems().iter().any(|found| found.message.contains("it is not used for any key"));
     until("the doctor says so", async || told(&host)).await;
     assert_eq!(decisions(&host, "tenants/tenant"), ["upgrade-committed", "rolled-back"]);
     world.down().await;
@@ -284,6 +284,100 @@ async fn a_component_that_fails_on_new_keys_is_rolled_back_for_all() {
     world.put("tenants/tenant", "counter-v2");
     until("it is on trial", async || standing(&host, "tenants/1") == "probation").await;
     assert!(!told(&host));
+    world.down().await;
+}
+
+/// A trial goes on over a restart of the host: keys that have no state are on nothing but what served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_on_trial_takes_no_key_down_over_a_restart() {
+    let (mut world, host) = template("echo", "", "[upgrade]\nprobation = \"10m\"\n").await;
+    for key in ["tenants/1", "tenants/2"] {
+        host.start_worker(key).await.unwrap();
+    }
+    world.put("tenants/tenant", "fault-init");
+    let stays = |event: &Event| event.kind() == "upgrade-called-off" || event.kind() == "directory-problem";
+    event(&host, "it is not taken", stays).await;
+    world.down().await;
+    let host = world.up().await;
+    for key in ["tenants/1", "tenants/2"] {
+        until("it is back", async || standing(&host, key) == "running").await;
+        assert_eq!(call(&host, key, "x").await.as_deref(), Ok("x"));
+    }
+    world.down().await;
+}
+
+/// One that does not run has passed nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_does_not_run_commits_nothing_for_others() {
+    let (mut world, host) = template("counter-v1", "", "[upgrade]\nprobation = \"10m\"\n").await;
+    let [old, new] = ["counter-v1", "counter-v2"].map(|name| ComponentHash::of(&guest(name)));
+    for key in ["tenants/1", "tenants/2"] {
+        host.start_worker(key).await.unwrap();
+        call(&host, key, "add").await.unwrap();
+    }
+    host.isolate_worker("tenants/2").await.unwrap();
+    world.put("tenants/tenant", "counter-v2");
+    until("one is on trial", async || standing(&host, "tenants/1") == "probation").await;
+    until("the other has it", async || host.worker("tenants/2").unwrap().status().component == new).await;
+    host.start_worker("tenants/3").await.unwrap();
+    assert_eq!(first(&host, "tenants/3").await, old.hex());
+    // The operator puts the old one back: what becomes of the trial decides nothing any more.
+    world.put("tenants/tenant", "counter-v1");
+    let set = |event: &Event| matches!(event, Event::TemplateSet { component, .. } if *component == old);
+    until("it is the old one's again", async || {
+        host.recorder().events().after(0).iter().filter(|event| set(&event.item)).count() == 2
+    })
+    .await;
+    let _ = host.commit("tenants/1").await;
+    host.start_worker("tenants/4").await.unwrap();
+    assert_eq!(first(&host, "tenants/4").await, old.hex());
+    assert_eq!(decisions(&host, "tenants/tenant"), [""; 0]);
+    world.down().await;
+    let host = world.up().await;
+    event(&host, "the template", |event| event.kind() == "template-set").await;
+    host.start_worker("tenants/5").await.unwrap();
+    assert_eq!(first(&host, "tenants/5").await, old.hex());
+    world.down().await;
+}
+
+/// Those on trial go back with the others, and one message that nobody could handle takes nobody back.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_new_keys_that_fail_take_back_those_on_trial_too() {
+    let policy = "on-demand = true\n";
+    let (mut world, host) = template("counter-v1", policy, "[upgrade]\nprobation = \"10m\"\n").await;
+    let old = ComponentHash::of(&guest("counter-v1"));
+    for key in ["tenants/1", "tenants/2"] {
+        call(&host, key, "add").await.unwrap();
+    }
+    world.put("tenants/tenant", "counter-v2");
+    for key in ["tenants/1", "tenants/2"] {
+        until("it is on trial", async || standing(&host, key) == "probation").await;
+    }
+    host.commit("tenants/1").await.unwrap();
+    event(&host, "new keys follow", |event| event.kind() == "template-committed").await;
+    call(&host, "tenants/evil", "crash").await.unwrap_err();
+    until("it runs again", async || call(&host, "tenants/evil", "get").await.is_ok()).await;
+    assert!(host.recorder().events().after(0).iter().all(|event| event.item.kind() != "template-rolled-back"));
+    call(&host, "tenants/other", "crash").await.unwrap_err();
+    event(&host, "all go back", |event| event.kind() == "template-rolled-back").await;
+    for key in ["tenants/1", "tenants/2"] {
+        until("it is back", async || host.worker(key).unwrap().status().component == old).await;
+    }
+    world.down().await;
+}
+
+/// What a new key cannot be started on is nothing to go back to: the newer component is the mend.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_component_reaches_new_keys_where_the_older_one_starts_none() {
+    let (mut world, host) = template("counter-v1", "", "[upgrade]\nprobation = \"0s\"\n").await;
+    host.start_worker("tenants/1").await.unwrap();
+    call(&host, "tenants/1", "add").await.unwrap();
+    world.put("tenants/tenant", "fault-init-only");
+    event(&host, "it is committed", |event| event.kind() == "template-committed").await;
+    host.stop_worker("tenants/1").await.unwrap();
+    host.start_worker("tenants/2").await.unwrap_err();
+    world.put("tenants/tenant", "counter-v2");
+    until("a new key starts", async || host.start_worker("tenants/3").await.is_ok()).await;
     world.down().await;
 }
 

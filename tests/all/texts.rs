@@ -47,6 +47,29 @@ fn a_supervisor_is_no_worker_and_its_keys_are_told_how_they_are_reached() {
     assert_eq!(program.terminate(), 0);
 }
 
+/// What never ran, and has no state, is not what a newer file has to be like.
+#[test]
+fn a_file_takes_the_place_of_one_that_never_ran() {
+    let mut program = Program::with(&[("other", "echo")]);
+    program.write("n.wasm", &guest("fault-init"));
+    program.until("it is isolated", || program.run(&["ps"]).out.contains("isolated"));
+    program.write("n.wasm", &guest("echo"));
+    program.until("it answers", || program.run(&["call", "n", "x"]).out.trim() == "x");
+    assert_eq!(program.terminate(), 0);
+}
+
+/// A file that is not taken leaves the host in good health no longer than it is there.
+#[test]
+fn a_file_that_is_rejected_shows_in_health_and_doctor() {
+    let mut program = Program::with(&[("counter", "counter-v1")]);
+    program.write("counter.wasm", &guest("fault-upgrade"));
+    program.until("it is told", || program.run(&["health"]).code == 6);
+    assert!(program.run(&["doctor"]).out.contains("called off or rolled back"));
+    program.write("counter.wasm", &guest("counter-v1"));
+    program.until("all is well", || program.run(&["health"]).code == 0);
+    assert_eq!(program.terminate(), 0);
+}
+
 #[test]
 fn times_are_never_cut_in_silence() {
     let mut program = Program::with(&[("counter", "counter-v1")]);

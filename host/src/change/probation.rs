@@ -27,6 +27,8 @@ pub enum Seen {
 pub enum Order {
     Commit,
     RollBack,
+    /// By the host: its template's component was rolled back for all keys.
+    Withdraw,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub enum Verdict {
 
 /// Why, where nothing but an operator's word decided it.
 pub const BY_OPERATOR: &str = "an operator said so";
+
+/// Why, where the worker was stopped: nobody can say that it passed.
+pub const STOPPED: &str = "probation ended early: it was stopped in order, and nothing bad was seen so far";
 
 /// Rules: DESIGN section 8, *probation*. Every bad sign has been acted upon at once, so whatever else
 /// ends a probation ends it with a good verdict.
@@ -53,11 +58,10 @@ pub fn verdict(seen: &Seen) -> Verdict {
         Seen::Full { bound, value } => {
             commit(format!("probation ended early: {bound} ({value}) was reached, and nothing bad was seen so far"))
         }
-        Seen::Stopped => {
-            commit("probation ended early: it was stopped in order, and nothing bad was seen so far".to_string())
-        }
+        Seen::Stopped => commit(STOPPED.to_string()),
         Seen::Operator(Order::Commit) => commit(BY_OPERATOR.to_string()),
         Seen::Operator(Order::RollBack) => roll_back(BY_OPERATOR.to_string()),
+        Seen::Operator(Order::Withdraw) => roll_back("it failed on new keys of its template".to_string()),
     }
 }
 

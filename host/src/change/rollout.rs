@@ -14,16 +14,17 @@
 //! before are upgraded one by one, and each is rolled back for itself.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::ChangeError;
-use super::probation::BY_OPERATOR;
+use super::probation::{BY_OPERATOR, Order, STOPPED};
 use super::trial::Outcome;
 use super::under_way::{Changes, Switched};
 use super::upgrade::UpgradeRequest;
-use crate::base::{ComponentHash, ExitReason, Name, bounds};
-use crate::record::{Action, By, Change, Event, TemplateRecord, Why};
+use crate::base::{ComponentHash, ExitReason, Failure, Limit, Name, bounds};
+use crate::record::{Action, By, Change, Event, Follower, TemplateRecord, Why};
 use crate::runtime::Shared;
 use crate::runtime::worker::Blame;
 
@@ -38,7 +39,17 @@ pub struct Rollout {
     /// How long new keys are watched once it is committed: as long as a child's probation.
     probation: Duration,
     stage: Mutex<Stage>,
+    /// New keys that failed on it after their start.
+    failed: Mutex<HashSet<Name>>,
+    /// Children that were called off or rolled back, for whoever looks.
+    stayed: Mutex<Option<String>>,
+    /// The file is another by now: this one decides nothing any more.
+    is_retired: AtomicBool,
 }
+
+/// New keys that fail on it, each for itself, until it is the component's fault. One alone may have had a message that no
+/// component could handle. A start has no message: one that fails is enough.
+const FAILED_KEYS: usize = 2;
 
 #[derive(Clone, Debug)]
 enum Stage {
@@ -65,7 +76,7 @@ impl Rollout {
     /// A component of which nothing is to be tried: the first of its template, or the one that serves already.
     pub fn committed(changes: &Changes, template: &Name, newest: ComponentHash) -> Arc<Rollout> {
         let rollout = Rollout::new(changes, template, newest, Duration::ZERO, Stage::Committed { watched: None });
-        rollout.write(newest, None, Vec::new());
+        rollout.write(&rollout.stage(), Vec::new());
         Arc::new(rollout)
     }
 
@@ -78,8 +89,22 @@ impl Rollout {
         probation: Duration,
     ) -> Arc<Rollout> {
         let rollout = Rollout::new(changes, template, newest, probation, Stage::Trying { before });
-        rollout.write(before, None, Vec::new());
+        rollout.write(&rollout.stage(), Vec::new());
         Arc::new(rollout)
+    }
+
+    /// It was committed, and the host ended while new keys were watched.
+    pub fn watched(
+        changes: &Changes,
+        template: &Name,
+        newest: ComponentHash,
+        before: ComponentHash,
+        probation: Duration,
+    ) -> Arc<Rollout> {
+        let stage = Stage::Committed { watched: Some(Watched { before, fresh: HashSet::new() }) };
+        let rollout = Arc::new(Rollout::new(changes, template, newest, probation, stage));
+        rollout.begin_watch();
+        rollout
     }
 
     /// It was rolled back before, and the file is the same.
@@ -90,7 +115,26 @@ impl Rollout {
 
     fn new(changes: &Changes, template: &Name, newest: ComponentHash, probation: Duration, stage: Stage) -> Rollout {
         let (changes, template) = (changes.clone(), template.clone());
-        Rollout { changes, template, newest, probation, stage: Mutex::new(stage) }
+        let (failed, stayed, is_retired) = Default::default();
+        Rollout { changes, template, newest, probation, stage: Mutex::new(stage), failed, stayed, is_retired }
+    }
+
+    /// Which children stay on what they were, and why.
+    pub fn note_stayed(&self, which: String) {
+        *self.stayed.lock().unwrap_or_else(PoisonError::into_inner) = Some(which);
+        // Whoever shows what is wrong looks anew.
+        self.changes.nudge();
+    }
+
+    pub fn stayed(&self) -> Option<String> {
+        self.stayed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another file has taken its place.
+    pub fn retire(&self) {
+        // Under the lock: what is being decided is decided before.
+        let _stage = self.stage();
+        self.is_retired.store(true, SeqCst);
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -126,24 +170,45 @@ impl Rollout {
         }
     }
 
-    /// What became of a child's upgrade to it. `is_new`: the child is a key that has nothing else that could be at fault.
-    pub async fn hear(self: &Arc<Self>, upgraded: Result<Switched, ChangeError>, is_new: bool) {
+    /// What became of a child's upgrade to it. `is_new`: the child is a key that has nothing of its own that could be at
+    /// fault but its messages.
+    pub async fn hear(self: &Arc<Self>, key: &Name, upgraded: Result<Switched, ChangeError>, is_new: bool) {
         if !self.is_trying() {
             return;
         }
         match upgraded {
-            Ok(switched) => match switched.outcome.await {
-                Ok(Outcome::Committed { .. }) => self.commit(),
-                Ok(Outcome::RolledBack { why, .. }) if is_new && why != BY_OPERATOR => {
-                    self.roll_back(format!("it failed on a new key: {why}"));
-                }
+            // One that did not run, or was stopped, has not passed anything.
+            Ok(switched) if switched.pause.is_some() => match switched.outcome.await {
+                Ok(Outcome::Committed { why }) if why != STOPPED => self.commit(),
+                Ok(Outcome::RolledBack { why, .. }) if is_new && why != BY_OPERATOR => self.failed_on(key, &why),
                 // An error means that the host is stopping.
-                Ok(Outcome::RolledBack { .. }) | Err(_) => {}
+                Ok(_) | Err(_) => {}
             },
             Err(ChangeError::CalledOff { blame: Blame::Component, reason, .. }) if is_new => {
-                self.roll_back(format!("it failed on a new key: {reason}"));
+                self.roll_back(format!("it failed on the new key {key:?}: {reason}"));
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// A new key failed on it after its start.
+    fn failed_on(self: &Arc<Self>, key: &Name, why: &str) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.insert(key.clone());
+        if failed.len() >= FAILED_KEYS {
+            let keys = failed.len();
+            drop(failed);
+            self.roll_back(format!("it failed on {keys} new keys, the last {key:?}: {why}"));
+        }
+    }
+
+    /// A new key could not be started on the component before: there is nothing to go back to.
+    pub(super) fn has_no_way_back(self: &Arc<Self>) {
+        let mut stage = self.stage();
+        if matches!(*stage, Stage::Trying { .. }) && !self.is_retired.load(SeqCst) {
+            *stage = Stage::Committed { watched: None };
+            let detail = "new keys start on it: they do not on the one before".to_string();
+            self.say_committed(&stage, detail);
         }
     }
 
@@ -157,58 +222,75 @@ impl Rollout {
     }
 
     /// A child has passed its probation on it.
-    pub fn commit(self: &Arc<Self>) {
-        {
-            let mut stage = self.stage();
-            let Stage::Trying { before } = *stage else { return };
-            let watched = (!self.probation.is_zero()).then(|| Watched { before, fresh: HashSet::new() });
-            *stage = Stage::Committed { watched };
+    fn commit(self: &Arc<Self>) {
+        let mut stage = self.stage();
+        let Stage::Trying { before } = *stage else { return };
+        if self.is_retired.load(SeqCst) {
+            return;
         }
-        let detail = "new keys start on it".to_string();
+        let watched = (!self.probation.is_zero()).then(|| Watched { before, fresh: HashSet::new() });
+        *stage = Stage::Committed { watched };
+        // First of all: no key that starts on it fails unseen.
+        self.begin_watch();
+        self.say_committed(&stage, "new keys start on it".to_string());
+    }
+
+    fn say_committed(&self, stage: &Stage, detail: String) {
         let entry = self.changes.entry(&self.template, Action::UpgradeCommitted, Some(self.newest), By::Host, detail);
-        self.write(self.newest, None, vec![entry]);
+        self.write(stage, vec![entry]);
         let event = Event::TemplateCommitted { name: self.template.clone(), component: self.newest };
         self.changes.services.recorder.emit(event);
-        let (rollout, recorder) = (self.clone(), self.changes.services.recorder.clone());
+    }
+
+    fn begin_watch(self: &Arc<Self>) {
         if !self.probation.is_zero() {
-            tokio::spawn(
-                async move { recorder.watched("the watch over new keys of a template", rollout.watch()).await },
-            );
+            let (rollout, recorder) = (self.clone(), self.changes.services.recorder.clone());
+            let events = recorder.events().follow_new();
+            tokio::spawn(async move {
+                recorder.watched("the watch over new keys of a template", rollout.watch(events)).await
+            });
         }
     }
 
     /// Until no new key has failed on it for long enough.
-    async fn watch(self: Arc<Self>) {
-        let mut events = self.changes.services.recorder.events().follow_new();
+    async fn watch(self: Arc<Self>, mut events: Follower<Event>) {
         let over = tokio::time::sleep(self.probation);
         tokio::pin!(over);
-        let failed = loop {
+        loop {
             let event = tokio::select! {
                 biased;
-                () = &mut over => break None,
-                () = self.changes.stopped() => break None,
+                () = &mut over => break,
+                () = self.changes.stopped() => return,
                 event = events.next() => event,
             };
+            if !self.is_watched() {
+                return;
+            }
             // What it missed is not held against the component.
             let Ok(event) = event else { continue };
-            let (worker, reason) = match &event.item {
-                Event::WorkerStartFailed { worker, reason, .. } | Event::WorkerExited { worker, reason, .. } => {
-                    (worker, reason)
+            match &event.item {
+                Event::WorkerStartFailed { worker, reason, .. }
+                    if is_of_the_component(reason) && self.is_fresh(worker) =>
+                {
+                    self.roll_back(format!("the new key {worker:?} did not start on it: {reason}"));
                 }
-                _ => continue,
-            };
-            if is_of_the_component(reason) && self.is_fresh(worker) {
-                break Some(format!("it failed on the new key {worker:?}: {reason}"));
-            }
-        };
-        match failed {
-            Some(why) => self.roll_back(why),
-            None => {
-                if let Stage::Committed { watched } = &mut *self.stage() {
-                    *watched = None;
+                Event::WorkerExited { worker, reason, .. } if is_of_the_component(reason) && self.is_fresh(worker) => {
+                    self.failed_on(worker, &reason.to_string());
                 }
+                _ => {}
             }
         }
+        let mut stage = self.stage();
+        if let Stage::Committed { watched } = &mut *stage
+            && !self.is_retired.load(SeqCst)
+        {
+            *watched = None;
+            self.write(&stage, Vec::new());
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        matches!(&*self.stage(), Stage::Committed { watched: Some(_) }) && !self.is_retired.load(SeqCst)
     }
 
     fn is_fresh(&self, key: &Name) -> bool {
@@ -217,23 +299,19 @@ impl Rollout {
 
     /// It failed on a new key: all go back, and it is not tried again until the file changes.
     pub(super) fn roll_back(self: &Arc<Self>, why: String) {
-        let to = {
-            let mut stage = self.stage();
-            let to = match &*stage {
-                Stage::Trying { before } | Stage::Committed { watched: Some(Watched { before, .. }) } => *before,
-                Stage::Committed { watched: None } | Stage::RolledBack { .. } => return,
-            };
-            *stage = Stage::RolledBack { to, why: why.clone() };
-            to
+        let mut stage = self.stage();
+        let to = match &*stage {
+            Stage::Trying { before } | Stage::Committed { watched: Some(Watched { before, .. }) } => *before,
+            Stage::Committed { watched: None } | Stage::RolledBack { .. } => return,
         };
-        let entry = self.changes.entry(
-            &self.template,
-            Action::RolledBack,
-            Some(self.newest),
-            By::Host,
-            format!("for all keys: {why}"),
-        );
-        self.write(to, Some(self.newest), vec![entry]);
+        if self.is_retired.load(SeqCst) {
+            return;
+        }
+        *stage = Stage::RolledBack { to, why: why.clone() };
+        let detail = format!("for all keys: {why}");
+        let entry = self.changes.entry(&self.template, Action::RolledBack, Some(self.newest), By::Host, detail);
+        self.write(&stage, vec![entry]);
+        drop(stage);
         let (name, component) = (self.template.clone(), self.newest);
         self.changes.services.recorder.emit(Event::TemplateRolledBack { name, component, to, why });
         let (rollout, recorder) = (self.clone(), self.changes.services.recorder.clone());
@@ -256,7 +334,7 @@ impl Rollout {
         loop {
             let left = self.children_on_it().into_iter().filter(|child| !refused.contains(child.name()));
             let left: Vec<Arc<Shared>> = left.collect();
-            if left.is_empty() || !self.is_in_force() {
+            if left.is_empty() || self.is_retired.load(SeqCst) {
                 return;
             }
             for worker in left {
@@ -264,9 +342,11 @@ impl Rollout {
                 let (by, why, probation) = (By::Host, Why::Rollback, Some(Duration::ZERO));
                 let request = UpgradeRequest { worker, bytes: bytes.clone(), by, why, probation, fewer_exports: false };
                 match self.changes.upgrade(request).await {
-                    // Its own probation has its verdict first.
-                    Ok(_)
-                    | Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => {}
+                    Err(ChangeError::UnderWay { .. }) => {
+                        // Where it is not in probation any more, the next round finds it.
+                        let _ = self.changes.order(&name, Order::Withdraw).await;
+                    }
+                    Ok(_) | Err(ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => {}
                     Err(ChangeError::Stopping) => return,
                     // The events say why; it serves on.
                     Err(_) => drop(refused.insert(name)),
@@ -284,14 +364,15 @@ impl Rollout {
         all.filter(|worker| worker.name().parent() == supervisor && worker.status().component == self.newest).collect()
     }
 
-    fn is_in_force(&self) -> bool {
-        let template = self.template.parent().and_then(|supervisor| self.changes.services.templates.get(&supervisor));
-        template.is_some_and(|template| template.component() == self.newest)
-    }
-
-    /// Nobody waits for the disk: what is not written, a host that dies finds as it was before.
-    fn write(&self, serving: ComponentHash, refused: Option<ComponentHash>, mut changes: Vec<Change>) {
-        changes.push(Change::PutTemplate(self.template.clone(), TemplateRecord { serving, refused }));
+    /// Nobody waits for the disk: what is not written, a host that dies finds as it was before. `stage`: as it is, and
+    /// locked, so that what is decided later is written later.
+    fn write(&self, stage: &Stage, mut changes: Vec<Change>) {
+        let (serving, refused, before) = match stage {
+            Stage::Trying { before } => (*before, None, None),
+            Stage::Committed { watched } => (self.newest, None, watched.as_ref().map(|watched| watched.before)),
+            Stage::RolledBack { to, .. } => (*to, Some(self.newest), None),
+        };
+        changes.push(Change::PutTemplate(self.template.clone(), TemplateRecord { serving, refused, before }));
         if let Err(error) = self.changes.services.database.submit(changes) {
             let what = "write which component a template is on";
             self.changes.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
@@ -299,7 +380,12 @@ impl Rollout {
     }
 }
 
-/// Not of an operator, nor of the host.
+/// Not of an operator, nor of the host or what it has no room for.
 fn is_of_the_component(reason: &ExitReason) -> bool {
-    !reason.is_orderly() && *reason != ExitReason::Killed && !reason.is_host_fault()
+    match reason {
+        ExitReason::Failed(Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_) | Limit::Facts(_))) => false,
+        ExitReason::Failed(Failure::HostFault(_) | Failure::NotStartable(_)) => false,
+        ExitReason::Failed(_) => true,
+        ExitReason::Normal | ExitReason::Shutdown | ExitReason::Killed => false,
+    }
 }

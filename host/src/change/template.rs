@@ -8,13 +8,16 @@ use super::rollout::Rollout;
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
 use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber, Tick};
-use crate::record::{Action, By, Change, DatabaseError, Event, RevisionRecord, Verdict, Why, WorkerRecord};
+use crate::record::{Action, By, Change, DatabaseError, Event, Follower, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
-use crate::runtime::{Launch, NotMade, Standing, Template};
+use crate::runtime::{Launch, NotMade, Shared, Standing, Template};
 use crate::sandbox::{Component, Kind};
 
 /// How often to look whether a child that is to be upgraded runs, 50 ms apart.
 const LOOKS: usize = 600;
+
+/// How long the first start of a new key is waited for: longer than any start may take by default.
+const FIRST_START_TIME: Duration = Duration::from_secs(60);
 
 /// The template of one supervisor. A new file or new settings make a new one.
 pub struct ComponentTemplate {
@@ -152,7 +155,8 @@ impl ComponentTemplate {
     fn begins(&self, name: &Name, on: ComponentHash) {
         if on == self.component.hash() {
             self.rollout.note_fresh(name);
-        } else if self.rollout.is_trying() {
+        }
+        if on != self.rollout.target() {
             self.upgrade_later(name.clone(), true);
         }
     }
@@ -187,11 +191,13 @@ impl ComponentTemplate {
         // Whether or not it seems to be so already: that it was removed may still be on its way there.
         database.submit(vec![Change::PutWorker(record)]).map_err(not_noted)?;
         let mut launch = self.launch_of(&name, loaded, revision, config.as_deref());
+        // Nothing of its own could be at fault.
+        let is_new = saved.is_none();
         launch.saved = saved.map(|saved| saved.snapshot);
         launch.breaker = breaker;
         if component != target && !self.changes.is_rejected(&name, target) {
             // Its state can only be read by what saved it: it starts on that, and is upgraded then.
-            self.upgrade_later(name, false);
+            self.upgrade_later(name, is_new);
         }
         Ok(launch)
     }
@@ -236,18 +242,20 @@ impl ComponentTemplate {
     fn upgrade_later(&self, name: Name, is_new: bool) {
         let (changes, rollout, to) = (self.changes.clone(), self.rollout.clone(), self.rollout.target());
         let recorder = changes.services.recorder.clone();
+        // From now on: its start has not begun.
+        let events = is_new.then(|| recorder.events().follow_new());
         let upgrading = async move {
-            let registry = &changes.services.registry;
-            // It is put there in a moment.
-            let mut found = registry.get(&name);
-            for _ in 0..LOOKS {
-                if found.as_ref().is_some_and(|worker| worker.status().standing == Standing::Running) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                found = registry.get(&name);
-            }
-            let Some(worker) = found else { return };
+            let worker = match events {
+                Some(events) => match first_start(&changes, &name, events).await {
+                    First::Runs(worker) => worker,
+                    First::Failed => return rollout.has_no_way_back(),
+                    First::Gone => return,
+                },
+                None => match started(&changes, &name).await {
+                    Some(worker) => worker,
+                    None => return,
+                },
+            };
             let Ok(bytes) = changes.bytes_of(to) else { return };
             let request = UpgradeRequest {
                 worker,
@@ -258,10 +266,49 @@ impl ComponentTemplate {
                 fewer_exports: false,
             };
             // Called off or not, the events say what became of it, and the child serves on.
-            rollout.hear(changes.upgrade(request).await, is_new).await;
+            rollout.hear(&name, changes.upgrade(request).await, is_new).await;
         };
         tokio::spawn(async move { recorder.watched("the upgrade of a child of a template", upgrading).await });
     }
+}
+
+/// How the first start of a new key went.
+enum First {
+    Runs(Arc<Shared>),
+    Failed,
+    Gone,
+}
+
+async fn first_start(changes: &Changes, name: &Name, mut events: Follower<Event>) -> First {
+    let told = async {
+        loop {
+            // What was missed may have been its own: it is not waited for without end.
+            let Ok(event) = events.next().await else { return First::Gone };
+            match &event.item {
+                Event::WorkerStarted { worker, .. } if worker == name => {
+                    return changes.services.registry.get(name).map_or(First::Gone, First::Runs);
+                }
+                Event::WorkerStartFailed { worker, .. } if worker == name => return First::Failed,
+                Event::ChildRemoved { name: gone } if gone == name => return First::Gone,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(FIRST_START_TIME, told).await.unwrap_or(First::Gone)
+}
+
+/// A key that comes back, once it runs.
+async fn started(changes: &Changes, name: &Name) -> Option<Arc<Shared>> {
+    // It is put there in a moment.
+    let mut found = changes.services.registry.get(name);
+    for _ in 0..LOOKS {
+        if found.as_ref().is_some_and(|worker| worker.status().standing == Standing::Running) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        found = changes.services.registry.get(name);
+    }
+    found
 }
 
 impl Template for ComponentTemplate {

@@ -212,7 +212,9 @@ impl Changes {
         fits(&component, &settings, &self.services.account).await?;
         let mut missing = status.exports.missing_in(component.exports());
         let may_go = by == By::Operator && !missing.contains(&"state");
-        if may_go && fewer_exports {
+        // One that does not run and has no state on record has nothing that could be lost.
+        let has_nothing = !status.standing.is_up() && self.services.database.snapshot(&name)?.is_none();
+        if has_nothing || may_go && fewer_exports {
             missing.clear();
         }
         if component.kind() != status.kind || !missing.is_empty() {
@@ -238,6 +240,8 @@ impl Changes {
     async fn rehearsed(&self, verified: Verified) -> Result<Rehearsed, ChangeError> {
         let name = verified.claim.worker.clone();
         let (from, to) = (verified.from, verified.component.hash());
+        // A key's first revision may still be on its way to the disk: this one is numbered after it.
+        self.services.database.commit(Vec::new()).await?;
         let revision = self.next_revision(&name)?;
         let record = verified.record(revision, Verdict::Rehearsing, String::new(), self);
         let detail = format!("revision {revision}: from {} to {}", from.short(), to.short());

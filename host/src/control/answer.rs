@@ -100,6 +100,15 @@ impl Host {
     /// How what runs relates to the file in the directory.
     fn file_of(&self, name: &Name, running: ComponentHash) -> Result<String, DatabaseError> {
         let Some(record) = self.services.database.worker(name)? else { return Ok("none".to_string()) };
+        if let Some(template) = name.parent().and_then(|supervisor| self.services.templates.get(&supervisor)) {
+            let file = template.component();
+            let word = match () {
+                () if file == running => "same",
+                () if self.changes.is_rejected(name, file) => "rejected",
+                () => "newer",
+            };
+            return Ok(word.to_string());
+        }
         let word = match record.file {
             None => "none",
             _ if self.changes.is_under_way(name) && self.has_newer_file(name) => "newer",

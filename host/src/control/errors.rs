@@ -13,8 +13,12 @@ impl From<&RequestError> for ErrorInfo {
     fn from(error: &RequestError) -> ErrorInfo {
         let message = error.to_string();
         match error {
-            RequestError::NoWorker { problem: Some(problem), .. } => {
-                info("not-found", message, problem.clone(), "mend the file; `paguro doctor` lists all that is wrong")
+            RequestError::NoWorker { problem: Some((problem, help)), .. } => {
+                info("not-found", message, problem.clone(), help)
+            }
+            RequestError::NoKey(name) => {
+                let cause = "this key of its template does not run".to_string();
+                info("not-found", message, cause, &format!("`paguro start {name}` starts it"))
             }
             RequestError::NoWorker { nearest, .. } => {
                 let cause = match nearest.as_slice() {
@@ -30,7 +34,9 @@ impl From<&RequestError> for ErrorInfo {
                 "not-found",
                 message,
                 "its file is not taken until it changes".to_string(),
-                &format!("replace the file; or take it away, and put it back for {name} to begin anew"),
+                &format!(
+                    "replace the file; or take it away for a second and put it back: {name} goes on from its state"
+                ),
             ),
             RequestError::IsSupervisor { name, is_template: true } => info(
                 "not-found",

@@ -119,7 +119,10 @@ pub enum HostError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RequestError {
     #[error("there is no worker `{name}`")]
-    NoWorker { name: String, nearest: Vec<String>, problem: Option<String> },
+    /// `problem`: what is wrong with its file, and what helps.
+    NoWorker { name: String, nearest: Vec<String>, problem: Option<(String, String)> },
+    #[error("there is no worker {0:?}")]
+    NoKey(Name),
     #[error("{0:?} was deleted")]
     Deleted(Name),
     /// `is_template`: its workers are keys.
@@ -437,6 +440,9 @@ impl Host {
             if self.deleted.lock().unwrap_or_else(PoisonError::into_inner).contains(&name) {
                 return RequestError::Deleted(name);
             }
+            if name.parent().is_some_and(|supervisor| self.services.templates.get(&supervisor).is_some()) {
+                return RequestError::NoKey(name);
+            }
         }
         RequestError::NoWorker {
             name: name.escape_debug().to_string(),
@@ -459,7 +465,7 @@ impl Host {
     }
 
     /// Why the directory's file of this name does not run, if that is so.
-    fn problem_of(&self, name: &str) -> Option<String> {
+    fn problem_of(&self, name: &str) -> Option<(String, String)> {
         let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         let file = |path: &str| {
             let stem = path.strip_suffix(".wasm").or_else(|| path.strip_suffix(".toml"));
@@ -468,7 +474,14 @@ impl Host {
         let found = problems.iter().find(|finding| {
             file(&finding.path) && !matches!(finding.kind, FindingKind::Warning | FindingKind::Waiting)
         });
-        found.map(|finding| format!("{}: {}", finding.path, finding.message))
+        found.map(|finding| {
+            let help = match finding.kind {
+                FindingKind::Loading => "`paguro doctor` shows it until it is there".to_string(),
+                _ if finding.help.is_empty() => "mend the file; `paguro doctor` lists all that is wrong".to_string(),
+                _ => finding.help.clone(),
+            };
+            (format!("{}: {}", finding.path, finding.message), help)
+        })
     }
 
     /// Whether a newer component of it waits for the end of a change.

@@ -81,6 +81,8 @@ pub(super) struct Keeper {
     /// Newer files of workers that are being changed: what of each waits.
     waiting: BTreeMap<Name, Waiting>,
     starting: Arc<Starting>,
+    /// Workers whose files were tried and are not run.
+    rejected: BTreeSet<Name>,
     /// Tries of one file, and when the next one may be.
     tries: BTreeMap<Name, Tries>,
 }
@@ -124,6 +126,7 @@ impl Keeper {
             deleted: deleted.clone(),
             waiting: BTreeMap::new(),
             starting: starting.clone(),
+            rejected: BTreeSet::new(),
             tries: BTreeMap::new(),
         }
     }

@@ -15,18 +15,29 @@ pub(super) struct Starting {
     loaded: AtomicUsize,
     /// Read by each request.
     is_over: AtomicBool,
+    is_abandoned: AtomicBool,
     over: watch::Sender<()>,
 }
 
 impl Starting {
     pub fn new() -> Starting {
-        let (wanted, loaded, is_over) = Default::default();
-        Starting { wanted, loaded, is_over, over: watch::Sender::new(()) }
+        let (wanted, loaded, is_over, is_abandoned) = Default::default();
+        Starting { wanted, loaded, is_over, is_abandoned, over: watch::Sender::new(()) }
     }
 
     pub fn progress(&self, wanted: usize, loaded: usize) {
         self.wanted.store(wanted, Relaxed);
         self.loaded.store(loaded, Relaxed);
+    }
+
+    /// The host is stopped before it has started: who waits is told.
+    pub fn abandon(&self) {
+        self.is_abandoned.store(true, SeqCst);
+        self.end();
+    }
+
+    pub fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(SeqCst)
     }
 
     /// All was started, or tried; or the start failed.

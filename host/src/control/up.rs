@@ -174,6 +174,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
         _ = terminate.recv() => None,
     };
     if !matches!(started, Some(Ok(()))) {
+        host.starting.abandon();
         stop.send_replace(true);
         let _ = tokio::time::timeout(ANSWERS_TIME, &mut serving).await;
     }

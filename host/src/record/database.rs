@@ -279,9 +279,9 @@ impl Database {
         self.shared.reader.template(name)
     }
 
-    /// Whether a worker below this supervisor has a state that this component saved.
-    pub fn has_states_below(&self, supervisor: &Name, component: ComponentHash) -> Result<bool, DatabaseError> {
-        self.shared.reader.has_states_below(supervisor, component)
+    /// Whether a key below this supervisor is on this component, or has a state that it saved.
+    pub fn is_used_below(&self, supervisor: &Name, component: ComponentHash) -> Result<bool, DatabaseError> {
+        self.shared.reader.is_used_below(supervisor, component)
     }
 
     /// Settings files as they were accepted last, by whose they are.

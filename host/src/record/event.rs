@@ -76,7 +76,7 @@ pub enum Event {
         by: Name,
     },
 
-    /// Children of a simple-one-for-one supervisor are made of this from now on.
+    /// The file of a simple-one-for-one supervisor's template; new keys start on it once it is committed.
     TemplateSet {
         name: Name,
         component: ComponentHash,
@@ -609,7 +609,7 @@ impl fmt::Display for Event {
             Event::StartIgnored { .. } => f.write_str("does not want to run: it stopped itself in its start"),
             Event::NotStartedOnDemand { why, .. } => write!(f, "a message could not start it: {why}"),
             Event::TemplateSet { component, .. } => {
-                write!(f, "its children are made of {} from now on", component.short())
+                write!(f, "its file is {}", component.short())
             }
             Event::WorkerLoading { bytes, .. } => write!(f, "loading a component of {}", show_size(*bytes)),
             Event::CompilationSlow { component, why } => {

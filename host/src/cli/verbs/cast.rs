@@ -9,7 +9,7 @@ use crate::cli::input::Input;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Ends with 0 once the message is in the worker's mailbox; what the worker makes of it is in its log.
+Ends with 0 once the message is in the worker's mailbox; what became of it, `paguro events` and the worker's log tell.
 
 Examples:
   paguro cast stats 42

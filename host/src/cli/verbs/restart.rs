@@ -9,7 +9,8 @@ use crate::cli::output;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The worker keeps its state and its revision.
+The worker keeps its state and its revision; a probation ends with the verdict so far. A restart of a template's \
+supervisor lets go of its keys: their states are kept, and they come back when they are started.
 
 Examples:
   paguro restart billing/invoices")]

@@ -12,7 +12,7 @@ use crate::cli::output;
 The worker finishes the message it is at, saves its state and ends. It stays down until `paguro start`, or until \
 its supervisor starts it with others, as in OTP: under one-for-all and rest-for-one when one of them fails, and \
 when the supervisor itself is started anew. A key of a template that starts its children on demand comes back with \
-its next message.
+its next message. A stop ends probation, with the verdict so far; a template's keys are let go of with it.
 
 Examples:
   paguro stop billing/invoices")]

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use super::{Keeper, granting};
 use crate::base::units::show_duration;
 use crate::base::{ComponentHash, Name, Tick};
-use crate::control::directory::CurrentTree;
+use crate::control::directory::{CurrentTree, CurrentWorker};
 use crate::control::finding::{Finding, FindingKind};
 use crate::control::settings::one_line;
 use crate::record::Event;
@@ -51,6 +51,12 @@ impl Keeper {
             }
         }
         self.waiting = waiting;
+        // Files that were tried and are not run.
+        let is_rejected = |(name, worker): &(&Name, &CurrentWorker)| {
+            let said = self.said.workers.get(*name);
+            said.is_some_and(|said| said.hash != worker.component && worker.rejected.contains(&said.hash))
+        };
+        self.rejected = current.workers.iter().filter(is_rejected).map(|(name, _)| name.clone()).collect();
     }
 
     /// Shows what holds now to whoever asks: `paguro doctor`, and who asks for a worker in vain.
@@ -72,8 +78,16 @@ impl Keeper {
         });
         let fell = self.templates.iter().filter_map(|(name, held)| Some((name, held.fell()?)));
         let fell = fell.map(|(name, (to, why))| {
-            let message = format!("all of its keys went back to {}: {why}", to.short());
+            let message = format!("it is not used for any key, all are on {}: {why}", to.short());
             Finding::refused(format!("{name}.wasm"), message, "a file that changes is tried again")
+        });
+        let stayed = self.templates.iter().filter_map(|(name, held)| Some((name, held.stayed()?)));
+        let stayed = stayed
+            .map(|(name, which)| Finding::refused(format!("{name}.wasm"), which, "a file that changes is tried again"));
+        let help = "`paguro history NAME` has the reason; a file that changes is tried again";
+        let rejected = self.rejected.iter().map(|name| {
+            let message = "its component was called off or rolled back: what ran before goes on";
+            Finding::refused(format!("{name}.wasm"), message.to_string(), help)
         });
         let waiting = self.waiting.iter().map(|(name, waits)| {
             let left = self.changes.probation_left(name).map(|left| format!(" in {}", show_duration(left)));
@@ -113,6 +127,8 @@ impl Keeper {
         let all = loading
             .chain(waiting)
             .chain(fell)
+            .chain(stayed)
+            .chain(rejected)
             .chain(looked)
             .chain(refused)
             .chain(failed)

@@ -9,7 +9,7 @@ use super::Keeper;
 use crate::base::{ComponentHash, Name};
 use crate::change::{ChangeError, Changes, ComponentTemplate, Keys, Rollout, UpgradeRequest};
 use crate::control::directory::Wanted;
-use crate::record::{By, Event, Why};
+use crate::record::{By, Change, Event, Why};
 use crate::runtime::spec::SettingsChange;
 use crate::runtime::{Services, Shared, Tree};
 use crate::sandbox::Component;
@@ -26,6 +26,11 @@ impl Held {
     /// Why its newest component was rolled back for all keys, and to what.
     pub fn fell(&self) -> Option<(ComponentHash, String)> {
         self.rollout.fell()
+    }
+
+    /// Which of its children stay on what they were.
+    pub fn stayed(&self) -> Option<String> {
+        self.rollout.stayed()
     }
 }
 
@@ -104,22 +109,34 @@ impl Keeper {
         newest: ComponentHash,
     ) -> Arc<Rollout> {
         let changes = &self.changes;
+        let probation = wanted.settings.upgrade.probation;
+        if let Some(before) = before {
+            before.rollout.retire();
+        }
         // What cannot be read is not known.
         let known = self.services.database.template(name).ok().flatten();
-        let served = before.map(|before| before.rollout.serving()).or(known.map(|known| known.serving));
-        let Some(served) = served.filter(|served| *served != newest && changes.component_files().has(served)) else {
-            return Rollout::committed(changes, name, newest);
-        };
+        let has = |component: &ComponentHash| changes.component_files().has(component);
+        let served = before.map(|before| before.rollout.serving()).or(known.map(|known| known.serving)).filter(has);
+        let Some(served) = served else { return Rollout::committed(changes, name, newest) };
+        if served == newest {
+            let watched = known.and_then(|known| known.before).filter(|_| before.is_none()).filter(has);
+            return match watched {
+                Some(before) => Rollout::watched(changes, name, newest, before, probation),
+                None => Rollout::committed(changes, name, newest),
+            };
+        }
         if known.is_some_and(|known| known.refused == Some(newest)) {
             return Rollout::rolled_back(changes, name, newest, served);
         }
         // One that no key is on, nor ever kept a state with, may be what is to be mended.
         let runs = |child: &Arc<Shared>| child.status().component == served && child.status().standing.is_up();
-        let is_there = children(&self.services, supervisor).iter().any(runs);
-        if !is_there && !self.services.database.has_states_below(supervisor, served).unwrap_or(true) {
-            return Rollout::committed(changes, name, newest);
+        let is_used = children(&self.services, supervisor).iter().any(runs)
+            || self.services.database.is_used_below(supervisor, served).unwrap_or(true);
+        if is_used {
+            Rollout::trying(changes, name, newest, served, probation)
+        } else {
+            Rollout::committed(changes, name, newest)
         }
-        Rollout::trying(changes, name, newest, served, wanted.settings.upgrade.probation)
     }
 
     fn put(&mut self, name: &Name, held: Held) {
@@ -134,7 +151,12 @@ impl Keeper {
 
     /// Its children are stopped and leave the tree; their states are kept under their names.
     pub(super) async fn remove_template(&mut self, name: &Name) {
-        self.templates.remove(name);
+        if let Some(held) = self.templates.remove(name) {
+            held.rollout.retire();
+        }
+        if let Err(error) = self.services.database.submit(vec![Change::DropTemplate(name.clone())]) {
+            self.database_failed("forget a template", error.to_string());
+        }
         let Some(supervisor) = name.parent() else { return };
         self.services.templates.remove(&supervisor);
         let removing = children(&self.services, &supervisor).into_iter().map(|child| {
@@ -259,7 +281,8 @@ impl Upgrading {
         if let Some((name, why)) = refused.first_key_value() {
             let path = self.path.display().to_string();
             let message = format!("{} of its children stay on what they were: {name}: {why}", refused.len());
-            let help = format!("`paguro events` tells more; new children of {:?} start on it", self.supervisor);
+            let help = format!("`paguro history {name}` tells more; a file that changes is tried again");
+            self.rollout.note_stayed(message.clone());
             self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
         }
     }
@@ -291,7 +314,7 @@ impl Upgrading {
             Ok(switched) => {
                 let (rollout, recorder) = (self.rollout.clone(), self.services.recorder.clone());
                 if rollout.is_trying() {
-                    let heard = async move { rollout.hear(Ok(switched), false).await };
+                    let heard = async move { rollout.hear(&name, Ok(switched), false).await };
                     tokio::spawn(async move { recorder.watched("the rollout of a template", heard).await });
                 }
                 None

@@ -105,7 +105,16 @@ async fn until_it_has_started(host: &Host, uri: &Uri) -> Answer<Waited> {
     let pairs = uri.query().unwrap_or_default().split('&');
     let time = pairs.filter_map(|pair| pair.strip_prefix("timeout_ms=")).find_map(|ms| ms.parse().ok());
     let time = time.map_or(CALL_DEADLINE, Duration::from_millis).min(CALL_DEADLINE_MAX);
-    if host.starting.is_over_within(time).await {
+    let is_over = host.starting.is_over_within(time).await;
+    if host.starting.is_abandoned() {
+        return Err(Failed::new(
+            "stopping",
+            "the host is stopping: nothing was done",
+            "",
+            "start the host again: `paguro up`",
+        ));
+    }
+    if is_over {
         return Ok(Waited(host.recorder().clock().now().since(begun)));
     }
     let progress = host.starting.info().unwrap_or_default().to_string();

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::failed::{Answer, Failed};
 use super::routes::{Api, App};
 use crate::base::bounds;
+use crate::base::ids::normalised;
 use crate::control::answer::{event_info, log_info};
 use crate::control::wire::{EventInfo, LogInfo};
 use crate::record::{Event, Follower, LogLine, Missed, Recorded, Tape, TapePage};
@@ -61,12 +62,13 @@ pub async fn follow_logs(State(app): State<App>, Query(query): Query<Follow>, he
 type Shown<T, W> = fn(&Recorded<T>, Option<&str>) -> Option<W>;
 
 fn shown_event(recorded: &Recorded<Event>, worker: Option<&str>) -> Option<EventInfo> {
-    let is_about = |worker: &str| recorded.item.subject().is_some_and(|subject| subject.to_string() == worker);
+    let is_about =
+        |worker: &str| recorded.item.subject().is_some_and(|subject| subject.to_string() == *normalised(worker));
     worker.is_none_or(is_about).then(|| event_info(recorded))
 }
 
 fn shown_line(recorded: &Recorded<LogLine>, worker: Option<&str>) -> Option<LogInfo> {
-    worker.is_none_or(|worker| recorded.item.worker.as_str() == worker).then(|| log_info(recorded))
+    worker.is_none_or(|worker| recorded.item.worker.as_str() == &*normalised(worker)).then(|| log_info(recorded))
 }
 
 /// A page of what is kept. It gives way between parts of it.

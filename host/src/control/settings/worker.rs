@@ -277,11 +277,11 @@ pub(super) fn names(field: &Field<'_>) -> Result<Vec<String>, SettingsError> {
                 item.error(format!("`{shown}` is not the name of a child"), "name direct children only, without `/`")
             );
         }
-        Name::parse(text).map_err(|error| item.error(error.to_string(), ""))?;
-        if !known.insert(text) {
+        let name = Name::parse(text).map_err(|error| item.error(error.to_string(), ""))?;
+        if !known.insert(name.clone()) {
             return Err(item.error(format!("`{shown}` is in `{}` twice", field.key), ""));
         }
-        names.push(text.to_string());
+        names.push(name.as_str().to_string());
     }
     Ok(names)
 }

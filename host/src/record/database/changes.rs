@@ -55,6 +55,7 @@ pub(super) fn apply(connection: &Connection, change: &Change, book: &mut Book) -
         Change::DropDeadLetters(worker) => update(connection, "DELETE FROM dead_letter WHERE worker = ?1", worker),
         Change::Granted(record) => put_granted(connection, record),
         Change::PutTemplate(name, record) => put_template(connection, name, record),
+        Change::DropTemplate(name) => update(connection, "DELETE FROM template WHERE name = ?1", name),
         Change::Accepted(name, settings) => put_accepted(connection, name, settings),
         Change::AcceptedGone(name) => update(connection, "DELETE FROM accepted WHERE name = ?1", name),
         Change::Ledger(new) => put_ledger_entries(connection, &book.take(new)),
@@ -85,6 +86,7 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::DropDeadLetters(_)
         | Change::Granted(_)
         | Change::PutTemplate(..)
+        | Change::DropTemplate(_)
         | Change::Accepted(..)
         | Change::AcceptedGone(_)
         | Change::LedgerDue(_)
@@ -232,11 +234,12 @@ fn put_granted(connection: &Connection, record: &GrantedRecord) -> rusqlite::Res
 }
 
 fn put_template(connection: &Connection, name: &Name, record: &TemplateRecord) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO template (name, serving, refused) VALUES (?1, ?2, ?3)";
+    let sql = "INSERT OR REPLACE INTO template (name, serving, refused, before) VALUES (?1, ?2, ?3, ?4)";
     connection.prepare_cached(sql)?.execute(params![
         Column(name),
         Column(record.serving),
-        record.refused.map(Column)
+        record.refused.map(Column),
+        record.before.map(Column)
     ])?;
     Ok(())
 }

@@ -85,12 +85,17 @@ impl Reader {
         self.one("SELECT * FROM template WHERE name = ?1", [Column(name)], rows::template)
     }
 
-    /// Whether a key below this supervisor has a state that this component saved.
-    pub(super) fn has_states_below(&self, supervisor: &Name, component: ComponentHash) -> Result<bool, DatabaseError> {
-        let sql =
-            "SELECT component FROM snapshot WHERE worker > ?1 || '/' AND worker < ?1 || '0' AND component = ?2 LIMIT 1";
+    /// Whether a key below this supervisor is on this component, or has a state that it saved.
+    pub(super) fn is_used_below(&self, supervisor: &Name, component: ComponentHash) -> Result<bool, DatabaseError> {
+        let below = "> ?1 || '/'";
+        let sql = format!(
+            "SELECT component FROM snapshot WHERE worker {below} AND worker < ?1 || '0' AND component = ?2
+             UNION ALL SELECT component FROM worker
+                 WHERE name {below} AND name < ?1 || '0' AND component = ?2 AND keyed = 1 AND removed = 0
+             LIMIT 1"
+        );
         let found: Option<ComponentHash> =
-            self.one(sql, (Column(supervisor), Column(component)), |row| rows::get(row, "component"))?;
+            self.one(&sql, (Column(supervisor), Column(component)), |row| rows::get(row, "component"))?;
         Ok(found.is_some())
     }
 
@@ -169,7 +174,8 @@ impl Reader {
 
     pub(super) fn components_in_use(&self) -> Result<BTreeSet<ComponentHash>, DatabaseError> {
         let sql = "SELECT component FROM worker UNION SELECT component FROM revision
-                   UNION SELECT component FROM snapshot UNION SELECT serving FROM template";
+                   UNION SELECT component FROM snapshot UNION SELECT serving FROM template
+                   UNION SELECT before FROM template WHERE before IS NOT NULL";
         Ok(self.all(sql, [], |row| rows::get(row, "component"))?.into_iter().collect())
     }
 

@@ -125,6 +125,8 @@ pub struct TemplateRecord {
     pub serving: ComponentHash,
     /// One that was rolled back for all keys, and is not tried again.
     pub refused: Option<ComponentHash>,
+    /// What it goes back to if the serving one fails on new keys, while they are watched.
+    pub before: Option<ComponentHash>,
 }
 
 /// A settings file that was accepted, and carried out.
@@ -261,6 +263,8 @@ pub enum Change {
     Granted(GrantedRecord),
     /// What a settings file says is in force.
     PutTemplate(Name, TemplateRecord),
+    /// The template's file is gone.
+    DropTemplate(Name),
     Accepted(Name, AcceptedSettings),
     /// There is nobody of that name any more.
     AcceptedGone(Name),

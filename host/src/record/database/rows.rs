@@ -193,7 +193,11 @@ pub(super) fn granted(row: &Row<'_>) -> rusqlite::Result<GrantedRecord> {
 }
 
 pub(super) fn template(row: &Row<'_>) -> rusqlite::Result<TemplateRecord> {
-    Ok(TemplateRecord { serving: get(row, "serving")?, refused: get_if_any(row, "refused")? })
+    Ok(TemplateRecord {
+        serving: get(row, "serving")?,
+        refused: get_if_any(row, "refused")?,
+        before: get_if_any(row, "before")?,
+    })
 }
 
 pub(super) fn accepted(row: &Row<'_>) -> rusqlite::Result<(Name, AcceptedSettings)> {

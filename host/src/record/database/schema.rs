@@ -174,11 +174,13 @@ const VERSION_7: &str = "
     UPDATE worker SET keyed = 1 WHERE NOT EXISTS
         (SELECT 1 FROM revision WHERE worker = worker.name AND why = 'deployed' AND by = 'directory');
 
-    -- Which component new keys of a template start on, and one that was rolled back. No reference to worker: a template is none.
+    -- Which component new keys of a template start on, one that was rolled back, and what was before while new keys are
+    -- watched. No reference to worker: a template is none.
     CREATE TABLE template (
         name    TEXT PRIMARY KEY NOT NULL,
         serving BLOB NOT NULL CHECK (length(serving) = 32),
-        refused BLOB CHECK (length(refused) = 32)
+        refused BLOB CHECK (length(refused) = 32),
+        before  BLOB CHECK (length(before) = 32)
     ) STRICT, WITHOUT ROWID;
 ";
 

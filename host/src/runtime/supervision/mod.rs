@@ -422,7 +422,10 @@ impl Supervision {
     fn look_for_many_isolated(&mut self, actions: &mut Vec<Action>) {
         let (isolated, children) = (self.children.isolated().len(), self.children.len());
         let many = isolated > 0 && isolated * bounds::MANY_ISOLATED >= children && self.is_simple();
-        if many && !std::mem::replace(&mut self.many_isolated, many) && self.settings.each_key {
+        // Not where an operator isolates one, or others leave.
+        let is_decided =
+            actions.iter().any(|action| matches!(action, Action::Isolate { why, .. } if why != BY_OPERATOR));
+        if many && is_decided && !std::mem::replace(&mut self.many_isolated, many) && self.settings.each_key {
             actions.push(Action::ManyIsolated { isolated, children });
         }
         self.many_isolated &= many;
