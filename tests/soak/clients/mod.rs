@@ -21,8 +21,8 @@ const HOST_DESCRIPTORS: u32 = 1_024;
 /// than the host has descriptors.
 const HELD_MAX: usize = 600;
 /// Of them, on the owner's socket. Nobody but the owner reaches it, and a host can let him have no more connections than
-/// it has descriptors: with fewer than these he must still come through.
-const HELD_ON_SOCKET_MAX: usize = 40;
+/// it has descriptors for: 128 here. With fewer than these, of all hands together, he must still come through.
+const HELD_ON_SOCKET_MAX: usize = 24;
 /// The worker that writes what followers do not read.
 const TALKER: &str = "talker";
 
