@@ -5,6 +5,7 @@ export is a fault: its traceback is in the log, its text is the reason of the wo
 """
 
 import functools
+import inspect
 
 import paguro_worker as worker
 from componentize_py_types import Err
@@ -39,11 +40,9 @@ def guarded(function):
 
 for name, exported in list(vars(worker).items()):
     if name in EXPORTS and isinstance(exported, type):
-        functions = {
-            called: guarded(getattr(exported, called))
-            for called in dir(exported)
-            if not called.startswith("_") and callable(getattr(exported, called))
-        }
+        # Plain functions alone: what is static, or a class, is the author's own.
+        found = {called: inspect.getattr_static(exported, called) for called in dir(exported) if not called.startswith("_")}
+        functions = {called: guarded(function) for called, function in found.items() if inspect.isfunction(function)}
         exported = type(name, (exported,), functions)
     if not name.startswith("__"):
         globals()[name] = exported

@@ -271,7 +271,7 @@ async fn a_component_that_fails_on_new_keys_is_rolled_back_for_all() {
     }
     host.start_worker("tenants/3").await.unwrap();
     assert_eq!(call(&host, "tenants/3", "add").await.as_deref(), Ok("1"));
-    let told = |host: &Host| host.problems().iter().any(|found| found.message.contains("it is not used for any key"));
+    let told = |host: &Host| host.problems().iter().any(|found| found.message.contains("it is not used for new keys"));
     until("the doctor says so", async || told(&host)).await;
     assert_eq!(decisions(&host, "tenants/tenant"), ["upgrade-committed", "rolled-back"]);
     world.down().await;

@@ -172,14 +172,21 @@ impl Rollout {
 
     /// What became of a child's upgrade to it. `is_new`: the child is a key that has nothing of its own that could be at
     /// fault but its messages.
-    pub async fn hear(self: &Arc<Self>, key: &Name, upgraded: Result<Switched, ChangeError>, is_new: bool) {
+    pub async fn hear(self: &Arc<Self>, child: &Shared, upgraded: Result<Switched, ChangeError>, is_new: bool) {
+        let key = child.name();
+        if self.fell().is_some() && upgraded.is_ok() {
+            // It was on its way there when all went back.
+            let _ = self.changes.order(key, Order::Withdraw).await;
+        }
         if !self.is_trying() {
             return;
         }
+        // One that ended by itself, as it should, has done what it was there for.
+        let has_ended = || child.status().last_exit == Some(ExitReason::Normal);
         match upgraded {
             // One that did not run, or was stopped, has not passed anything.
             Ok(switched) if switched.pause.is_some() => match switched.outcome.await {
-                Ok(Outcome::Committed { why }) if why != STOPPED => self.commit(),
+                Ok(Outcome::Committed { why }) if why != STOPPED || has_ended() => self.commit(),
                 Ok(Outcome::RolledBack { why, .. }) if is_new && why != BY_OPERATOR => self.failed_on(key, &why),
                 // An error means that the host is stopping.
                 Ok(_) | Err(_) => {}
@@ -203,7 +210,13 @@ impl Rollout {
     }
 
     /// A new key could not be started on the component before: there is nothing to go back to.
-    pub(super) fn has_no_way_back(self: &Arc<Self>) {
+    pub(super) fn has_no_way_back(self: &Arc<Self>, reason: &ExitReason) {
+        let before = self.serving();
+        // Where others run on it, the key itself is what it cannot be started with.
+        if !is_of_the_component(reason) || self.children_on(before).iter().any(|child| child.status().standing.is_up())
+        {
+            return;
+        }
         let mut stage = self.stage();
         if matches!(*stage, Stage::Trying { .. }) && !self.is_retired.load(SeqCst) {
             *stage = Stage::Committed { watched: None };
@@ -272,6 +285,11 @@ impl Rollout {
                 Event::WorkerStartFailed { worker, reason, .. }
                     if is_of_the_component(reason) && self.is_fresh(worker) =>
                 {
+                    // What its `init` says no to may be its name or its configuration.
+                    if matches!(reason, ExitReason::Failed(Failure::Refused { .. })) {
+                        self.failed_on(worker, &reason.to_string());
+                        continue;
+                    }
                     self.roll_back(format!("the new key {worker:?} did not start on it: {reason}"));
                 }
                 Event::WorkerExited { worker, reason, .. } if is_of_the_component(reason) && self.is_fresh(worker) => {
@@ -332,15 +350,21 @@ impl Rollout {
         let bytes = bytes::Bytes::from(bytes);
         let mut refused: HashSet<Name> = HashSet::new();
         loop {
-            let left = self.children_on_it().into_iter().filter(|child| !refused.contains(child.name()));
+            let left = self.children_on(self.newest).into_iter().filter(|child| !refused.contains(child.name()));
             let left: Vec<Arc<Shared>> = left.collect();
             if left.is_empty() || self.is_retired.load(SeqCst) {
                 return;
             }
             for worker in left {
+                if self.is_retired.load(SeqCst) {
+                    return;
+                }
+                if worker.status().component != self.newest {
+                    continue;
+                }
                 let name = worker.name().clone();
                 let (by, why, probation) = (By::Host, Why::Rollback, Some(Duration::ZERO));
-                let request = UpgradeRequest { worker, bytes: bytes.clone(), by, why, probation, fewer_exports: false };
+                let request = UpgradeRequest { worker, bytes: bytes.clone(), by, why, probation, fewer_exports: true };
                 match self.changes.upgrade(request).await {
                     Err(ChangeError::UnderWay { .. }) => {
                         // Where it is not in probation any more, the next round finds it.
@@ -356,12 +380,12 @@ impl Rollout {
         }
     }
 
-    fn children_on_it(&self) -> Vec<Arc<Shared>> {
+    fn children_on(&self, component: ComponentHash) -> Vec<Arc<Shared>> {
         let services = &self.changes.services;
         services.making_is_done();
         let supervisor = self.template.parent();
         let all = services.registry.all().into_iter();
-        all.filter(|worker| worker.name().parent() == supervisor && worker.status().component == self.newest).collect()
+        all.filter(|worker| worker.name().parent() == supervisor && worker.status().component == component).collect()
     }
 
     /// Nobody waits for the disk: what is not written, a host that dies finds as it was before. `stage`: as it is, and

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::rollout::Rollout;
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
-use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber, Tick};
+use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick};
 use crate::record::{Action, By, Change, DatabaseError, Event, Follower, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
 use crate::runtime::{Launch, NotMade, Shared, Standing, Template};
@@ -248,7 +248,7 @@ impl ComponentTemplate {
             let worker = match events {
                 Some(events) => match first_start(&changes, &name, events).await {
                     First::Runs(worker) => worker,
-                    First::Failed => return rollout.has_no_way_back(),
+                    First::Failed(reason) => return rollout.has_no_way_back(&reason),
                     First::Gone => return,
                 },
                 None => match started(&changes, &name).await {
@@ -258,7 +258,7 @@ impl ComponentTemplate {
             };
             let Ok(bytes) = changes.bytes_of(to) else { return };
             let request = UpgradeRequest {
-                worker,
+                worker: worker.clone(),
                 bytes: bytes.into(),
                 by: By::Host,
                 why: Why::Upgrade,
@@ -266,7 +266,7 @@ impl ComponentTemplate {
                 fewer_exports: false,
             };
             // Called off or not, the events say what became of it, and the child serves on.
-            rollout.hear(&name, changes.upgrade(request).await, is_new).await;
+            rollout.hear(&worker, changes.upgrade(request).await, is_new).await;
         };
         tokio::spawn(async move { recorder.watched("the upgrade of a child of a template", upgrading).await });
     }
@@ -275,7 +275,7 @@ impl ComponentTemplate {
 /// How the first start of a new key went.
 enum First {
     Runs(Arc<Shared>),
-    Failed,
+    Failed(ExitReason),
     Gone,
 }
 
@@ -288,7 +288,9 @@ async fn first_start(changes: &Changes, name: &Name, mut events: Follower<Event>
                 Event::WorkerStarted { worker, .. } if worker == name => {
                     return changes.services.registry.get(name).map_or(First::Gone, First::Runs);
                 }
-                Event::WorkerStartFailed { worker, .. } if worker == name => return First::Failed,
+                Event::WorkerStartFailed { worker, reason, .. } if worker == name => {
+                    return First::Failed(reason.clone());
+                }
                 Event::ChildRemoved { name: gone } if gone == name => return First::Gone,
                 _ => {}
             }

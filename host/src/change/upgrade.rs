@@ -211,7 +211,7 @@ impl Changes {
         let settings = worker.settings();
         fits(&component, &settings, &self.services.account).await?;
         let mut missing = status.exports.missing_in(component.exports());
-        let may_go = by == By::Operator && !missing.contains(&"state");
+        let may_go = (by == By::Operator || why == Why::Rollback) && !missing.contains(&"state");
         // One that does not run and has no state on record has nothing that could be lost.
         let has_nothing = !status.standing.is_up() && self.services.database.snapshot(&name)?.is_none();
         if has_nothing || may_go && fewer_exports {

@@ -452,7 +452,7 @@ impl Keeper {
             Step::Load { name, wanted } => self.load(name, wanted).await,
             Step::LoadTemplate { name, wanted } => self.load_template(name, wanted).await,
             Step::ChangeTemplate { name, wanted } => self.change_template(name, wanted).await,
-            Step::RemoveTemplate { name } => self.remove_template(&name).await,
+            Step::RemoveTemplate { name } => self.template_is_gone(&name).await,
             Step::Abandon { name } => self.loads.abandon(&name),
             Step::ChangeSettings { name, settings } => self.configure(&name, settings).await,
             Step::SameAgain { name, hash } => drop(self.acted_upon(&name, hash).await),

@@ -78,7 +78,7 @@ impl Keeper {
         });
         let fell = self.templates.iter().filter_map(|(name, held)| Some((name, held.fell()?)));
         let fell = fell.map(|(name, (to, why))| {
-            let message = format!("it is not used for any key, all are on {}: {why}", to.short());
+            let message = format!("it is not used for new keys, and all go back to {}: {why}", to.short());
             Finding::refused(format!("{name}.wasm"), message, "a file that changes is tried again")
         });
         let stayed = self.templates.iter().filter_map(|(name, held)| Some((name, held.stayed()?)));

@@ -149,13 +149,18 @@ impl Keeper {
         self.templates.insert(name.clone(), held);
     }
 
+    /// Its file is gone: what comes under its name next has nothing to do with it.
+    pub(super) async fn template_is_gone(&mut self, name: &Name) {
+        if let Err(error) = self.services.database.submit(vec![Change::DropTemplate(name.clone())]) {
+            self.database_failed("forget a template", error.to_string());
+        }
+        self.remove_template(name).await;
+    }
+
     /// Its children are stopped and leave the tree; their states are kept under their names.
     pub(super) async fn remove_template(&mut self, name: &Name) {
         if let Some(held) = self.templates.remove(name) {
             held.rollout.retire();
-        }
-        if let Err(error) = self.services.database.submit(vec![Change::DropTemplate(name.clone())]) {
-            self.database_failed("forget a template", error.to_string());
         }
         let Some(supervisor) = name.parent() else { return };
         self.services.templates.remove(&supervisor);
@@ -302,6 +307,7 @@ impl Upgrading {
         if self.changes.is_rejected(&name, self.to.hash()) {
             return Some((name, "it was rolled back before".to_string()));
         }
+        let child = worker.clone();
         let request = UpgradeRequest {
             worker,
             bytes,
@@ -313,8 +319,8 @@ impl Upgrading {
         match self.changes.upgrade(request).await {
             Ok(switched) => {
                 let (rollout, recorder) = (self.rollout.clone(), self.services.recorder.clone());
-                if rollout.is_trying() {
-                    let heard = async move { rollout.hear(&name, Ok(switched), false).await };
+                if rollout.is_trying() || rollout.fell().is_some() {
+                    let heard = async move { rollout.hear(&child, Ok(switched), false).await };
                     tokio::spawn(async move { recorder.watched("the rollout of a template", heard).await });
                 }
                 None
