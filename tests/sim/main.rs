@@ -132,4 +132,5 @@ found! {
     a_kill_of_a_supervisor_ends_all_below_it_at_once
     one_that_became_temporary_in_its_restart_stays_down
     one_whose_call_goes_on_elsewhere_is_told_to_stop
+    an_isolation_is_taken_back_while_the_supervisor_starts
 }

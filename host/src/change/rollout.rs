@@ -10,8 +10,9 @@
 //!                      rolled back: all keys are on the one before again
 //! ```
 //!
-//! A key that is new has no state that could be at fault, so what fails on it is the component's. Children that were there
-//! before are upgraded one by one, and each is rolled back for itself.
+//! A key that is new has no state that could be at fault. One that does not start, or two that fail, are the component's
+//! fault; one alone may have had a message that no component could handle. Children that were there before are upgraded one
+//! by one, and each is rolled back for itself.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

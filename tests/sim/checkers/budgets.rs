@@ -78,6 +78,10 @@ impl Checker for Budgets {
                 if matches!(request, Request::Stop(_) | Request::Isolate(_)) {
                     self.started_since.remove(&request.subject());
                 }
+                if matches!(request, Request::Stop(_)) {
+                    // It takes back the isolation, also where its supervisor starts before that is answered.
+                    self.isolated.remove(&request.subject());
+                }
                 self.request(book, request);
             }
             Fact::Replied { ask, reply, .. } => {
