@@ -231,7 +231,7 @@ mod tests {
         let spelt = ["b\u{fc}ro", "bu\u{308}ro"].map(|spelt| Name::parse(spelt).unwrap());
         assert_eq!(spelt[0], spelt[1]);
         assert_eq!(spelt[1].as_str(), "b\u{fc}ro");
-        // What has no letter of its own is no letter.
+        // A combining mark alone is not a letter.
         assert!(Name::parse("\u{308}").is_err());
         assert!(Name::parse(&"u\u{308}".repeat(bounds::NAME_BYTES_MAX / 2)).is_ok());
         assert!(Name::parse(&"u\u{308}".repeat(bounds::NAME_BYTES_MAX)).is_err());

@@ -10,9 +10,9 @@
 //!                      rolled back: all keys are on the one before again
 //! ```
 //!
-//! A key that is new has no state that could be at fault. One that does not start, or two that fail, are the component's
-//! fault; one alone may have had a message that no component could handle. Children that were there before are upgraded one
-//! by one, and each is rolled back for itself.
+//! A new key has no state that could be at fault. The component is at fault if one new key does not start, or if two fail
+//! later. A single failure may come from a message that no component could handle. Existing children are upgraded one by
+//! one, and each is rolled back alone.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -42,14 +42,14 @@ pub struct Rollout {
     stage: Mutex<Stage>,
     /// New keys that failed on it after their start.
     failed: Mutex<HashSet<Name>>,
-    /// Children that were called off or rolled back, for whoever looks.
+    /// The children that do not run what they should, and why; `doctor` shows it.
     stayed: Mutex<Option<String>>,
     /// The file is another by now: this one decides nothing any more.
     is_retired: AtomicBool,
 }
 
-/// New keys that fail on it, each for itself, until it is the component's fault. One alone may have had a message that no
-/// component could handle. A start has no message: one that fails is enough.
+/// New keys that must fail before the component is at fault. One alone may have received a message that no component could
+/// handle. A start handles no message, so one failed start is enough.
 const FAILED_KEYS: usize = 2;
 
 #[derive(Clone, Debug)]
@@ -354,6 +354,10 @@ impl Rollout {
             let left = self.children_on(self.newest).into_iter().filter(|child| !refused.contains(child.name()));
             let left: Vec<Arc<Shared>> = left.collect();
             if left.is_empty() || self.is_retired.load(SeqCst) {
+                if let Some(name) = refused.iter().min() {
+                    let count = refused.len();
+                    self.note_stayed(format!("{count} of its keys cannot go back and stay on it, such as {name:?}"));
+                }
                 return;
             }
             for worker in left {

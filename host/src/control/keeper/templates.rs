@@ -119,7 +119,8 @@ impl Keeper {
         let served = before.map(|before| before.rollout.serving()).or(known.map(|known| known.serving)).filter(has);
         let Some(served) = served else { return Rollout::committed(changes, name, newest) };
         if served == newest {
-            let watched = known.and_then(|known| known.before).filter(|_| before.is_none()).filter(has);
+            let is_watched = before.is_none() && !probation.is_zero();
+            let watched = known.and_then(|known| known.before).filter(|_| is_watched).filter(has);
             return match watched {
                 Some(before) => Rollout::watched(changes, name, newest, before, probation),
                 None => Rollout::committed(changes, name, newest),
