@@ -6,6 +6,7 @@ export is a fault: its traceback is in the log, its text is the reason of the wo
 
 import functools
 import inspect
+import sys
 
 import paguro_worker as worker
 from componentize_py_types import Err
@@ -18,11 +19,23 @@ EXPORTS = ("Lifecycle", "Handler", "Batch", "State", "Health")
 # Exports that are being called: what one raises into another, its author may catch.
 depth = 0
 
+# Whether this instance was called before. What the build drew at random is the same in every instance.
+awake = False
+
+
+def wake():
+    global awake
+    awake = True
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+
 
 def guarded(function):
     @functools.wraps(function)
     def guard(*given):
         global depth
+        if not awake:
+            wake()
         depth += 1
         try:
             return function(*given)

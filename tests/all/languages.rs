@@ -19,7 +19,16 @@ fn now(program: &Program) -> u128 {
 
 #[test]
 fn time_and_chance_in_javascript_are_the_hosts_and_not_those_of_the_build() {
-    let program = Program::with(&[("chance", "chance")]);
+    are_the_hosts("chance");
+}
+
+#[test]
+fn time_and_chance_in_python_are_the_hosts_and_not_those_of_the_build() {
+    are_the_hosts("chance-py");
+}
+
+fn are_the_hosts(guest: &str) {
+    let program = Program::with(&[("chance", guest)]);
     program.until("it runs", || program.run(&["call", "chance", "\"date\""]).code == 0);
     let before = now(&program);
     let date = u128::from(ask(&program, "date").as_u64().unwrap());

@@ -144,6 +144,10 @@ async fn a_host_starts_without_one_that_takes_too_long_and_stops_while_it_is_loa
     let host = Host::start(options.clone()).await.unwrap();
     world.host = Some(host.clone());
     assert_eq!((standing(&host, "large").as_str(), count(&host, "large", "worker-late")), ("absent", 1));
+    // Not all is well while something does not run yet.
+    let health = host.health(None, 10).await;
+    assert_eq!((health.status.as_str(), health.problems[0].of.as_str()), ("degraded", "large.wasm"));
+    assert!(host.doctor().await.iter().any(|found| found.verdict != "ok" && found.detail.contains("large.wasm")));
     let told = call(&host, "large", "get").await.unwrap_err();
     assert_eq!(told, "there is no worker `large`");
     until("the small one runs", async || call(&host, "small", "x").await.as_deref() == Ok("x")).await;

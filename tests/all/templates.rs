@@ -197,9 +197,8 @@ async fn a_folder_that_became_a_template_takes_up_no_former_worker() {
 
 /// What a key ran first.
 async fn first(host: &Host, key: &str) -> String {
-    let worker = host.worker(key).unwrap();
     host.written().await;
-    let history = host.history(&worker).unwrap();
+    let history = host.history(key).unwrap();
     history.iter().find(|revision| revision.number == 1).unwrap().component.clone()
 }
 
@@ -378,6 +377,36 @@ async fn a_newer_component_reaches_new_keys_where_the_older_one_starts_none() {
     host.start_worker("tenants/2").await.unwrap_err();
     world.put("tenants/tenant", "counter-v2");
     until("a new key starts", async || host.start_worker("tenants/3").await.is_ok()).await;
+    world.down().await;
+}
+
+/// New keys start on the older component until the newer one is committed: but not where that cannot be had any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_component_reaches_new_keys_where_the_older_one_is_lost() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "[upgrade]\nprobation = \"1h\"\n").await;
+    call(&host, "tenants/1", "add").await.unwrap();
+    let old = host.worker("tenants/1").unwrap().status().component;
+    world.down().await;
+    std::fs::remove_dir_all(world.path().join(".paguro/cache")).unwrap();
+    std::fs::write(world.path().join(format!(".paguro/components/{}.wasm", old.hex())), "damaged").unwrap();
+    world.put("tenants/tenant", "counter-v2");
+    let host = world.up().await;
+    until("a new key starts", async || call(&host, "tenants/2", "get").await.is_ok()).await;
+    let template = Name::parse("tenants/tenant").unwrap();
+    let entries = host.database().ledger_for(&template, 1_000).unwrap();
+    assert!(entries.iter().any(|entry| entry.detail.contains("the one before cannot be loaded")), "{entries:?}");
+    world.down().await;
+}
+
+/// Whoever asks what a key ran is told, whether or not it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_stopped_has_its_history() {
+    let (mut world, host) = template("counter-v1", "", "").await;
+    host.start_worker("tenants/1").await.unwrap();
+    host.stop_worker("tenants/1").await.unwrap();
+    let history = host.history("tenants/1").unwrap();
+    assert_eq!(history.iter().map(|revision| (revision.number, revision.current)).collect::<Vec<_>>(), [(1, false)]);
+    assert!(matches!(host.history("tenants/none"), Err(RequestError::NoKey(_))));
     world.down().await;
 }
 

@@ -272,3 +272,139 @@ fn a_worker_that_ended_by_a_fault_and_is_not_started_again_is_told() {
     let doctor = program.run(&["doctor"]);
     assert!(doctor.code == NOT_WELL && doctor.out.contains("worker job: it does not run"), "{}", doctor.out);
 }
+
+/// Points the directory's path at another, at once, as a tool that brings out releases does.
+fn point_at(program: &Program, release: &str) {
+    let newer = program.beside("newer");
+    std::os::unix::fs::symlink(program.beside(release), &newer).unwrap();
+    std::fs::rename(newer, program.path()).unwrap();
+}
+
+/// `current`, which leads to `one`, and another release beside it.
+fn releases() -> Program {
+    let program = Program::new();
+    std::fs::remove_dir(program.path()).unwrap();
+    for (release, workers) in [("one", &["a", "gone"][..]), ("two", &["a", "new"])] {
+        std::fs::create_dir(program.beside(release)).unwrap();
+        for worker in workers {
+            std::fs::write(program.beside(release).join(format!("{worker}.wasm")), guest("counter-v1")).unwrap();
+        }
+    }
+    std::fs::write(program.beside("two/a.wasm"), guest("counter-v2")).unwrap();
+    point_at(&program, "one");
+    program
+}
+
+#[test]
+fn a_link_that_has_moved_is_followed_and_the_state_stays() {
+    let mut program = releases();
+    program.up();
+    program.until("both run", || ["a", "gone"].iter().all(|name| runs(&program, name)));
+    assert_eq!(program.number(&["call", "a", "add"]), Some(1));
+    assert!(!program.beside("one/.paguro").exists(), "the state lies beside the link");
+    point_at(&program, "two");
+    program.signal("HUP");
+    program.until("the new one runs", || runs(&program, "new"));
+    program.until("what is not there is gone", || !program.ok(&["ps"]).contains("gone"));
+    let is_newer = |program: &Program| program.json(&["history", "a"]).as_array().is_some_and(|all| all.len() == 2);
+    program.until("the other is upgraded", || is_newer(&program));
+    assert!(program.ok(&["call", "a", "get"]).contains('1'), "it goes on with its state");
+    let two = program.beside("two").canonicalize().unwrap().display().to_string();
+    for told in [program.ok(&["ledger"]), program.ok(&["events"])] {
+        assert!(told.contains(&format!("the directory is {two}")) || told.contains(&format!("workers is {two}")), "{told}");
+    }
+    // The release before is nobody's any more, and this one is held.
+    let state = program.beside("other").display().to_string();
+    let other = |program: &Program, release: &str| {
+        let mut up = crate::program::paguro(&["up", "--state", &state], &program.beside(release));
+        let mut up = up.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let ended = (0..100).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            up.try_wait().unwrap()
+        });
+        let _ = up.kill();
+        up.wait().unwrap();
+        ended.and_then(|ended| ended.code())
+    };
+    assert_eq!(other(&program, "two"), Some(1));
+    again(&mut program);
+    assert!(is_newer(&program) && program.ok(&["call", "a", "get"]).contains('1'));
+    // It is moved while no host runs.
+    assert_eq!(program.terminate(), 0);
+    point_at(&program, "one");
+    program.up();
+    program.until("what was gone is back", || runs(&program, "gone"));
+    assert!(program.ok(&["call", "a", "get"]).contains('1'));
+    assert_eq!(other(&program, "two"), None, "it is free");
+}
+
+#[test]
+fn a_link_is_not_followed_away_from_the_state() {
+    let mut program = releases();
+    // A host ran on the directory itself.
+    std::fs::create_dir(program.beside("one/.paguro")).unwrap();
+    program.up();
+    program.until("both run", || ["a", "gone"].iter().all(|name| runs(&program, name)));
+    assert_eq!(program.number(&["call", "a", "add"]), Some(1));
+    // Commands would look for the socket in the other one.
+    let socket = program.beside("one/.paguro/paguro.sock").canonicalize().unwrap().display().to_string();
+    point_at(&program, "two");
+    program.signal("HUP");
+    let events = || program.ok(&["events", "--host", &socket]);
+    program.until("it is told", || events().contains("is not followed: the state lies where it led before"));
+    assert_eq!(program.ok(&["call", "gone", "get", "--host", &socket]).trim(), "0", "what runs goes on");
+    let told = events();
+    let help = told.lines().find_map(|line| line.split_once("`mv ")?.1.split_once('`')).expect("it says how").0;
+    let (from, to) = help.split_once(' ').expect("from and to");
+    assert_eq!(program.terminate(), 0);
+    std::fs::rename(from, to).unwrap();
+    program.up();
+    program.until("the new one runs", || runs(&program, "new"));
+    program.until("with its state", || program.ok(&["call", "a", "get"]).contains('1'));
+}
+
+#[test]
+fn a_socket_that_is_removed_or_replaced_is_there_again() {
+    let program = Program::with(&[("a", "counter-v1")]);
+    for replaced in [false, true] {
+        std::fs::remove_file(program.socket()).unwrap();
+        if replaced {
+            std::fs::write(program.socket(), "not a socket").unwrap();
+        }
+        program.until("it answers again", || runs(&program, "a"));
+    }
+    assert_eq!(program.ok(&["events"]).matches("it is there again").count(), 2);
+}
+
+/// A template whose file cannot be taken, in each way that a file cannot.
+#[test]
+fn a_template_goes_on_over_a_restart_whatever_its_file_has_become() {
+    let mut program = Program::new();
+    std::fs::create_dir(program.path().join("s")).unwrap();
+    program.write("s/room.wasm", &guest("counter-v1"));
+    program.write("s/supervisor.toml", b"strategy = \"simple-one-for-one\"\non-demand = true\n");
+    program.up();
+    program.until("a key runs", || runs(&program, "s/1"));
+    assert_eq!(program.number(&["call", "s/1", "add"]), Some(1));
+    // Not a component at all; one that is cut; a module that the engine refuses.
+    let cut = &guest("counter-v1")[..2_000];
+    let files: [(&[u8], &str); 3] = [
+        (b"not a component", "is not WebAssembly"),
+        (cut, "s/room.wasm"),
+        (b"\0asm\x0d\0\x01\0\xff\xff\xff", "s/room.wasm"),
+    ];
+    for (file, told) in files {
+        program.write("s/room.wasm", file);
+        until_seen(&program, told);
+        for _ in 0..2 {
+            again(&mut program);
+            until_seen(&program, told);
+            program.until("new keys start", || runs(&program, "s/new"));
+            assert_eq!(program.number(&["call", "s/1", "get"]), Some(1), "with its state");
+            assert_eq!(program.run(&["health"]).code, NOT_WELL);
+        }
+    }
+    program.write("s/room.wasm", &guest("counter-v2"));
+    program.until("it is upgraded", || program.ok(&["history", "s/1"]).contains("upgrade"));
+    program.until("it is well", || program.run(&["health"]).code == 0);
+}

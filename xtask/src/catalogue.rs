@@ -117,6 +117,10 @@ pub fn all() -> Vec<Guest> {
         recipe: Recipe::JavaScript { source: source("js/probes/chance.js"), world: STATELESS },
     });
     guests.push(Guest {
+        name: "chance-py".into(),
+        recipe: Recipe::Python { directory: source("python/probes"), world: STATELESS },
+    });
+    guests.push(Guest {
         name: "stats".into(),
         recipe: Recipe::Python { directory: source("python/stats"), world: STATEFUL },
     });

@@ -197,6 +197,10 @@ pub const FRESH_KEYS_WATCHED: usize = 10_000;
 /// Of a template's keys so many for each that is isolated, at most: where more of them are, an event says so.
 pub const MANY_ISOLATED: usize = 10;
 
+/// Isolated keys of one template that are kept. One beyond them ends and leaves the tree instead, as a stopped key does:
+/// its next message starts it anew. Each that is kept takes a few KiB, and clients make keys.
+pub const ISOLATED_KEYS_MAX: usize = 1_000;
+
 /// Children of one supervisor that start at one time. The others wait for their turn: a start has its
 /// time, and too many side by side would take each other's.
 pub const STARTS_AT_ONCE: usize = 256;

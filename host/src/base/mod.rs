@@ -29,10 +29,21 @@ pub use rare_queue::RareQueue;
 const ROOM_KEPT: usize = 1_024;
 
 /// A table that has become a quarter as full as it was once gives back the room: what a load made is gone.
-pub fn give_back_room<K: Eq + std::hash::Hash, V>(table: &mut std::collections::HashMap<K, V>) {
+pub fn give_back_room<K: Eq + std::hash::Hash, V, S: std::hash::BuildHasher>(
+    table: &mut std::collections::HashMap<K, V, S>,
+) {
     if table.capacity() > ROOM_KEPT && table.len() < table.capacity() / 4 {
         table.shrink_to(table.len() * 2);
     }
+}
+
+/// Hashes the names of a table that each message asks. Half as long as the standard library's, which took 2 % of a call.
+/// Clients choose names: the keys are random, this process' alone, and no hash is ever shown, so nobody can choose names
+/// whose hashes collide.
+pub fn name_hasher() -> ahash::RandomState {
+    let random = std::hash::RandomState::new();
+    let key = |number: u64| std::hash::BuildHasher::hash_one(&random, number);
+    ahash::RandomState::with_seeds(key(0), key(1), key(2), key(3))
 }
 
 /// A worker's whole state as bytes: what `state.save-state` returned.

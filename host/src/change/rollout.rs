@@ -218,11 +218,20 @@ impl Rollout {
         {
             return;
         }
+        self.take_unwatched(before, "they do not on the one before");
+    }
+
+    /// A component cannot be loaded any more. Where new keys would start on it, they cannot go back to it either.
+    pub(super) fn has_lost(&self, component: ComponentHash, why: &str) {
+        self.take_unwatched(component, &format!("the one before cannot be loaded: {why}"));
+    }
+
+    fn take_unwatched(&self, in_place_of: ComponentHash, why: &str) {
         let mut stage = self.stage();
-        if matches!(*stage, Stage::Trying { .. }) && !self.is_retired.load(SeqCst) {
+        let is_before = matches!(*stage, Stage::Trying { before } if before == in_place_of);
+        if is_before && !self.is_retired.load(SeqCst) {
             *stage = Stage::Committed { watched: None };
-            let detail = "new keys start on it: they do not on the one before".to_string();
-            self.say_committed(&stage, detail);
+            self.say_committed(&stage, format!("new keys start on it: {why}"));
         }
     }
 

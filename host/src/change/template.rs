@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::error::ChangeError;
 use super::rollout::Rollout;
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
@@ -214,7 +215,7 @@ impl ComponentTemplate {
             }
             Some(Older::Failed(..)) | None => older.insert(component, Older::Loading),
         };
-        let (changes, loading) = (self.changes.clone(), self.older.clone());
+        let (changes, loading, rollout) = (self.changes.clone(), self.older.clone(), self.rollout.clone());
         tokio::spawn(async move {
             let loaded = async {
                 let source = changes.kept(component)?;
@@ -225,7 +226,11 @@ impl ComponentTemplate {
             let loaded = match recorder.watched(what, loaded).await {
                 Some(Ok((loaded, _))) => Older::Loaded(loaded),
                 Some(Err(error)) => {
+                    let is_lost = matches!(error, ChangeError::Component(_) | ChangeError::ComponentFile { .. });
                     let error = super::error::with_cause(&error);
+                    if is_lost {
+                        rollout.has_lost(component, &error);
+                    }
                     recorder.emit(Event::DatabaseFailed { what, error: error.clone() });
                     Older::Failed(error, changes.services.clock.now().after(FAILED_TIME))
                 }

@@ -165,7 +165,11 @@ pub fn micros(us: u64) -> String {
 
 /// `1 message`, `2 messages`.
 pub fn count(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    match noun.strip_suffix('y') {
+        _ if number == 1 => format!("1 {noun}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {noun}s"),
+    }
 }
 
 /// `12_345_678` as `12.3M`: a number of which only the size matters.

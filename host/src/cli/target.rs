@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::errors::{CliError, Exit};
+use crate::record::default_state;
 
 /// Where workers are when nothing else is said.
 pub const DEFAULT_DIR: &str = "workers";
@@ -22,7 +23,7 @@ pub struct HostArgs {
     #[arg(long, global = true, value_name = "DIR", env = DIR_VARIABLE, hide_env_values = true, default_value = DEFAULT_DIR)]
     pub dir: PathBuf,
 
-    /// The host's state directory, where it is not DIR/.paguro
+    /// The host's state directory, where it is not DIR/.paguro (beside DIR, .paguro-DIR, where DIR is a link)
     #[arg(long, global = true, value_name = "DIR", env = "PAGURO_STATE", hide_env_values = true)]
     pub state: Option<PathBuf>,
 
@@ -88,7 +89,7 @@ impl Target {
             };
             return Target { endpoint: endpoint.clone(), dir: None, flags };
         }
-        let state = args.state.clone().unwrap_or_else(|| args.dir.join(".paguro"));
+        let state = args.state.clone().unwrap_or_else(|| default_state(&args.dir));
         let mut flags = String::new();
         if !is_implied(&args.dir, DIR_VARIABLE, Some(DEFAULT_DIR)) {
             flags += &format!("--dir {} ", quoted(&args.dir));

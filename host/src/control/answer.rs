@@ -1,7 +1,6 @@
 //! From core types to what the wire says. Pure, but for the looks it takes.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::cbor;
 use super::dead_letters::is_resendable;
-use super::host::{Checked, Host};
+use super::host::{Checked, Host, RequestError};
 use super::supervision::{breaker, health, strategy};
 
 use super::wire::{
@@ -46,7 +45,7 @@ impl Host {
     pub fn info(&self) -> HostInfo {
         HostInfo {
             version: env!("CARGO_PKG_VERSION").to_string(),
-            directory: self.directory.display().to_string(),
+            directory: self.directory().display().to_string(),
             state: self.state_path.display().to_string(),
             pid: std::process::id(),
             started_at: self.started_at.to_string(),
@@ -182,14 +181,22 @@ impl Host {
         Ok(infos)
     }
 
-    pub fn history(&self, worker: &Arc<Shared>) -> Result<Vec<RevisionInfo>, DatabaseError> {
-        let current = worker.status().revision;
-        let revisions = self.services.database.revisions(worker.name())?;
+    /// Revisions of a worker, oldest first; of one that was stopped, deleted or removed too.
+    pub fn history(&self, name: &str) -> Result<Vec<RevisionInfo>, RequestError> {
+        let (name, current) = match self.worker(name) {
+            Ok(worker) => (worker.name().clone(), Some(worker.status().revision)),
+            Err(error) => match Name::parse(name) {
+                Ok(name) if self.services.database.worker(&name)?.is_some() => (name, None),
+                _ => return Err(error),
+            },
+        };
+        let revisions = self.services.database.revisions(&name)?;
         Ok(revisions.into_iter().map(|revision| revision_info(revision, current)).collect())
     }
 }
 
-fn revision_info(revision: RevisionRecord, current: RevisionNumber) -> RevisionInfo {
+/// `current`: the one that serves; `None` where none does.
+fn revision_info(revision: RevisionRecord, current: Option<RevisionNumber>) -> RevisionInfo {
     RevisionInfo {
         number: revision.number.0,
         component: revision.component.hex(),
@@ -198,7 +205,7 @@ fn revision_info(revision: RevisionRecord, current: RevisionNumber) -> RevisionI
         by: revision.by.to_string(),
         verdict: revision.verdict.to_string(),
         note: revision.note,
-        current: revision.number == current,
+        current: current == Some(revision.number),
     }
 }
 

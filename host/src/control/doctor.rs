@@ -39,7 +39,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         ),
         Err(failed) => error("ledger", failed.to_string(), "run it again"),
     }];
-    let (state, tree) = (host.state_path.clone(), host.directory.clone());
+    let (state, tree) = (host.state_path.clone(), host.directory());
     // On a thread of its own: a file system that hangs must not take one of the host's.
     let looking =
         async { host.examining.lock().await.run(bounds::GRANT_TIME, move || (disk(&state), directory(&tree))).await };
@@ -103,7 +103,8 @@ fn of_the_directory(finding: &Finding) -> DoctorInfo {
     let detail = format!("{}: {}", finding.path, finding.message);
     let help = |otherwise: &str| if finding.help.is_empty() { otherwise.to_string() } else { finding.help.clone() };
     match finding.kind {
-        FindingKind::Loading | FindingKind::Waiting => ok("directory", detail),
+        FindingKind::Waiting => ok("directory", detail),
+        FindingKind::Loading => warn("directory", detail, "wait: `paguro ps` shows it when it runs"),
         FindingKind::Warning => warn("directory", detail, &help("mend the file")),
         FindingKind::Refused => warn("directory", detail, &help("mend or remove the file")),
         FindingKind::Unseen => error("directory", detail, &help("what runs goes on; nothing new is taken")),

@@ -14,7 +14,7 @@ pub struct Finding {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FindingKind {
-    /// It is being read, checked and compiled: that passes.
+    /// It is being read, checked and compiled, and nothing runs of it until then.
     Loading,
     /// It is newer than what is being tried just now, and has its turn afterwards.
     Waiting,
@@ -35,6 +35,6 @@ impl Finding {
 impl FindingKind {
     /// Whether what the directory asks for is not what runs.
     pub fn is_fault(self) -> bool {
-        matches!(self, FindingKind::Refused | FindingKind::Unseen)
+        matches!(self, FindingKind::Loading | FindingKind::Refused | FindingKind::Unseen)
     }
 }

@@ -1,6 +1,6 @@
 //! The host as a library: everything the API does, an embedding program can do with a [`Host`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::beside::Beside;
 use super::dead_letters::NotResent;
 use super::finding::{Finding, FindingKind};
+use super::following::{Place, checked_directory};
 use super::keeper::{Deleted, Keeper, Problems, root_policy};
 use super::starting::Starting;
 use super::state_watch::{self, StateWatch};
@@ -20,7 +21,7 @@ use crate::base::{
 use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Switched, UpgradeRequest, hash_of};
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, LedgerEntry, NewLedgerEntry, Options,
-    OtherDatabase, Recorder, StateDir, StateDirError, TreeLock, TreeLockError, Why, marker,
+    OtherDatabase, Recorder, StateDir, StateDirError, TreeLock, TreeLockError, Why, default_state, marker,
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
@@ -37,7 +38,8 @@ const WRITTEN_TIME: Duration = Duration::from_secs(2);
 pub struct HostOptions {
     /// The directory that is the tree. Must exist.
     pub directory: PathBuf,
-    /// Where state lives; by default `.paguro` in the directory.
+    /// Where state lives; by default `.paguro` in the directory, or beside it where that is named by a link
+    /// ([`default_state`]).
     pub state: Option<PathBuf>,
     /// Takes what happens from the first moment on; whoever wants to see the start follows it before.
     pub recorder: Recorder,
@@ -174,9 +176,9 @@ pub struct Host {
     pub(super) services: Arc<Services>,
     pub(super) tree: Arc<Tree>,
     pub(super) changes: Changes,
-    pub(super) directory: PathBuf,
+    pub(super) place: Place,
     /// Given back when the host has stopped, so that another can take them.
-    state: Mutex<Option<(StateDir, TreeLock)>>,
+    pub(super) state: Mutex<Option<(StateDir, TreeLock)>>,
     pub(super) state_path: PathBuf,
     pub(super) socket_path: PathBuf,
     pub(super) started_at: Timestamp,
@@ -243,7 +245,7 @@ impl Host {
         // What panics is told with its place and its backtrace from now on.
         panics::note_panics();
         let directory = checked_directory(&options.directory)?;
-        let state_path = options.state.clone().unwrap_or_else(|| directory.join(".paguro"));
+        let state_path = options.state.clone().unwrap_or_else(|| default_state(&options.directory));
         let tree_lock = TreeLock::take(&directory).map_err(|error| match (error, StateDir::holder(&state_path)) {
             // Its state directory says who it is.
             (TreeLockError::Locked { .. }, Some(pid)) => {
@@ -288,13 +290,14 @@ impl Host {
         let deleted = services.database.workers_deleted()?.into_iter().map(|record| record.name);
         let deleted: Deleted = Arc::new(Mutex::new(deleted.collect()));
         let starting = Arc::new(Starting::new());
-        let keeper = Keeper::new(&directory, state.path(), &services, &tree, &changes, &deleted, &starting);
+        let place = Place::new(&options.directory, &directory);
+        let keeper = Keeper::new(place.watch(), state.path(), &services, &tree, &changes, &deleted, &starting);
         let problems = keeper.problems();
         let host = Arc::new(Host {
             services,
             tree,
             changes,
-            directory,
+            place,
             state_path: state.path().to_path_buf(),
             socket_path: state.socket_path(),
             state: Mutex::new(Some((state, tree_lock))),
@@ -377,11 +380,6 @@ impl Host {
         let _ = tokio::time::timeout(WRITTEN_TIME, self.services.database.commit(Vec::new())).await;
     }
 
-    /// Looks at the directory now, whether or not anybody has told that it changed.
-    pub fn look_again(&self) {
-        self.changes.nudge();
-    }
-
     /// The account of memory that all below is charged to.
     pub fn account(&self) -> &Arc<Account> {
         &self.services.account
@@ -395,8 +393,9 @@ impl Host {
         &self.services.database
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    /// The directory of workers, links resolved.
+    pub fn directory(&self) -> PathBuf {
+        self.place.directory()
     }
 
     /// What in the directory is not as it was meant to be, now.
@@ -861,18 +860,6 @@ const KEEPER_TIME: Duration = Duration::from_secs(1);
 
 /// How long a start of a supervisor, with all below it, is waited for; three times that at the most.
 const RESTART_TIME: Duration = Duration::from_secs(60);
-
-fn checked_directory(path: &Path) -> Result<PathBuf, HostError> {
-    let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => HostError::NoDirectory(path.to_path_buf()),
-        _ => HostError::Unreadable { path: path.to_path_buf(), source },
-    })?;
-    if !metadata.is_dir() {
-        return Err(HostError::NotADirectory(path.to_path_buf()));
-    }
-    std::fs::read_dir(path).map_err(|source| HostError::Unreadable { path: path.to_path_buf(), source })?;
-    path.canonicalize().map_err(|source| HostError::Unreadable { path: path.to_path_buf(), source })
-}
 
 fn host_entry(services: &Services, action: Action) -> Change {
     let detail = format!("paguro {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());

@@ -28,7 +28,7 @@ use self::accepted::Accepted;
 pub(super) use self::accepted::root_policy;
 use self::findings::Waiting;
 use self::granting::Granting;
-use self::loads::{LoadError, Loaded, Loads};
+use self::loads::{Known, LoadError, Loaded, Loads};
 use self::templates::Held;
 use self::upgrading::Upgrading;
 use super::beside::Beside;
@@ -51,7 +51,9 @@ use crate::sandbox::{ComponentError, Grants};
 const FIRST_LOOKS_MAX: usize = 20;
 
 pub(super) struct Keeper {
+    /// The directory of workers, and where it is told that it is another.
     root: PathBuf,
+    leads_to: watch::Receiver<PathBuf>,
     directory: Option<Directory>,
     looking: Beside,
     /// Reads of files for upgrades: one of a hanging file system holds up its own worker alone.
@@ -94,7 +96,7 @@ impl Keeper {
     }
 
     pub fn new(
-        root: &Path,
+        mut leads_to: watch::Receiver<PathBuf>,
         state: &Path,
         services: &Arc<Services>,
         tree: &Arc<Tree>,
@@ -103,21 +105,23 @@ impl Keeper {
         starting: &Arc<Starting>,
     ) -> Keeper {
         let accepted = Accepted::of(&services.database);
+        let root = leads_to.borrow_and_update().clone();
         Keeper {
-            root: root.to_path_buf(),
-            directory: Some(Directory::new(root)),
+            root: root.clone(),
+            leads_to,
+            directory: Some(Directory::new(&root)),
             looking: Beside::default(),
             reading: BTreeMap::new(),
             late: None,
             said: DesiredTree::default(),
-            watcher: Watcher::new(root),
+            watcher: Watcher::new(&root),
             services: services.clone(),
             tree: tree.clone(),
             changes: changes.clone(),
             policies: BTreeMap::from([(Name::root(), accepted.root().unwrap_or_default())]),
             problems: Problems::default(),
             reported: BTreeSet::new(),
-            granting: Granting::new(root.to_path_buf(), state.to_path_buf()),
+            granting: Granting::new(root, state.to_path_buf()),
             accepted,
             loads: Loads::new(services, changes),
             templates: BTreeMap::new(),
@@ -236,6 +240,7 @@ impl Keeper {
                 biased;
                 // An error means that the host is gone: the same. What is being loaded is abandoned.
                 _ = stop.wait_for(|stop| *stop) => return,
+                Ok(()) = self.leads_to.changed() => Due::Move,
                 () = self.loads.ended() => Due::Admit,
                 () = self.watcher.changed() => Due::Look,
                 // A change has ended: a file that came meanwhile has its turn.
@@ -244,12 +249,28 @@ impl Keeper {
             };
             match due {
                 Due::Admit => self.admit().await,
+                Due::Move => {
+                    self.go_where_it_leads();
+                    look_at = Some(self.services.clock.now());
+                }
                 Due::Look => {
                     let again = self.look().await;
                     look_at = again.map(|again| self.services.clock.now().after(again));
                 }
             }
         }
+    }
+
+    /// The path that names the directory leads to another one by now. What runs goes on until a look at that is certain.
+    fn go_where_it_leads(&mut self) {
+        self.root = self.leads_to.borrow_and_update().clone();
+        self.directory = Some(Directory::new(&self.root));
+        // What hangs where it led before holds up nothing here.
+        self.looking = Beside::default();
+        self.late = None;
+        self.reading.clear();
+        self.watcher = Watcher::new(&self.root);
+        self.granting.move_to(self.root.clone());
     }
 
     /// One look and what follows from it. Says when to look again, if files are still changing.
@@ -470,7 +491,10 @@ impl Keeper {
         match self.services.database.worker(&name) {
             // An operator deleted it, and that holds until its file changes.
             Ok(Some(known)) if known.removed && known.overridden && known.file == Some(wanted.hash) => {}
-            Ok(known) => self.loads.begin(name, wanted, known.map(|record| record.component)),
+            Ok(known) => {
+                let known = known.map_or(Known::Nothing, |record| Known::ComesBackOn(record.component));
+                self.loads.begin(name, wanted, known);
+            }
             Err(error) => self.database_failed("read a worker", error.to_string()),
         }
     }
@@ -492,7 +516,13 @@ impl Keeper {
         if self.comes_to_nothing(&name, &wanted) || !self.grant(&name, &mut wanted.settings, &kept).await {
             return;
         }
-        self.loads.begin(name, wanted, None);
+        // A file that cannot be taken leaves the keys what they had, after a restart of the host too.
+        let known = match self.serving_before(&name) {
+            Some(serving) if self.accepted.is_uncertain(&name) => Known::ComesBackOn(serving),
+            Some(serving) if !self.templates.contains_key(&name) => Known::Otherwise(serving),
+            _ => Known::Nothing,
+        };
+        self.loads.begin(name, wanted, known);
     }
 
     /// Whether it is known that a file cannot be loaded, or it is too soon to try again.
@@ -547,7 +577,13 @@ impl Keeper {
                 self.count_try(&name, wanted.hash, Some(problem.message.clone()));
                 return self.emit_problem(&problem);
             }
-            Err(LoadError::Refused(error)) => Err(error),
+            Err(LoadError::Refused { error, instead }) => {
+                if let Some(component) = instead.filter(|_| self.is_template(&name)) {
+                    let wanted = Wanted { hash: component.hash(), ..wanted.clone() };
+                    self.set_template(name.clone(), wanted, *component);
+                }
+                Err(error)
+            }
         };
         match launch {
             Ok(launch) => {
@@ -775,6 +811,8 @@ type Looked = Result<(Directory, Look), HostFault>;
 enum Due {
     /// Something is loaded.
     Admit,
+    /// The directory is another.
+    Move,
     Look,
 }
 

@@ -8,6 +8,7 @@ pub mod directory;
 mod doctor;
 mod errors;
 mod finding;
+mod following;
 mod grants;
 mod host;
 mod keeper;

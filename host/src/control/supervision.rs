@@ -33,6 +33,7 @@ impl Host {
             reason: fell.filter(|_| !running).map(|why| why.to_string()),
             strategy: strategy(settings.strategy).to_string(),
             intensity: settings.intensity,
+            each_key: settings.each_key && settings.strategy == Strategy::SimpleOneForOne,
             period_ms: ms(settings.period),
             restarts: restarts
                 .into_iter()
@@ -125,10 +126,11 @@ impl Host {
         let (gone, stopped) = self.fallen().await;
         isolated.extend(gone.into_iter().map(|name| name.to_string()));
         isolated.truncate(bounds::PAGE_ROWS_MAX);
-        let late = self.problems().into_iter().find(|finding| finding.kind == FindingKind::Unseen);
-        let directory = late.map(|finding| format!("{}: {}", finding.path, finding.message));
-        let refused = self.problems().into_iter().filter(|finding| finding.kind == FindingKind::Refused);
-        let mut problems: Vec<ProblemInfo> = refused
+        let faults = self.problems().into_iter().filter(|finding| finding.kind.is_fault());
+        let (late, faults): (Vec<_>, Vec<_>) = faults.partition(|finding| finding.kind == FindingKind::Unseen);
+        let directory = late.first().map(|finding| format!("{}: {}", finding.path, finding.message));
+        let mut problems: Vec<ProblemInfo> = faults
+            .into_iter()
             .map(|finding| ProblemInfo { of: finding.path, why: finding.message, help: finding.help })
             .chain(stopped)
             .chain(fallen)

@@ -120,7 +120,7 @@ impl UpError {
 const ANSWERS_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Runs until SIGINT or SIGTERM; then every worker is stopped in order and its state saved. SIGHUP has it look at the
-/// directory at once; SIGUSR1, SIGUSR2 and SIGALRM are ignored.
+/// directory at once, and follow the link that names it ([`Host::look_again`]); SIGUSR1, SIGUSR2 and SIGALRM are ignored.
 pub async fn up(options: UpOptions) -> Result<(), UpError> {
     // Before anything starts: workers that run for a moment have done what they do.
     let tcp = options.listen.map(|address| (address, options.token));
@@ -193,7 +193,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     tracing::info!(target: "paguro", socket = %host.socket_path.display(), tcp = ?tcp_address, "ready");
     let looks = async {
         while hangup.recv().await.is_some() {
-            host.look_again();
+            host.look_again().await;
         }
         std::future::pending::<()>().await
     };

@@ -159,6 +159,9 @@ pub struct SupervisorDetail {
     pub reason: Option<String>,
     pub strategy: String,
     pub intensity: u32,
+    /// The intensity is that of each key of a template by itself.
+    #[serde(default)]
+    pub each_key: bool,
     pub period_ms: u64,
     /// Restarts within the period, oldest first.
     pub restarts: Vec<RestartInfo>,

@@ -331,6 +331,15 @@ pub enum Event {
         component: ComponentHash,
         path: String,
     },
+    /// The path that names the directory of workers leads to another one, and the host goes on with that.
+    DirectoryMoved {
+        from: String,
+        to: String,
+    },
+    /// The API's socket was removed or replaced, and is there again.
+    SocketRestored {
+        path: String,
+    },
     /// A look at the directory of workers takes longer than its bound: what runs goes on, and nothing new is taken.
     LookLate {
         path: String,
@@ -423,6 +432,8 @@ impl Event {
             Event::ClientRefused { .. } => "client-refused",
             Event::FileWaits { .. } => "file-waits",
             Event::ComponentMended { .. } => "component-mended",
+            Event::DirectoryMoved { .. } => "directory-moved",
+            Event::SocketRestored { .. } => "socket-restored",
             Event::LookLate { .. } => "look-late",
             Event::LookEnded { .. } => "look-ended",
             Event::DatabaseFailed { .. } => "database-failed",
@@ -490,6 +501,8 @@ impl Event {
             | Event::DirectoryProblem { .. }
             | Event::ClientRefused { .. }
             | Event::ComponentMended { .. }
+            | Event::DirectoryMoved { .. }
+            | Event::SocketRestored { .. }
             | Event::LookLate { .. }
             | Event::LookEnded { .. }
             | Event::DatabaseFailed { .. }
@@ -522,7 +535,10 @@ impl Event {
             | Event::TemplateRolledBack { why: text, .. }
             | Event::ClientRefused { from: text, .. }
             | Event::DatabaseFailed { error: text, .. } => text.capacity(),
-            Event::LookLate { path: text, .. } | Event::ComponentMended { path: text, .. } => text.capacity(),
+            Event::LookLate { path: text, .. }
+            | Event::ComponentMended { path: text, .. }
+            | Event::SocketRestored { path: text } => text.capacity(),
+            Event::DirectoryMoved { from, to } => from.capacity() + to.capacity(),
             Event::DirectoryProblem { path, message, help } => path.capacity() + message.capacity() + help.capacity(),
             Event::SettingsChanged { in_place, restarted, .. } => {
                 (in_place.capacity() + restarted.capacity()) * size_of::<&str>()
@@ -558,6 +574,7 @@ impl Event {
             | Event::DirectoryProblem { .. }
             | Event::LookLate { .. }
             | Event::ComponentMended { .. }
+            | Event::SocketRestored { .. }
             | Event::HealthChanged { .. }
             | Event::NotStartedOnDemand { .. }
             | Event::RestartTogether { .. }
@@ -739,6 +756,8 @@ impl fmt::Display for Event {
                 let short = component.short();
                 write!(f, "the host's copy of component {short} was lost or damaged, and is made anew from {path}")
             }
+            Event::DirectoryMoved { from, to } => write!(f, "the directory of workers is {to}, it was {from}"),
+            Event::SocketRestored { path } => write!(f, "the socket {path} was removed or replaced; it is there again"),
             Event::LookLate { path, after } => {
                 let after = show_duration(*after);
                 write!(f, "a look at {path} has not ended after {after}: what runs goes on, nothing new is taken")

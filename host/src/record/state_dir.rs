@@ -1,4 +1,4 @@
-//! The directory in which a host keeps what must outlive it: `DIR/.paguro`.
+//! The directory in which a host keeps what must outlive it: `DIR/.paguro`, or beside a link that names DIR.
 //!
 //! It belongs to one user and to one running host. Compiled code in `cache/` is trusted when it is
 //! loaded, so whoever can write here can run native code as the host: every directory is 0700, and
@@ -30,6 +30,27 @@ const PRIVATE_DIR: u32 = 0o700;
 pub struct StateDir {
     path: PathBuf,
     lock: File,
+}
+
+/// Where the state of a directory of workers lies where nothing else is said: in it, as `.paguro`. A directory that is
+/// named by a symbolic link may be another one tomorrow, so then it lies beside the link: that of `current` in
+/// `.paguro-current`. But one that is in the directory already is gone on with.
+pub fn default_state(directory: &Path) -> PathBuf {
+    let inside = directory.join(".paguro");
+    match state_beside(directory) {
+        Some(beside) if beside.exists() || !inside.exists() => beside,
+        _ => inside,
+    }
+}
+
+/// Where the state of a directory lies that is named by a symbolic link; `None` for any other.
+pub fn state_beside(directory: &Path) -> Option<PathBuf> {
+    // A trailing slash would make the look below follow the link.
+    let directory: PathBuf = directory.components().collect();
+    directory.symlink_metadata().ok().filter(std::fs::Metadata::is_symlink)?;
+    let mut name = std::ffi::OsString::from(".paguro-");
+    name.push(directory.file_name()?);
+    Some(directory.with_file_name(name))
 }
 
 /// Why a state directory cannot be used.
@@ -242,6 +263,24 @@ mod tests {
         let us = rustix::process::geteuid().as_raw();
         let error = refuse_owner(tree.path(), us + 1).unwrap_err();
         assert!(error.to_string().contains(&format!("belongs to user {}", us + 1)), "{error}");
+    }
+
+    #[test]
+    fn the_state_of_a_link_lies_beside_it_but_where_there_is_one_inside() {
+        let tree = tempfile::tempdir().unwrap();
+        let (real, link) = (tree.path().join("real"), tree.path().join("current"));
+        std::fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        let beside = tree.path().join(".paguro-current");
+        assert_eq!(default_state(&real), real.join(".paguro"));
+        for path in [link.clone(), link.join("")] {
+            assert_eq!(default_state(&path), beside);
+        }
+        std::fs::create_dir(real.join(".paguro")).unwrap();
+        assert_eq!(default_state(&link), link.join(".paguro"), "a host ran there before");
+        std::fs::create_dir(&beside).unwrap();
+        assert_eq!(default_state(&link), beside);
+        assert_eq!(default_state(Path::new("none")), Path::new("none/.paguro"));
     }
 
     #[test]

@@ -6,12 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::names::Names;
 use super::worker::Shared;
-use crate::base::{MonitorId, Name, bounds, give_back_room};
+use crate::base::{MonitorId, Name, bounds, give_back_room, name_hasher};
 
 /// Names of workers. One lookup is one read lock and one hash.
-#[derive(Default)]
 pub struct Registry {
-    workers: RwLock<HashMap<Name, Arc<Shared>>>,
+    workers: RwLock<HashMap<Name, Arc<Shared>, ahash::RandomState>>,
     /// The same in order of name. A worker is put in here first and taken out last, so that one that is found above is
     /// here until it is removed.
     order: Names<Arc<Shared>>,
@@ -35,6 +34,13 @@ impl Keys {
             self.of.remove(&supervisor);
         }
         change(&mut self.all);
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        let workers = RwLock::new(HashMap::with_hasher(name_hasher()));
+        Registry { workers, order: Names::default(), keys: Mutex::default() }
     }
 }
 

@@ -520,6 +520,10 @@ impl Driver {
                 }
             }
             Action::Isolate { name, why } => self.isolate(&name, why, now),
+            Action::NotIsolated { name } => {
+                let (bound, value) = ("isolated-keys", bounds::ISOLATED_KEYS_MAX as u64);
+                self.emit(Event::BoundReached { worker: name, bound, value });
+            }
             Action::StaysDown(name) if self.comes_back => self.stand(&name, Standing::Restarting, now),
             Action::StaysDown(name) => {
                 self.rest(&name, Standing::Down, now);

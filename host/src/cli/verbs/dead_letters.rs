@@ -15,7 +15,7 @@ use crate::control::wire::{DeadLetterInfo, DroppedInfo};
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-A message is here because it ended its worker, was quarantined, or waited when its worker or the host
+A message is here because it ended its worker, was quarantined, or waited when its worker or the host \
 went; the newest stands first. `paguro dead-letters show` has its body.
 
 Examples:
@@ -42,7 +42,7 @@ Examples:
     Show(ShowArgs),
     /// Put dead letters into their worker's mailbox again
     #[command(after_help = "\
-Casts, and timers of a worker that keeps its state. What is sent again is no dead letter any more; what is
+Casts, and timers of a worker that keeps its state. What is sent again is no dead letter any more; what is \
 refused stays, and so does what comes after it. A quarantined one is refused until the worker is upgraded.
 
 Examples:
@@ -88,11 +88,11 @@ struct ChoiceArgs {
     #[arg(value_name = "ID", required_unless_present = "worker", conflicts_with = "worker")]
     ids: Vec<u64>,
 
-    /// Of this worker
+    /// Of this worker; needs --all
     #[arg(long, value_name = "NAME", requires = "all")]
     worker: Option<Name>,
 
-    /// All of them, oldest first
+    /// All of that worker, oldest first; needs --worker
     #[arg(long, requires = "worker")]
     all: bool,
 }

@@ -53,8 +53,8 @@ struct TrimArgs {
     /// Where the entries go
     file: PathBuf,
 
-    /// Leave the latest entries, this many
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    /// Leave the latest entries, this many; with 0 all are exported and removed
+    #[arg(long, value_name = "N", default_value_t = 0)]
     keep: usize,
 }
 

@@ -12,7 +12,7 @@ use crate::control::wire::{SupervisedInfo, SupervisorDetail};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Children come in pages, in start order: `--after` asks for those behind a name. RESTARTS counts those of one \
-child within the period.
+child within the period, not an operator's.
 
 Examples:
   paguro sup                                the root
@@ -115,6 +115,9 @@ fn intensity(info: &SupervisorDetail) -> String {
     if info.name == "/" {
         // At the root each child has a budget of its own.
         return format!("lets go of a child after more than {} restarts in {period}", info.intensity);
+    }
+    if info.each_key {
+        return format!("each key by itself: isolated after more than {} restarts in {period}", info.intensity);
     }
     let used = u32::try_from(info.restarts.len()).unwrap_or(u32::MAX).min(info.intensity);
     format!("{used} of {} restarts in {period} used", info.intensity)

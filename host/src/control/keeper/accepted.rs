@@ -10,7 +10,7 @@ use crate::base::{ComponentHash, Name};
 use crate::control::directory::{DesiredTree, NotRead, SupervisorEntry, WorkerEntry};
 use crate::control::settings::{parse_root, parse_supervisor, parse_worker};
 use crate::record::{AcceptedSettings, Change, Database, SettingsOf};
-use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
+use crate::runtime::spec::{Strategy, SupervisorSettings, WorkerSettings};
 
 #[derive(Default)]
 pub(super) struct Accepted {
@@ -267,10 +267,15 @@ impl Keeper {
         self.said.held.remove(held);
     }
 
-    /// The file of a worker that the host has, as it was acted upon last.
+    /// The file of a worker or a template that the host has, as it was acted upon last.
     fn acted_upon_last(&self, name: &Name) -> Option<ComponentHash> {
-        let record = self.services.database.worker(name).ok().flatten()?;
-        (!record.removed).then(|| record.file.unwrap_or(record.component))
+        let record = self.services.database.worker(name).ok().flatten().filter(|record| !record.removed);
+        record.map(|record| record.file.unwrap_or(record.component)).or_else(|| {
+            let above = name.parent().and_then(|parent| self.said.supervisors.get(&parent));
+            let policy = above.and_then(|above| above.settings.as_ref().ok());
+            let is_template = policy.is_some_and(|policy| policy.strategy == Strategy::SimpleOneForOne);
+            self.serving_before(name).filter(|_| is_template)
+        })
     }
 
     /// Those that ran, do not run now, and have other settings than then.

@@ -120,7 +120,8 @@ impl Keeper {
         });
         let loading = self.loads.names().map(|name| Finding {
             path: format!("{name}.wasm"),
-            kind: FindingKind::Loading,
+            // The keys of a template run on what they have.
+            kind: if self.templates.contains_key(name) { FindingKind::Waiting } else { FindingKind::Loading },
             message: "it is being read, checked and compiled; try again in a moment".to_string(),
             help: String::new(),
         });

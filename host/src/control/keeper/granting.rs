@@ -122,6 +122,11 @@ impl Granting {
         }
     }
 
+    /// The directory of workers is another. What was given stays as it was opened.
+    pub fn move_to(&mut self, tree: PathBuf) {
+        self.ground.tree = tree;
+    }
+
     /// Forgets workers that are not there any more, but for what they were given.
     pub fn retain(&mut self, is_there: impl Fn(&Name) -> bool) {
         self.refused.retain(|name, _| is_there(name));

@@ -51,13 +51,24 @@ pub(super) enum LoadError {
     /// The file is not any more what the directory said.
     Changed,
     Unreadable(Problem),
-    Refused(ChangeError),
+    /// `instead`: what serves in its place ([`Known::Otherwise`]).
+    Refused { error: ChangeError, instead: Option<Box<Component>> },
 }
 
 impl From<ChangeError> for LoadError {
     fn from(error: ChangeError) -> LoadError {
-        LoadError::Refused(error)
+        LoadError::Refused { error, instead: None }
     }
+}
+
+/// What the host has had of that name.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known {
+    Nothing,
+    /// It comes back on that, whatever its file is now.
+    ComesBackOn(ComponentHash),
+    /// That serves where the file is refused.
+    Otherwise(ComponentHash),
 }
 
 impl Loads {
@@ -71,9 +82,7 @@ impl Loads {
         }
     }
 
-    /// `known`: what a worker that the host has had ran last. It comes back on that, whatever its file
-    /// is now.
-    pub fn begin(&mut self, name: Name, wanted: Wanted, known: Option<ComponentHash>) {
+    pub fn begin(&mut self, name: Name, wanted: Wanted, known: Known) {
         self.abandon(&name);
         let Loads { loads, reading, .. } = self;
         reading.retain(|name, reading| loads.contains_key(name) || reading.is_busy());
@@ -144,7 +153,7 @@ impl Loads {
         let (task, result) = ended.unwrap_or_else(|error| {
             // A broken invariant in the task: this component's fault, as far as anybody can tell.
             let why = ComponentError::Invalid(format!("it could not be loaded: {error}"));
-            (error.id(), Err(LoadError::Refused(why.into())))
+            (error.id(), Err(ChangeError::from(why).into()))
         });
         if let Some(load) = self.loads.values_mut().find(|load| load.task.id() == task) {
             load.result = Some(result);
@@ -162,14 +171,14 @@ struct Loading {
 }
 
 impl Loading {
-    async fn run(self, known: Option<ComponentHash>) -> Result<Component, LoadError> {
+    async fn run(self, known: Known) -> Result<Component, LoadError> {
         let Loading { services, changes, name, wanted: Wanted { path, hash, settings }, reading } = self;
         // A file that is gone is found out when it is read.
         let late = |path: &std::path::Path| LoadError::Unreadable(Problem::late(path));
         let of = path.clone();
         let size = move || std::fs::metadata(of).map(|file| file.len()).unwrap_or_default();
         let size = reading.run(bounds::LOOK_TIME, size).await.ok_or_else(|| late(&path))?;
-        if let Some(component) = known {
+        if let Known::ComesBackOn(component) = known {
             return Ok(change::prepare_known(&changes, component, &settings).await?);
         }
         let source = Source::new(hash, size, move || {
@@ -180,6 +189,12 @@ impl Loading {
             let (bytes, read) = read.ok_or_else(|| late(&path))?.map_err(LoadError::Unreadable)?;
             if read == hash { Ok(Bytes::from(bytes.into_vec())) } else { Err(LoadError::Changed) }
         });
-        change::prepare(&changes, source, &settings).await
+        match (change::prepare(&changes, source, &settings).await, known) {
+            (Err(LoadError::Refused { error, .. }), Known::Otherwise(component)) => {
+                let instead = change::prepare_known(&changes, component, &settings).await.ok().map(Box::new);
+                Err(LoadError::Refused { error, instead })
+            }
+            (loaded, _) => loaded,
+        }
     }
 }

@@ -85,6 +85,9 @@ impl Keeper {
         self.configure_children(&supervisor, &before);
         let settings = self.templates.get(&name).map(|held| held.wanted.settings.clone()).unwrap_or_default();
         let change = SettingsChange::between(&before.settings, &settings);
+        if change.is_empty() {
+            return;
+        }
         let (in_place, restarted) = (change.in_place, change.restart);
         self.services.recorder.emit(Event::SettingsChanged { name, in_place, restarted });
     }
@@ -138,6 +141,12 @@ impl Keeper {
         } else {
             Rollout::committed(changes, name, newest)
         }
+    }
+
+    /// What new keys of a template started on last, as far as the host still has it.
+    pub(super) fn serving_before(&self, template: &Name) -> Option<ComponentHash> {
+        let known = self.services.database.template(template).ok().flatten()?;
+        Some(known.serving).filter(|serving| self.changes.component_files().has(serving))
     }
 
     fn put(&mut self, name: &Name, held: Held) {

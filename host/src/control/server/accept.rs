@@ -15,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use super::connections::{Connections, Peer};
@@ -25,7 +25,7 @@ use super::line::{Counted, Line};
 use crate::base::{Name, bounds};
 
 /// Takes connections until the host stops.
-pub async fn accept<L: Listens>(listener: L, shared: Arc<Shared>, connections: Arc<Connections>) {
+pub async fn accept<L: Listens>(mut listener: L, shared: Arc<Shared>, connections: Arc<Connections>) {
     let mut stop = shared.api.stop.clone();
     let mut spare = Spare::default();
     if L::KEEPS_SPARE {
@@ -162,14 +162,15 @@ pub trait Listens: Send + 'static {
     /// It keeps descriptors back for its clients.
     const KEEPS_SPARE: bool;
 
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+    /// Dropping the future loses no connection.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
 
 impl Listens for TcpListener {
     type Stream = TcpStream;
     const KEEPS_SPARE: bool = false;
 
-    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+    async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
         let (stream, address): (_, SocketAddr) = TcpListener::accept(self).await?;
         // Best effort: a client that went away without a word would follow, or wait for its answer, for good.
         let _ = ask_whether_it_lives(&stream);
@@ -183,14 +184,4 @@ fn ask_whether_it_lives(stream: &TcpStream) -> Result<(), Errno> {
     sockopt::set_tcp_keepintvl(stream, bounds::CLIENT_SILENT_TIME / 4)?;
     sockopt::set_tcp_keepcnt(stream, 4)?;
     sockopt::set_socket_keepalive(stream, true)
-}
-
-impl Listens for UnixListener {
-    type Stream = UnixStream;
-    const KEEPS_SPARE: bool = true;
-
-    async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
-        let (stream, _) = UnixListener::accept(self).await?;
-        Ok((stream, Peer::Socket))
-    }
 }

@@ -8,18 +8,19 @@ mod front;
 mod line;
 mod patience;
 mod routes;
+mod socket;
 mod stream;
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::connections::Connections;
 use self::front::Shared;
+use self::socket::OwnersSocket;
 use super::host::Host;
 use crate::base::Name;
 
@@ -55,10 +56,9 @@ pub fn is_long_enough(token: &str) -> bool {
 
 /// A listener that is open: from now on requests wait.
 pub struct Server {
-    unix: UnixListener,
+    unix: OwnersSocket,
     /// With the hash of its token.
     tcp: Option<(TcpListener, blake3::Hash)>,
-    socket: PathBuf,
     room: Room,
     patience: Patience,
 }
@@ -72,19 +72,13 @@ impl Server {
         }
     }
 
-    /// The state directory's lock is held, so a socket file that is there was left behind.
+    /// The state directory's lock is held.
     pub async fn open(socket: &Path, tcp: Option<(SocketAddr, Option<String>)>) -> Result<Server, ServeError> {
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(ServeError::LongPath(socket.to_path_buf()));
         }
         let failed = |source| ServeError::Socket { path: socket.to_path_buf(), source };
-        match std::fs::remove_file(socket) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let unix = UnixListener::bind(socket).map_err(failed)?;
-        // The directory is 0700 already; this is for a state directory that somebody opens up.
-        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let unix = OwnersSocket::open(socket).map_err(failed)?;
         let tcp = match tcp {
             None => None,
             Some((address, token)) => {
@@ -95,7 +89,7 @@ impl Server {
             }
         };
         let (room, patience) = (Room::here(None), Patience::default());
-        Ok(Server { unix, tcp, socket: socket.to_path_buf(), room, patience })
+        Ok(Server { unix, tcp, room, patience })
     }
 
     /// The TCP address that was bound, if any.
@@ -116,7 +110,8 @@ impl Server {
     /// Serves until `stop` says so; requests under way are answered, streams end. Ends before that where connections
     /// over TCP are taken in no more, for whoever serves to say so.
     pub async fn serve(self, host: Arc<Host>, stop: watch::Receiver<bool>) {
-        let Server { unix, tcp, socket, room, patience } = self;
+        let Server { unix, tcp, room, patience } = self;
+        let (socket, unix) = (unix.path().to_path_buf(), unix.told_to(host.recorder()));
         let connections = Connections::new(room, patience);
         let api = routes::Api::new(host, stop.clone(), connections.clone());
         let router = routes::router(api.clone());

@@ -370,9 +370,8 @@ async fn restart(State(app): State<App>, Path(name): Path<String>) -> Answer<Sta
 }
 
 async fn history(State(app): State<App>, Path(name): Path<String>) -> Answer<Response> {
-    let worker = app.host.worker(&name)?;
     app.host.written().await;
-    Ok(Json(app.host.history(&worker)?).into_response())
+    Ok(Json(app.host.history(&name)?).into_response())
 }
 
 async fn state(State(app): State<App>, Path(name): Path<String>) -> Answer<Response> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Action, Cause, ChildState, Ended, Moment, Phase, Place, Round, Supervision, Then};
 use crate::base::units::show_duration;
-use crate::base::{ExitReason, Name, Tick};
+use crate::base::{ExitReason, Name, Tick, bounds};
 use crate::runtime::backoff;
 use crate::runtime::spec::{AutoShutdown, Restart, Strategy};
 
@@ -115,6 +115,12 @@ impl Supervision {
                 actions.push(Action::GaveUp { restarts, last: name });
                 self.settle_down(place, actions);
                 return self.stop_all(Ended::Itself(ExitReason::Shutdown), actions);
+            }
+            // Whoever can make keys could make the host keep isolated ones without end.
+            Step::Isolate { .. } if self.is_simple() && self.children.isolated().len() >= bounds::ISOLATED_KEYS_MAX => {
+                actions.push(Action::NotIsolated { name: name.clone() });
+                self.restarts.forget_child(&name);
+                return self.settle_down(place, actions);
             }
             Step::Isolate { restarts } => {
                 let period = show_duration(self.settings.period);

@@ -240,6 +240,10 @@ pub enum Action {
     Rejoins(Name),
     /// Take the child out of the tree: it has stopped.
     Forget(Name),
+    /// It would be, were there not as many isolated keys as may be: it leaves; for those who look.
+    NotIsolated {
+        name: Name,
+    },
     /// Of the keys of a template, each with a budget of its own, a tenth is isolated by now; for those who look.
     ManyIsolated {
         isolated: usize,

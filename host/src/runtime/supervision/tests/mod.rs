@@ -313,6 +313,7 @@ fn did(action: &Action) -> Option<String> {
         Action::Isolate { name, why } => format!("isolate {}: {why}", name.leaf()),
         // For those who look; `states` says the same.
         Action::StaysDown(_) | Action::Rejoins(_) => return None,
+        Action::NotIsolated { name } => format!("NOT ISOLATED: {}", name.leaf()),
         Action::ManyIsolated { isolated, children } => format!("MANY ISOLATED: {isolated} of {children}"),
         Action::Forget(name) => format!("forget {}", name.leaf()),
         Action::WakeAt(at) => format!("wake at {}", at.time().as_millis()),

@@ -633,6 +633,7 @@ impl Reference {
                 let up = |actual: &Actual| actual.up || actual.told.contains(&Told::Start);
                 assert!(!self.actual.values().any(up), "it ended before its children: {:?}", self.actual);
             }
+            Action::NotIsolated { .. } => panic!("there are far fewer than may be"),
             Action::ManyIsolated { isolated, children } => {
                 let there = self.policy.children().filter(|child| child.state == ChildState::Isolated).count();
                 assert!(each_key && isolated == there && children == self.actual.len(), "{isolated} of {children}");

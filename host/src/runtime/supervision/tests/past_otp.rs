@@ -601,3 +601,27 @@ fn an_isolation_is_never_counted_and_takes_nobody_along() {
     world.isolate_child("b");
     assert_eq!((world.states(), world.restarts()), ("a Running, b Isolated, c Running".to_string(), 0));
 }
+
+/// Clients make keys, so isolated ones must not pile up without end.
+#[test]
+fn a_key_beyond_the_isolated_ones_that_are_kept_leaves() {
+    let settings = SupervisorSettings { each_key: true, ..strategy(Strategy::SimpleOneForOne, 0) };
+    let mut world = World::new("sup", settings, &[]);
+    world.start();
+    for key in 0..bounds::ISOLATED_KEYS_MAX {
+        let leaf = format!("k{key}");
+        world.ask_for(&leaf, Restart::Permanent);
+        world.fails(&leaf);
+    }
+    assert_eq!(world.policy.children.isolated().len(), bounds::ISOLATED_KEYS_MAX);
+    world.forget_trace();
+    world.ask_for("one-more", Restart::Permanent);
+    world.fails("one-more");
+    assert!(world.trace.ends_with("-> NOT ISOLATED: one-more, forget one-more\n"), "{}", world.trace);
+    assert_eq!(world.policy.children.len(), bounds::ISOLATED_KEYS_MAX);
+    // Where an operator starts one of those, there is room for another.
+    world.start_child("k7");
+    world.ask_for("one-more", Restart::Permanent);
+    world.fails("one-more");
+    assert!(world.trace.contains("isolate one-more"), "{}", world.trace);
+}

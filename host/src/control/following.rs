@@ -1,0 +1,132 @@
+//! Where the directory of workers lies. It may be named by a symbolic link (`paguro up current`), which whoever brings out
+//! a release moves to the next one: then the host goes on there, with its state.
+
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use tokio::sync::watch;
+
+use super::beside::SharedBeside;
+use super::host::{Host, HostError};
+use super::settings::one_line;
+use crate::base::{Name, bounds};
+use crate::record::{Action, By, Change, Event, NewLedgerEntry, TreeLock, state_beside};
+
+/// The directory of workers, by the path that it was named by, and where that leads.
+pub(super) struct Place {
+    named: PathBuf,
+    leads_to: watch::Sender<PathBuf>,
+    looking: SharedBeside,
+}
+
+/// Why a path that leads elsewhere is not followed.
+struct NotFollowed {
+    message: String,
+    help: String,
+}
+
+impl Place {
+    pub fn new(named: &Path, leads_to: &Path) -> Place {
+        Place {
+            named: named.to_path_buf(),
+            leads_to: watch::Sender::new(leads_to.to_path_buf()),
+            looking: SharedBeside::default(),
+        }
+    }
+
+    /// The directory, links resolved.
+    pub fn directory(&self) -> PathBuf {
+        self.leads_to.borrow().clone()
+    }
+
+    /// Told when it leads elsewhere.
+    pub fn watch(&self) -> watch::Receiver<PathBuf> {
+        self.leads_to.subscribe()
+    }
+}
+
+impl Host {
+    /// Looks at the directory now, whether or not anybody has told that it changed. Where the path that it was named by
+    /// leads to another directory by now, the host goes on with that one: workers whose files are the same run on, the
+    /// others are upgraded, added or removed as if the files had changed in place. The state stays where it is. Why a
+    /// path is not followed is an event.
+    pub async fn look_again(&self) {
+        if let Err(NotFollowed { message, help }) = self.follow().await {
+            let path = one_line(&self.place.named.to_string_lossy());
+            self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
+        }
+        self.changes.nudge();
+    }
+
+    async fn follow(&self) -> Result<(), NotFollowed> {
+        let (named, state, from) = (self.place.named.clone(), self.state_path.clone(), self.directory());
+        let is_at = from.clone();
+        let found = self.place.looking.run(bounds::LOOK_TIME, move || found(&named, &state, &is_at)).await;
+        let late = || NotFollowed {
+            message: "cannot be looked at: its file system does not answer".to_string(),
+            help: "look at the mount, then ask again: `kill -HUP`".to_string(),
+        };
+        let Some((to, lock)) = found.ok_or_else(late)?? else { return Ok(()) };
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            // None: the host has stopped.
+            let Some((_, held)) = state.as_mut() else { return Ok(()) };
+            *held = lock;
+        }
+        let (from, to_shown) = (from.display().to_string(), to.display().to_string());
+        let entry = Change::Ledger(NewLedgerEntry {
+            at: self.services.clock.timestamp(),
+            worker: Name::root(),
+            action: Action::SettingsChanged,
+            hash: None,
+            by: By::Operator,
+            detail: format!("the directory is {to_shown}: the link that names it was moved"),
+        });
+        if let Err(error) = self.services.database.commit(vec![entry]).await {
+            let what = "write that the directory is another";
+            self.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
+        }
+        self.services.recorder.emit(Event::DirectoryMoved { from, to: to_shown });
+        self.place.leads_to.send_replace(to);
+        Ok(())
+    }
+}
+
+/// The directory that is named, held, if it is not the one where the host is. Blocks on the file systems.
+fn found(named: &Path, state: &Path, is_at: &Path) -> Result<Option<(PathBuf, TreeLock)>, NotFollowed> {
+    let refused = |message: String| NotFollowed {
+        message,
+        help: format!("the host goes on with {}; put it right, then ask again: `kill -HUP`", is_at.display()),
+    };
+    let to = checked_directory(named).map_err(|error| refused(error.to_string()))?;
+    if to == is_at {
+        return Ok(None);
+    }
+    // It would be left behind by the next start.
+    let state = state.canonicalize().unwrap_or_else(|_| state.to_path_buf());
+    if state.starts_with(is_at) {
+        let (state, to) = (state.display(), to.display());
+        let help = match state_beside(named) {
+            Some(beside) => format!("stop the host, `mv {state} {}`, and start it again", beside.display()),
+            None => format!("stop the host, move {state} to a place outside, and start it with `--state` there"),
+        };
+        let message = format!("leads to {to} by now and is not followed: the state lies where it led before");
+        return Err(NotFollowed { message, help });
+    }
+    let lock = TreeLock::take(&to).map_err(|error| refused(error.to_string()))?;
+    Ok(Some((to, lock)))
+}
+
+/// The directory that a path names, links resolved.
+pub(super) fn checked_directory(path: &Path) -> Result<PathBuf, HostError> {
+    let unreadable = |source| HostError::Unreadable { path: path.to_path_buf(), source };
+    let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => HostError::NoDirectory(path.to_path_buf()),
+        _ => unreadable(source),
+    })?;
+    if !metadata.is_dir() {
+        return Err(HostError::NotADirectory(path.to_path_buf()));
+    }
+    std::fs::read_dir(path).map_err(unreadable)?;
+    path.canonicalize().map_err(unreadable)
+}
