@@ -398,7 +398,7 @@ async fn one_on_trial_that_cannot_save_is_rolled_back_with_every_message() {
     // Its state is asked for before the decision: it dies over it.
     let outcome = host.commit("counter").await;
     let outcome = if let Ok(outcome) = outcome { outcome } else { switched.outcome.await.unwrap() };
-    let Outcome::RolledBack { why, replayed } = outcome else { panic!("{outcome:?}") };
+    let Outcome::RolledBack { why, replayed, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(replayed, 1, "{why}");
     assert!(why.contains("trap"), "{why}");
     assert_eq!(call(&host, "counter", "get").await.as_deref(), Ok("8"));
@@ -413,7 +413,7 @@ async fn one_that_is_critical_after_the_switch_is_rolled_back_by_itself() {
     call(&host, "counter", r#"{"add":7}"#).await.unwrap();
     let switched = host.upgrade("counter", guest("fault-critical"), LONG).await.unwrap();
     assert_eq!(call(&host, "counter", "add").await.as_deref(), Ok("8"), "the answer that was given stands");
-    let Ok(Outcome::RolledBack { why, replayed }) = switched.outcome.await else { panic!("it was kept") };
+    let Ok(Outcome::RolledBack { why, replayed, .. }) = switched.outcome.await else { panic!("it was kept") };
     assert!(why.contains("critical: unwell after 1 messages"), "{why}");
     assert_eq!(replayed, 1);
     assert_eq!(call(&host, "counter", "get").await.as_deref(), Ok("8"));

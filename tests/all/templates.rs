@@ -380,6 +380,62 @@ async fn a_newer_component_reaches_new_keys_where_the_older_one_starts_none() {
     world.down().await;
 }
 
+/// Keys that are killed because the host stops, or an operator says so, are not what the component failed on.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_killed_on_trial_are_not_held_against_their_component() {
+    let settings = "shutdown = \"kill\"\n[upgrade]\nprobation = \"1h\"\n";
+    let (mut world, host) = template("counter-v1", "", settings).await;
+    host.start_worker("tenants/0").await.unwrap();
+    world.put("tenants/tenant", "counter-v2");
+    event(&host, "it is set", |event| event.kind() == "template-set").await;
+    for key in ["tenants/1", "tenants/2", "tenants/3"] {
+        until("the file is taken", async || host.worker("tenants/0").unwrap().status().revision.0 == 2).await;
+        host.start_worker(key).await.unwrap();
+        until("it is on trial", async || standing(&host, key) == "probation").await;
+    }
+    for key in ["tenants/1", "tenants/2"] {
+        host.stop_worker(key).await.unwrap();
+    }
+    world.down().await;
+    let host = world.up().await;
+    assert!(host.problems().is_empty(), "{:?}", host.problems());
+    host.start_worker("tenants/4").await.unwrap();
+    until("it is tried again", async || standing(&host, "tenants/4") == "probation").await;
+    world.down().await;
+}
+
+/// A key that was away when all went back goes back when it comes, though what it goes to exports less.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_away_goes_back_to_a_component_that_exports_less() {
+    let (mut world, host) = template("readme-counter-c", "", "[upgrade]\nprobation = \"1h\"\n").await;
+    let old = ComponentHash::of(&guest("readme-counter-c"));
+    for key in ["tenants/1", "tenants/2"] {
+        host.start_worker(key).await.unwrap();
+        call(&host, key, "add").await.unwrap();
+    }
+    world.put("tenants/tenant", "readme-counter-rs");
+    for key in ["tenants/1", "tenants/2"] {
+        until("it is on trial", async || standing(&host, key) == "probation").await;
+        host.commit(key).await.unwrap();
+    }
+    event(&host, "new keys follow", |event| event.kind() == "template-committed").await;
+    host.stop_worker("tenants/2").await.unwrap();
+    for key in ["tenants/3", "tenants/4"] {
+        host.start_worker(key).await.unwrap();
+        let name = Name::parse(key).unwrap();
+        let failed = ExitReason::Failed(paguro::base::Failure::Trap { message: String::new(), backtrace: Vec::new() });
+        let (worker, incarnation) = (name, Default::default());
+        // As if it had failed: this component has no way to.
+        host.recorder().emit(Event::WorkerExited { worker, incarnation, reason: failed });
+    }
+    event(&host, "all go back", |event| event.kind() == "template-rolled-back").await;
+    until("it is back", async || host.worker("tenants/1").unwrap().status().component == old).await;
+    host.start_worker("tenants/2").await.unwrap();
+    until("it goes back too", async || host.worker("tenants/2").unwrap().status().component == old).await;
+    assert_eq!(call(&host, "tenants/2", "get").await.as_deref(), Ok("1"), "with its state");
+    world.down().await;
+}
+
 /// New keys start on the older component until the newer one is committed: but not where that cannot be had any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_component_reaches_new_keys_where_the_older_one_is_lost() {
@@ -393,6 +449,7 @@ async fn a_newer_component_reaches_new_keys_where_the_older_one_is_lost() {
     let host = world.up().await;
     until("a new key starts", async || call(&host, "tenants/2", "get").await.is_ok()).await;
     let template = Name::parse("tenants/tenant").unwrap();
+    host.written().await;
     let entries = host.database().ledger_for(&template, 1_000).unwrap();
     assert!(entries.iter().any(|entry| entry.detail.contains("the one before cannot be loaded")), "{entries:?}");
     world.down().await;

@@ -9,9 +9,10 @@ fn a_worker_that_was_deleted_is_told_as_that() {
     let mut program = Program::with(&[("counter", "counter-v1"), ("cron", "echo")]);
     program.ok(&["stop", "counter"]);
     program.ok(&["delete", "counter"]);
-    for verb in [&["call", "counter", "get"][..], &["start", "counter"], &["history", "counter"]] {
+    for verb in [&["call", "counter", "get"][..], &["start", "counter"], &["restart", "counter"]] {
         program.refused(verb, 1, &["`counter` was deleted", "not taken until it changes", "put it back"]);
     }
+    assert!(program.ok(&["history", "counter"]).contains("deployed"), "its history is kept");
     // As it says.
     let file = program.path().join("counter.wasm");
     std::fs::remove_file(&file).expect("it is there");

@@ -338,6 +338,65 @@ fn a_link_that_has_moved_is_followed_and_the_state_stays() {
     assert_eq!(other(&program, "two"), None, "it is free");
 }
 
+/// What a link leads to is no guest's to say.
+#[test]
+fn a_directory_with_the_link_that_names_the_workers_is_not_granted_for_writing() {
+    let mut program = releases();
+    let aside = program.beside("aside").display().to_string();
+    // The second link lies where nothing else of the host's does.
+    std::fs::create_dir(&aside).unwrap();
+    let link = program.beside("aside/current");
+    std::os::unix::fs::symlink(program.beside("one").canonicalize().unwrap(), &link).unwrap();
+    std::fs::remove_file(program.path()).unwrap();
+    std::os::unix::fs::symlink(&link, program.path()).unwrap();
+    let grants = |access: &str| format!("[grants]\ndirectories = [{{ host = \"{aside}\", guest = \"/x\", access = \"{access}\" }}]\n");
+    std::fs::write(program.beside("one/a.toml"), grants("read-write")).unwrap();
+    program.up();
+    until_seen(&program, "which names the directory of workers");
+    std::fs::write(program.beside("one/a.toml"), grants("read")).unwrap();
+    program.until("it runs", || runs(&program, "a"));
+}
+
+/// A release that is renamed while the host runs on it is the same one.
+#[test]
+fn a_release_that_is_renamed_is_followed_to_its_new_name() {
+    let program = {
+        let mut program = releases();
+        program.up();
+        program
+    };
+    program.until("both run", || ["a", "gone"].iter().all(|name| runs(&program, name)));
+    std::fs::rename(program.beside("one"), program.beside("v1")).unwrap();
+    point_at(&program, "v1");
+    program.signal("HUP");
+    program.until("it is followed", || program.ok(&["events"]).contains("v1, it was"));
+    std::fs::write(program.beside("v1/more.wasm"), guest("echo")).unwrap();
+    program.until("a new file is taken", || program.run(&["call", "more", "x"]).code == 0);
+    assert!(runs(&program, "a"));
+}
+
+#[test]
+fn a_template_whose_settings_are_others_where_a_link_leads_gives_them_to_its_keys() {
+    let mut program = releases();
+    for (release, settings) in [("one", ""), ("two", "[limits]\nmemory = \"40MiB\"\n")] {
+        let folder = program.beside(release).join("rooms");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("room.wasm"), guest("counter-v1")).unwrap();
+        std::fs::write(folder.join("room.toml"), settings).unwrap();
+        std::fs::write(folder.join("supervisor.toml"), "strategy = \"simple-one-for-one\"\non-demand = true\n").unwrap();
+    }
+    program.up();
+    program.until("a key runs", || runs(&program, "rooms/1"));
+    point_at(&program, "two");
+    program.signal("HUP");
+    let memory = |program: &Program| {
+        let all = program.json(&["ps"]);
+        let key = all.as_array().unwrap().iter().find(|worker| worker["name"] == "rooms/1").cloned();
+        key.map(|key| key["memory_max_bytes"].clone())
+    };
+    program.until("it has the newer limit", || memory(&program) == Some((40_u64 << 20).into()));
+}
+
 #[test]
 fn a_link_is_not_followed_away_from_the_state() {
     let mut program = releases();

@@ -84,6 +84,17 @@ impl ExitReason {
         matches!(self, ExitReason::Failed(Failure::HostFault(_)))
     }
 
+    /// Whether what runs is to blame: not an operator, nor the host or what it has no room for. A guest's own faults are
+    /// failures; it is only ever killed by others.
+    pub fn is_of_the_component(&self) -> bool {
+        match self {
+            ExitReason::Failed(Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_) | Limit::Facts(_))) => false,
+            ExitReason::Failed(Failure::HostFault(_) | Failure::NotStartable(_)) => false,
+            ExitReason::Failed(_) => true,
+            ExitReason::Normal | ExitReason::Shutdown | ExitReason::Killed => false,
+        }
+    }
+
     /// Whether a `transient` child with this reason is left alone.
     pub fn is_orderly(&self) -> bool {
         matches!(self, ExitReason::Normal | ExitReason::Shutdown)

@@ -22,7 +22,7 @@ where
     let files = changes.files.clone();
     let kept = crate::record::blocking(move || files.put(&bytes)).await;
     let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
-    kept.map_err(|why| ChangeError::ComponentFile { component: hash, why })?;
+    kept.map_err(|why| ChangeError::ComponentFile { component: hash, why, is_lost: false })?;
     Ok(component)
 }
 

@@ -1,15 +1,31 @@
 //! Why a change was not made.
 
 use crate::base::{ComponentHash, Name, RevisionNumber};
-use crate::record::DatabaseError;
+use crate::record::{ComponentFileError, DatabaseError};
 use crate::runtime::worker::Blame;
 use crate::sandbox::ComponentError;
+
+pub(super) fn no_file(component: ComponentHash, error: &ComponentFileError) -> ChangeError {
+    let is_lost = matches!(error, ComponentFileError::Missing { .. } | ComponentFileError::Corrupted { .. });
+    ChangeError::ComponentFile { component, why: error.to_string(), is_lost }
+}
 
 /// The error and what is behind it, in one line.
 pub(super) fn with_cause(error: &ChangeError) -> String {
     match error {
         ChangeError::Component(cause) => format!("{error}: {cause}"),
         other => other.to_string(),
+    }
+}
+
+impl ChangeError {
+    /// Whether a component can never be loaded again: not where the disk, the compiler or the system was in the way.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            ChangeError::Component(error) => !matches!(error, ComponentError::NotCompiled(_) | ComponentError::Banned(_)),
+            ChangeError::ComponentFile { is_lost, .. } => *is_lost,
+            _ => false,
+        }
     }
 }
 
@@ -42,7 +58,8 @@ pub enum ChangeError {
     #[error("nothing was changed, because the decision could not be written down")]
     Database(#[from] DatabaseError),
     #[error("the file of component {} cannot be read: {why}", .component.short())]
-    ComponentFile { component: ComponentHash, why: String },
+    /// `is_lost`: it is gone or damaged, and no other try would find it.
+    ComponentFile { component: ComponentHash, why: String, is_lost: bool },
     #[error("{0:?} has left the tree")]
     Gone(Name),
 }

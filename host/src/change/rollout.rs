@@ -15,7 +15,7 @@
 //! one, and each is rolled back alone.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use super::probation::{BY_OPERATOR, Order, STOPPED};
 use super::trial::Outcome;
 use super::under_way::{Changes, Switched};
 use super::upgrade::UpgradeRequest;
-use crate::base::{ComponentHash, ExitReason, Failure, Limit, Name, bounds};
+use crate::base::{ComponentHash, ExitReason, Failure, Name, bounds};
 use crate::record::{Action, By, Change, Event, Follower, TemplateRecord, Why};
 use crate::runtime::Shared;
 use crate::runtime::worker::Blame;
@@ -42,6 +42,8 @@ pub struct Rollout {
     stage: Mutex<Stage>,
     /// New keys that failed on it after their start.
     failed: Mutex<HashSet<Name>>,
+    /// New keys to which the component before said no.
+    unstarted: AtomicUsize,
     /// The children that do not run what they should, and why; `doctor` shows it.
     stayed: Mutex<Option<String>>,
     /// The file is another by now: this one decides nothing any more.
@@ -94,6 +96,12 @@ impl Rollout {
         Arc::new(rollout)
     }
 
+    /// It stands in for a file that cannot be taken: what is known of that holds.
+    pub fn as_it_was(changes: &Changes, template: &Name, component: ComponentHash) -> Arc<Rollout> {
+        let stage = Stage::Committed { watched: None };
+        Arc::new(Rollout::new(changes, template, component, Duration::ZERO, stage))
+    }
+
     /// It was committed, and the host ended while new keys were watched.
     pub fn watched(
         changes: &Changes,
@@ -116,8 +124,8 @@ impl Rollout {
 
     fn new(changes: &Changes, template: &Name, newest: ComponentHash, probation: Duration, stage: Stage) -> Rollout {
         let (changes, template) = (changes.clone(), template.clone());
-        let (failed, stayed, is_retired) = Default::default();
-        Rollout { changes, template, newest, probation, stage: Mutex::new(stage), failed, stayed, is_retired }
+        let (failed, unstarted, stayed, is_retired) = Default::default();
+        Rollout { changes, template, newest, probation, stage: Mutex::new(stage), failed, unstarted, stayed, is_retired }
     }
 
     /// Which children stay on what they were, and why.
@@ -173,11 +181,12 @@ impl Rollout {
 
     /// What became of a child's upgrade to it. `is_new`: the child is a key that has nothing of its own that could be at
     /// fault but its messages.
-    pub async fn hear(self: &Arc<Self>, child: &Shared, upgraded: Result<Switched, ChangeError>, is_new: bool) {
+    pub async fn hear(self: &Arc<Self>, child: &Arc<Shared>, upgraded: Result<Switched, ChangeError>, is_new: bool) {
         let key = child.name();
-        if self.fell().is_some() && upgraded.is_ok() {
-            // It was on its way there when all went back.
+        if self.is_over() && upgraded.is_ok() {
+            // It was on its way there when all went back, or another file came.
             let _ = self.changes.order(key, Order::Withdraw).await;
+            self.put_right(child).await;
         }
         if !self.is_trying() {
             return;
@@ -188,7 +197,9 @@ impl Rollout {
             // One that did not run, or was stopped, has not passed anything.
             Ok(switched) if switched.pause.is_some() => match switched.outcome.await {
                 Ok(Outcome::Committed { why }) if why != STOPPED || has_ended() => self.commit(),
-                Ok(Outcome::RolledBack { why, .. }) if is_new && why != BY_OPERATOR => self.failed_on(key, &why),
+                Ok(Outcome::RolledBack { why, blame: Blame::Component, .. }) if is_new && why != BY_OPERATOR => {
+                    self.failed_on(key, &why);
+                }
                 // An error means that the host is stopping.
                 Ok(_) | Err(_) => {}
             },
@@ -196,6 +207,40 @@ impl Rollout {
                 self.roll_back(format!("it failed on the new key {key:?}: {reason}"));
             }
             Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Whether children are upgraded to it no more.
+    pub fn is_over(&self) -> bool {
+        self.is_retired() || self.fell().is_some()
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.load(SeqCst)
+    }
+
+    /// Brings a child that came too late to what all others are brought to by now.
+    pub(super) async fn put_right(&self, child: &Arc<Shared>) {
+        let services = &self.changes.services;
+        let template = child.name().parent().and_then(|supervisor| services.templates.get(&supervisor));
+        // Where the template is gone, so are its children.
+        let Some(to) = template.map(|template| template.target()) else { return };
+        if child.status().component == to {
+            return;
+        }
+        // What another file wants is an upgrade as any other. Back goes all, whatever it exports less.
+        let goes_back = !self.is_retired();
+        let (why, probation) = if goes_back { (Why::Rollback, Some(Duration::ZERO)) } else { (Why::Upgrade, None) };
+        let changes = self.changes.clone();
+        let bytes = crate::record::blocking(move || changes.bytes_of(to));
+        let Ok(Ok(bytes)) = bytes.await else { return };
+        let (worker, bytes, by) = (child.clone(), bytes.into(), By::Host);
+        let request = UpgradeRequest { worker, bytes, by, why, probation, fewer_exports: goes_back };
+        if let Err(error) = self.changes.upgrade(request).await
+            && goes_back
+            && !matches!(error, ChangeError::SameComponent { .. } | ChangeError::Gone(_) | ChangeError::Stopping)
+        {
+            self.note_stayed(format!("the key {:?} cannot go back and stays on what it is: {error}", child.name()));
         }
     }
 
@@ -213,8 +258,13 @@ impl Rollout {
     /// A new key could not be started on the component before: there is nothing to go back to.
     pub(super) fn has_no_way_back(self: &Arc<Self>, reason: &ExitReason) {
         let before = self.serving();
+        // What its `init` says no to may be the key's name or configuration.
+        let is_refused = matches!(reason, ExitReason::Failed(Failure::Refused { .. }));
+        if is_refused && self.unstarted.fetch_add(1, SeqCst) + 1 < FAILED_KEYS {
+            return;
+        }
         // Where others run on it, the key itself is what it cannot be started with.
-        if !is_of_the_component(reason) || self.children_on(before).iter().any(|child| child.status().standing.is_up())
+        if !reason.is_of_the_component() || self.children_on(before).iter().any(|child| child.status().standing.is_up())
         {
             return;
         }
@@ -229,7 +279,7 @@ impl Rollout {
     fn take_unwatched(&self, in_place_of: ComponentHash, why: &str) {
         let mut stage = self.stage();
         let is_before = matches!(*stage, Stage::Trying { before } if before == in_place_of);
-        if is_before && !self.is_retired.load(SeqCst) {
+        if is_before && !self.is_retired() {
             *stage = Stage::Committed { watched: None };
             self.say_committed(&stage, format!("new keys start on it: {why}"));
         }
@@ -248,7 +298,7 @@ impl Rollout {
     fn commit(self: &Arc<Self>) {
         let mut stage = self.stage();
         let Stage::Trying { before } = *stage else { return };
-        if self.is_retired.load(SeqCst) {
+        if self.is_retired() {
             return;
         }
         let watched = (!self.probation.is_zero()).then(|| Watched { before, fresh: HashSet::new() });
@@ -293,7 +343,7 @@ impl Rollout {
             let Ok(event) = event else { continue };
             match &event.item {
                 Event::WorkerStartFailed { worker, reason, .. }
-                    if is_of_the_component(reason) && self.is_fresh(worker) =>
+                    if reason.is_of_the_component() && self.is_fresh(worker) =>
                 {
                     // What its `init` says no to may be its name or its configuration.
                     if matches!(reason, ExitReason::Failed(Failure::Refused { .. })) {
@@ -302,7 +352,7 @@ impl Rollout {
                     }
                     self.roll_back(format!("the new key {worker:?} did not start on it: {reason}"));
                 }
-                Event::WorkerExited { worker, reason, .. } if is_of_the_component(reason) && self.is_fresh(worker) => {
+                Event::WorkerExited { worker, reason, .. } if reason.is_of_the_component() && self.is_fresh(worker) => {
                     self.failed_on(worker, &reason.to_string());
                 }
                 _ => {}
@@ -310,7 +360,7 @@ impl Rollout {
         }
         let mut stage = self.stage();
         if let Stage::Committed { watched } = &mut *stage
-            && !self.is_retired.load(SeqCst)
+            && !self.is_retired()
         {
             *watched = None;
             self.write(&stage, Vec::new());
@@ -318,7 +368,7 @@ impl Rollout {
     }
 
     fn is_watched(&self) -> bool {
-        matches!(&*self.stage(), Stage::Committed { watched: Some(_) }) && !self.is_retired.load(SeqCst)
+        matches!(&*self.stage(), Stage::Committed { watched: Some(_) }) && !self.is_retired()
     }
 
     fn is_fresh(&self, key: &Name) -> bool {
@@ -332,7 +382,7 @@ impl Rollout {
             Stage::Trying { before } | Stage::Committed { watched: Some(Watched { before, .. }) } => *before,
             Stage::Committed { watched: None } | Stage::RolledBack { .. } => return,
         };
-        if self.is_retired.load(SeqCst) {
+        if self.is_retired() {
             return;
         }
         *stage = Stage::RolledBack { to, why: why.clone() };
@@ -362,7 +412,7 @@ impl Rollout {
         loop {
             let left = self.children_on(self.newest).into_iter().filter(|child| !refused.contains(child.name()));
             let left: Vec<Arc<Shared>> = left.collect();
-            if left.is_empty() || self.is_retired.load(SeqCst) {
+            if left.is_empty() || self.is_retired() {
                 if let Some(name) = refused.iter().min() {
                     let count = refused.len();
                     self.note_stayed(format!("{count} of its keys cannot go back and stay on it, such as {name:?}"));
@@ -370,7 +420,7 @@ impl Rollout {
                 return;
             }
             for worker in left {
-                if self.is_retired.load(SeqCst) {
+                if self.is_retired() {
                     return;
                 }
                 if worker.status().component != self.newest {
@@ -415,15 +465,5 @@ impl Rollout {
             let what = "write which component a template is on";
             self.changes.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
         }
-    }
-}
-
-/// Not of an operator, nor of the host or what it has no room for.
-fn is_of_the_component(reason: &ExitReason) -> bool {
-    match reason {
-        ExitReason::Failed(Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_) | Limit::Facts(_))) => false,
-        ExitReason::Failed(Failure::HostFault(_) | Failure::NotStartable(_)) => false,
-        ExitReason::Failed(_) => true,
-        ExitReason::Normal | ExitReason::Shutdown | ExitReason::Killed => false,
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::error::ChangeError;
 use super::rollout::Rollout;
 use super::under_way::Changes;
 use super::upgrade::UpgradeRequest;
@@ -226,7 +225,7 @@ impl ComponentTemplate {
             let loaded = match recorder.watched(what, loaded).await {
                 Some(Ok((loaded, _))) => Older::Loaded(loaded),
                 Some(Err(error)) => {
-                    let is_lost = matches!(error, ChangeError::Component(_) | ChangeError::ComponentFile { .. });
+                    let is_lost = error.is_final();
                     let error = super::error::with_cause(&error);
                     if is_lost {
                         rollout.has_lost(component, &error);
@@ -245,7 +244,7 @@ impl ComponentTemplate {
 
     /// `is_new`: it has nothing that could be at fault but the component.
     fn upgrade_later(&self, name: Name, is_new: bool) {
-        let (changes, rollout, to) = (self.changes.clone(), self.rollout.clone(), self.rollout.target());
+        let (changes, rollout) = (self.changes.clone(), self.rollout.clone());
         let recorder = changes.services.recorder.clone();
         // From now on: its start has not begun.
         let events = is_new.then(|| recorder.events().follow_new());
@@ -261,7 +260,11 @@ impl ComponentTemplate {
                     None => return,
                 },
             };
-            let Ok(bytes) = changes.bytes_of(to) else { return };
+            // Meanwhile all may have gone back, or another file came, which sees to all that are there.
+            if rollout.is_over() {
+                return if rollout.is_retired() { () } else { rollout.put_right(&worker).await };
+            }
+            let Ok(bytes) = changes.bytes_of(rollout.target()) else { return };
             let request = UpgradeRequest {
                 worker: worker.clone(),
                 bytes: bytes.into(),
@@ -330,6 +333,10 @@ impl Template for ComponentTemplate {
 
     fn component(&self) -> ComponentHash {
         self.component.hash()
+    }
+
+    fn target(&self) -> ComponentHash {
+        self.rollout.target()
     }
 
     fn payload_max(&self) -> u64 {

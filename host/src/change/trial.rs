@@ -18,7 +18,8 @@ use crate::runtime::worker::{AskError, Blame, NoState, System, TrialEvent};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Committed { why: String },
-    RolledBack { why: String, replayed: usize },
+    /// `blame`: whether the component is what failed.
+    RolledBack { why: String, replayed: usize, blame: Blame },
 }
 
 pub(super) struct Trial {
@@ -103,12 +104,7 @@ impl Trial {
                 Verdict::GoOn => continue,
                 Verdict::Commit { why } => self.commit(why, sign.stopped).await,
                 Verdict::RollBack { why } => {
-                    // A guest's own faults are failures; it is only ever killed by others. Nor is a fault of the
-                    // host's the component's.
-                    let blameless = match &sign.seen {
-                        Seen::Failed(reason) => *reason == ExitReason::Killed || reason.is_host_fault(),
-                        _ => false,
-                    };
+                    let blameless = matches!(&sign.seen, Seen::Failed(reason) if !reason.is_of_the_component());
                     let blame = if blameless { Blame::Nobody } else { Blame::Component };
                     self.roll_back(why, blame).await
                 }
@@ -273,7 +269,7 @@ impl Trial {
         }
         let event = Event::RolledBack { worker: name, revision: number, to: self.from, replayed, reason: why.clone() };
         self.changes.services.recorder.emit(event);
-        Some(Outcome::RolledBack { why, replayed })
+        Some(Outcome::RolledBack { why, replayed, blame })
     }
 
     fn database_failed(&self, what: &'static str, error: String) {

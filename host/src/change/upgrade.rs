@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::ChangeError;
+use super::error::{ChangeError, no_file};
 use super::history::rollback_target;
 use super::load::{Source, hash_of};
 use super::probation::Order;
@@ -166,12 +166,12 @@ impl Changes {
 
     /// The host's own copy of a component. Blocks on the disk.
     pub fn bytes_of(&self, component: ComponentHash) -> Result<Vec<u8>, ChangeError> {
-        self.files.get(&component).map_err(|error| ChangeError::ComponentFile { component, why: error.to_string() })
+        self.files.get(&component).map_err(|error| no_file(component, &error))
     }
 
     /// The host's own copy of a component, to be read when its turn to be compiled has come.
     pub(super) fn kept(&self, component: ComponentHash) -> Result<Source<ChangeError>, ChangeError> {
-        let cannot = |error: ComponentFileError| ChangeError::ComponentFile { component, why: error.to_string() };
+        let cannot = |error: ComponentFileError| no_file(component, &error);
         let size = self.files.size(&component).map_err(cannot)?;
         let changes = self.clone();
         Ok(Source::new(component, size, move || changes.bytes_of(component).map(Bytes::from)))
@@ -195,7 +195,7 @@ impl Changes {
         let files = self.files.clone();
         let kept = crate::record::blocking(move || files.put(&bytes)).await;
         let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
-        kept.map(drop).map_err(|why| ChangeError::ComponentFile { component: verified.component.hash(), why })
+        kept.map(drop).map_err(|why| ChangeError::ComponentFile { component: verified.component.hash(), why, is_lost: false })
     }
 
     async fn verify(&self, request: UpgradeRequest) -> Result<(Verified, Bytes), ChangeError> {

@@ -224,15 +224,16 @@ pub fn rehearsal_info(rehearsal: &Rehearsal) -> RehearsalInfo {
 }
 
 /// An upgrade that switched; with its verdict, if that is known.
-pub fn upgrade_info(worker: &Name, switched: &Switched, outcome: Option<Outcome>) -> UpgradeInfo {
+pub fn upgrade_info(worker: &Shared, switched: &Switched, outcome: Option<Outcome>) -> UpgradeInfo {
     let info = UpgradeInfo {
-        worker: worker.to_string(),
+        worker: worker.name().to_string(),
         outcome: "probation".to_string(),
         revision: switched.revision.0,
         from: switched.from.hex(),
         to: switched.to.hex(),
         rehearsal: Some(rehearsal_info(&switched.rehearsal)),
         pause_us: switched.pause.map(us),
+        runs: Some(worker.status().standing.is_up()),
         probation_ms: Some(ms(switched.probation)),
         reason: None,
         replayed: None,
@@ -244,7 +245,7 @@ pub fn with_outcome(info: UpgradeInfo, outcome: Option<Outcome>) -> UpgradeInfo 
     match outcome {
         None => info,
         Some(Outcome::Committed { why }) => UpgradeInfo { outcome: "committed".to_string(), reason: Some(why), ..info },
-        Some(Outcome::RolledBack { why, replayed }) => UpgradeInfo {
+        Some(Outcome::RolledBack { why, replayed, .. }) => UpgradeInfo {
             outcome: "rolled-back".to_string(),
             reason: Some(why),
             replayed: Some(replayed as u64),
@@ -264,6 +265,7 @@ pub fn ended_info(worker: &Shared, before: ComponentHash, outcome: Outcome) -> U
         to: status.component.hex(),
         rehearsal: None,
         pause_us: None,
+        runs: Some(status.standing.is_up()),
         probation_ms: None,
         reason: None,
         replayed: None,

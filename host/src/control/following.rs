@@ -1,6 +1,7 @@
 //! Where the directory of workers lies. It may be named by a symbolic link (`paguro up current`), which whoever brings out
 //! a release moves to the next one: then the host goes on there, with its state.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
@@ -28,10 +29,15 @@ struct NotFollowed {
 impl Place {
     pub fn new(named: &Path, leads_to: &Path) -> Place {
         Place {
-            named: named.to_path_buf(),
+            named: std::path::absolute(named).unwrap_or_else(|_| named.to_path_buf()),
             leads_to: watch::Sender::new(leads_to.to_path_buf()),
             looking: SharedBeside::default(),
         }
+    }
+
+    /// The path that it was named by, absolute, with its links.
+    pub fn named(&self) -> &Path {
+        &self.named
     }
 
     /// The directory, links resolved.
@@ -58,10 +64,15 @@ impl Host {
         self.changes.nudge();
     }
 
+    fn held_identity(&self) -> Option<(u64, u64)> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.as_ref().and_then(|(_, held)| held.identity())
+    }
+
     async fn follow(&self) -> Result<(), NotFollowed> {
         let (named, state, from) = (self.place.named.clone(), self.state_path.clone(), self.directory());
-        let is_at = from.clone();
-        let found = self.place.looking.run(bounds::LOOK_TIME, move || found(&named, &state, &is_at)).await;
+        let (is_at, held) = (from.clone(), self.held_identity());
+        let found = self.place.looking.run(bounds::LOOK_TIME, move || found(&named, &state, &is_at, held)).await;
         let late = || NotFollowed {
             message: "cannot be looked at: its file system does not answer".to_string(),
             help: "look at the mount, then ask again: `kill -HUP`".to_string(),
@@ -71,7 +82,9 @@ impl Host {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             // None: the host has stopped.
             let Some((_, held)) = state.as_mut() else { return Ok(()) };
-            *held = lock;
+            if let Some(lock) = lock {
+                *held = lock;
+            }
         }
         let (from, to_shown) = (from.display().to_string(), to.display().to_string());
         let entry = Change::Ledger(NewLedgerEntry {
@@ -92,8 +105,14 @@ impl Host {
     }
 }
 
-/// The directory that is named, held, if it is not the one where the host is. Blocks on the file systems.
-fn found(named: &Path, state: &Path, is_at: &Path) -> Result<Option<(PathBuf, TreeLock)>, NotFollowed> {
+/// The directory that is named, if it is not the one where the host is, with its lock. No lock: it is the one that is held,
+/// by another path. Blocks on the file systems.
+fn found(
+    named: &Path,
+    state: &Path,
+    is_at: &Path,
+    held: Option<(u64, u64)>,
+) -> Result<Option<(PathBuf, Option<TreeLock>)>, NotFollowed> {
     let refused = |message: String| NotFollowed {
         message,
         help: format!("the host goes on with {}; put it right, then ask again: `kill -HUP`", is_at.display()),
@@ -113,8 +132,30 @@ fn found(named: &Path, state: &Path, is_at: &Path) -> Result<Option<(PathBuf, Tr
         let message = format!("leads to {to} by now and is not followed: the state lies where it led before");
         return Err(NotFollowed { message, help });
     }
+    let is_held = std::fs::metadata(&to).is_ok_and(|found| held == Some((found.dev(), found.ino())));
+    if is_held {
+        return Ok(Some((to, None)));
+    }
     let lock = TreeLock::take(&to).map_err(|error| refused(error.to_string()))?;
-    Ok(Some((to, lock)))
+    Ok(Some((to, Some(lock))))
+}
+
+/// A path that stays the same when a link above its last part is moved. One whose parent is not there yet is left as it is.
+pub(super) fn steady(path: PathBuf) -> PathBuf {
+    let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    match (parent.and_then(|parent| parent.canonicalize().ok()), path.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => path,
+    }
+}
+
+/// A state in the directory that is not the one in use is taken for one by mistake.
+pub(super) fn warn_of_a_second_state(directory: &Path, in_use: &Path) {
+    let inside = directory.join(".paguro");
+    if inside != in_use && inside.join("paguro.db").exists() {
+        let (unused, used) = (inside.display(), in_use.display());
+        tracing::warn!(target: "paguro", %unused, %used, "the directory has a state of its own, which is not used");
+    }
 }
 
 /// The directory that a path names, links resolved.

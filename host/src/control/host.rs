@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::beside::Beside;
 use super::dead_letters::NotResent;
 use super::finding::{Finding, FindingKind};
-use super::following::{Place, checked_directory};
+use super::following::{Place, checked_directory, steady, warn_of_a_second_state};
 use super::keeper::{Deleted, Keeper, Problems, root_policy};
 use super::starting::Starting;
 use super::state_watch::{self, StateWatch};
@@ -245,7 +245,7 @@ impl Host {
         // What panics is told with its place and its backtrace from now on.
         panics::note_panics();
         let directory = checked_directory(&options.directory)?;
-        let state_path = options.state.clone().unwrap_or_else(|| default_state(&options.directory));
+        let state_path = options.state.unwrap_or_else(|| steady(default_state(&options.directory)));
         let tree_lock = TreeLock::take(&directory).map_err(|error| match (error, StateDir::holder(&state_path)) {
             // Its state directory says who it is.
             (TreeLockError::Locked { .. }, Some(pid)) => {
@@ -253,6 +253,7 @@ impl Host {
             }
             (error, _) => HostError::InUse(error),
         })?;
+        warn_of_a_second_state(&directory, &state_path);
         let state = StateDir::open(&state_path)?;
         let recorder = options.recorder;
         let clock = recorder.clock().clone();
@@ -291,7 +292,7 @@ impl Host {
         let deleted: Deleted = Arc::new(Mutex::new(deleted.collect()));
         let starting = Arc::new(Starting::new());
         let place = Place::new(&options.directory, &directory);
-        let keeper = Keeper::new(place.watch(), state.path(), &services, &tree, &changes, &deleted, &starting);
+        let keeper = Keeper::new(&place, state.path(), &services, &tree, &changes, &deleted, &starting);
         let problems = keeper.problems();
         let host = Arc::new(Host {
             services,

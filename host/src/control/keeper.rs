@@ -37,6 +37,7 @@ use super::directory::{
     plan, read_component,
 };
 use super::finding::{Finding, FindingKind};
+use super::following::Place;
 use super::settings::one_line;
 use super::starting::Starting;
 use crate::base::panics::{self, Survivor};
@@ -60,8 +61,9 @@ pub(super) struct Keeper {
     reading: BTreeMap<Name, Beside>,
     /// A look that is late, and since when it is under way.
     late: Option<(oneshot::Receiver<Looked>, Tick)>,
-    /// What the last look found.
+    /// What the last look found, and where it looked.
     said: DesiredTree,
+    said_of: PathBuf,
     watcher: Watcher,
     services: Arc<Services>,
     tree: Arc<Tree>,
@@ -96,7 +98,7 @@ impl Keeper {
     }
 
     pub fn new(
-        mut leads_to: watch::Receiver<PathBuf>,
+        place: &Place,
         state: &Path,
         services: &Arc<Services>,
         tree: &Arc<Tree>,
@@ -105,6 +107,7 @@ impl Keeper {
         starting: &Arc<Starting>,
     ) -> Keeper {
         let accepted = Accepted::of(&services.database);
+        let mut leads_to = place.watch();
         let root = leads_to.borrow_and_update().clone();
         Keeper {
             root: root.clone(),
@@ -114,6 +117,7 @@ impl Keeper {
             reading: BTreeMap::new(),
             late: None,
             said: DesiredTree::default(),
+            said_of: root.clone(),
             watcher: Watcher::new(&root),
             services: services.clone(),
             tree: tree.clone(),
@@ -121,7 +125,7 @@ impl Keeper {
             policies: BTreeMap::from([(Name::root(), accepted.root().unwrap_or_default())]),
             problems: Problems::default(),
             reported: BTreeSet::new(),
-            granting: Granting::new(root, state.to_path_buf()),
+            granting: Granting::new(root, place.named().to_path_buf(), state.to_path_buf()),
             accepted,
             loads: Loads::new(services, changes),
             templates: BTreeMap::new(),
@@ -269,6 +273,7 @@ impl Keeper {
         self.looking = Beside::default();
         self.late = None;
         self.reading.clear();
+        self.loads.forget_reads();
         self.watcher = Watcher::new(&self.root);
         self.granting.move_to(self.root.clone());
     }
@@ -276,6 +281,10 @@ impl Keeper {
     /// One look and what follows from it. Says when to look again, if files are still changing.
     async fn look(&mut self) -> Option<Duration> {
         let again = self.see().await;
+        if self.said_of != self.root {
+            // The directory is another, and nothing is known of it yet.
+            return again;
+        }
         let current = match self.current() {
             Ok(current) => current,
             Err(error) => {
@@ -302,6 +311,7 @@ impl Keeper {
             Err(again) => return Some(again),
         };
         self.directory = Some(directory);
+        self.said_of = self.root.clone();
         self.said = look.tree;
         self.tell_where_components_lie();
         self.refuse_what_guests_may_write().await;
@@ -557,7 +567,8 @@ impl Keeper {
         let launch = match component {
             Ok(component) if self.is_template(&name) => {
                 self.refused.remove(&name);
-                return self.set_template(name, wanted, component);
+                let stands_in = self.accepted.is_uncertain(&name);
+                return self.set_template(name, wanted, component, stands_in);
             }
             Ok(component) => {
                 let settings = wanted.settings.clone();
@@ -580,7 +591,7 @@ impl Keeper {
             Err(LoadError::Refused { error, instead }) => {
                 if let Some(component) = instead.filter(|_| self.is_template(&name)) {
                     let wanted = Wanted { hash: component.hash(), ..wanted.clone() };
-                    self.set_template(name.clone(), wanted, *component);
+                    self.set_template(name.clone(), wanted, *component, true);
                 }
                 Err(error)
             }

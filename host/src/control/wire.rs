@@ -368,6 +368,9 @@ pub struct UpgradeInfo {
     /// From the boundary to the first message the new revision could take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_us: Option<u64>,
+    /// Whether the worker runs after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probation_ms: Option<u64>,
     /// Why it was called off, rolled back or committed.

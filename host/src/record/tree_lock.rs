@@ -20,8 +20,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// A directory of workers that this process holds.
 #[derive(Debug)]
 pub struct TreeLock {
-    /// Held for its lock.
-    _directory: File,
+    directory: File,
 }
 
 /// Why a directory of workers cannot be held.
@@ -47,16 +46,21 @@ impl TreeLock {
             File::from(opened.map_err(|error| TreeLockError::Io { path: path.to_path_buf(), source: error.into() })?);
         for _ in 0..LOCK_TRIES_MAX {
             match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(TreeLock { _directory: directory }),
+                Ok(()) => return Ok(TreeLock { directory }),
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
                 Err(Errno::INTR) => {}
                 Err(error) => {
                     tracing::warn!(%error, directory = %path.display(), "cannot be locked against a second host");
-                    return Ok(TreeLock { _directory: directory });
+                    return Ok(TreeLock { directory });
                 }
             }
         }
         Err(TreeLockError::Locked { path: path.to_path_buf(), pid: holder(&directory) })
+    }
+
+    /// Device and inode of the directory.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        self.directory.metadata().ok().map(|found| (found.dev(), found.ino()))
     }
 }
 

@@ -15,6 +15,11 @@ pub trait Template: Send + Sync {
     /// What new children are made of.
     fn component(&self) -> ComponentHash;
 
+    /// What children are brought to: not that, where it was rolled back.
+    fn target(&self) -> ComponentHash {
+        self.component()
+    }
+
     /// Bytes of a message that a new child takes.
     fn payload_max(&self) -> u64;
 

@@ -26,7 +26,7 @@ pub fn show(reply: &Reply, asked: Asked, json: bool, client: &Client) -> Result<
         _ if json => output::print_json(&reply.body)?,
         // The error says it all; its facts would only stand between the user and it.
         Some(_) => {}
-        None => output::print(&facts(&info, asked))?,
+        None => output::print(&facts(&info))?,
     }
     if let Some(error) = failure {
         return Err(error);
@@ -58,14 +58,13 @@ fn failure(info: &UpgradeInfo, asked: Asked, client: &Client) -> Option<CliError
 }
 
 /// The headline and what is known, a line each.
-fn facts(info: &UpgradeInfo, asked: Asked) -> String {
+fn facts(info: &UpgradeInfo) -> String {
     let (worker, revision) = (&info.worker, info.revision);
     let probation = info.probation_ms.map_or(String::new(), |ms| format!(" for {}", age(ms)));
     let headline = match info.outcome.as_str() {
         "rehearsed" => format!("{worker} could be upgraded; nothing was changed"),
         "probation" => format!("{worker} serves revision {revision}, in probation{probation}"),
-        // There was nothing to stop: it does not run.
-        "committed" if asked != Asked::Commit && info.pause_us.is_none() => {
+        "committed" if info.runs == Some(false) => {
             format!("{worker} has revision {revision} and does not run; its next start is on that")
         }
         "committed" => format!("{worker} serves revision {revision}, committed"),
@@ -161,6 +160,7 @@ mod tests {
             to: "fedcba9876543210".into(),
             rehearsal: Some(rehearsal),
             pause_us: Some(830),
+            runs: Some(true),
             probation_ms: Some(30_000),
             reason: None,
             replayed: None,
@@ -176,15 +176,17 @@ mod tests {
               state      20 B (schema 1) -> 1.2 KiB (schema 2)
               pause      830us
         "#]]
-        .assert_eq(&strip_str(&facts(&info("probation"), Asked::Upgrade)).to_string());
+        .assert_eq(&strip_str(&facts(&info("probation"))).to_string());
     }
 
     #[test]
     fn a_worker_that_does_not_run_is_not_said_to_serve() {
-        let asleep = UpgradeInfo { pause_us: None, ..info("committed") };
-        let headline = |asked| strip_str(&facts(&asleep, asked)).to_string().lines().next().unwrap_or_default().to_string();
-        assert_eq!(headline(Asked::Upgrade), "counter has revision 2 and does not run; its next start is on that");
-        assert_eq!(headline(Asked::Commit), "counter serves revision 2, committed");
+        let headline = |runs| {
+            let info = UpgradeInfo { runs: Some(runs), ..info("committed") };
+            strip_str(&facts(&info)).to_string().lines().next().unwrap_or_default().to_string()
+        };
+        assert_eq!(headline(false), "counter has revision 2 and does not run; its next start is on that");
+        assert_eq!(headline(true), "counter serves revision 2, committed");
     }
 
     #[test]

@@ -32,6 +32,17 @@ pub(in crate::control) fn in_doubt(
     judged.map(|(name, path, doubt)| (name.clone(), path.clone(), doubt)).collect()
 }
 
+/// The first of the links that name the tree which a worker may have made. Only what was given counts: what is merely asked
+/// for is refused where such a link lies in it. Blocks on the file systems.
+pub(in crate::control) fn link_in_doubt(ground: &Ground, known: &Known) -> Option<PathBuf> {
+    let given = Known { wanted: Vec::new(), ..known.clone() };
+    match Site::survey(ground) {
+        Ok(site) => site.links.iter().find(|link| site.is_a_guests(link, &given)).map(|link| link.path.clone()),
+        // What cannot be looked at is trusted only where nobody writes, which is not so here.
+        Err(_) => Some(ground.named.clone()),
+    }
+}
+
 impl Site {
     fn is_written_on(&self, given: &[Writable]) -> bool {
         let has_tree = |place: &Place| self.tree.reach.iter().any(|tree| tree.device == place.device);

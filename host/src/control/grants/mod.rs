@@ -36,7 +36,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(super) use self::linked::in_doubt;
+pub(super) use self::linked::{in_doubt, link_in_doubt};
 use self::mounts::Mounts;
 pub(super) use self::mounts::Place;
 use self::walk::{Link, walk};
@@ -47,6 +47,8 @@ use crate::sandbox::{Access, DirectoryGrant, Grants, Identity, OpenedDirectory};
 pub(super) struct Ground {
     /// The directory of workers.
     pub tree: PathBuf,
+    /// The path that names it, perhaps by symbolic links.
+    pub named: PathBuf,
     /// The host's own state.
     pub state: PathBuf,
 }
@@ -213,6 +215,8 @@ fn is_hidden(below: &Path) -> bool {
 struct Site {
     tree: Lot,
     state: Lot,
+    /// The links by which the tree is named: whoever moves one says what the host runs.
+    links: Vec<Link>,
     mounts: Mounts,
 }
 
@@ -234,7 +238,9 @@ impl Site {
         };
         let tree = lot(&ground.tree, Hidden::IsApart).map_err(cannot(&ground.tree))?;
         let state = lot(&ground.state, Hidden::Counts).map_err(cannot(&ground.state))?;
-        Ok(Site { tree, state, mounts })
+        // One that leads nowhere just now leads to nothing that would be taken.
+        let links = walk(&ground.named, &mounts).map(|walked| walked.links).unwrap_or_default();
+        Ok(Site { tree, state, links, mounts })
     }
 
     fn open(&self, grant: &DirectoryGrant, known: &Known) -> Result<OpenedDirectory, Refused> {
@@ -283,6 +289,19 @@ impl Site {
                 format!("the directory {shown} cannot be granted: the host keeps its own state there"),
                 "grant a directory outside the tree of workers",
             ));
+        }
+        let has_link = |link: &Link| {
+            link.within.contains(&lot.identity) || lot.reach.iter().any(|place| place.covers(&link.place))
+        };
+        if grant.access == Access::ReadWrite
+            && let Some(link) = self.links.iter().find(|link| has_link(link))
+        {
+            let message = format!(
+                "the directory {shown} cannot be granted for writing: the link {} lies there, which names the directory of \
+                 workers",
+                link.path.display()
+            );
+            return Err(refused(message, "grant another directory, or put that link elsewhere"));
         }
         let would_put_workers = tree.is_or_lies_in(lot) || lot.is_or_lies_in(tree) && !is_apart(lot, tree);
         if grant.access == Access::ReadWrite && would_put_workers {

@@ -23,7 +23,7 @@ impl World {
             fs::create_dir_all(dir.path().join(path)).unwrap();
         }
         let tree = dir.path().join("workers");
-        let ground = Ground { state: tree.join(".paguro"), tree };
+        let ground = Ground { state: tree.join(".paguro"), named: tree.clone(), tree };
         World { dir, ground }
     }
 
@@ -138,7 +138,7 @@ fn a_tree_that_is_moved_into_a_grant_is_found() {
     assert_eq!(recheck(&world.ground, &opened.grants), Since::Same);
     fs::rename(&world.ground.tree, world.path("shared/workers")).unwrap();
     let tree = world.path("shared/workers");
-    let moved = Ground { state: tree.join(".paguro"), tree };
+    let moved = Ground { state: tree.join(".paguro"), named: tree.clone(), tree };
     assert!(matches!(recheck(&moved, &opened.grants), Since::Refused(_)));
 }
 
@@ -184,7 +184,7 @@ mod mounted {
         let state = lot("/srv/workers/.paguro", &[("8:1", "/srv/workers/.paguro")]);
         let mounts = Mounts::now().unwrap();
         let granted = DirectoryGrant { host: grant.path.clone(), guest: "/data".into(), access, opened: None };
-        Site { tree, state, mounts }.check(&granted, grant).is_ok()
+        Site { tree, state, links: Vec::new(), mounts }.check(&granted, grant).is_ok()
     }
 
     #[test]

@@ -53,8 +53,9 @@ impl Accepted {
         parse(Path::new("supervisor.toml"), self.text(name, SettingsOf::Supervisor)?).ok()
     }
 
-    fn worker(&self, name: &Name) -> Option<WorkerSettings> {
-        parse_worker(Path::new("worker.toml"), self.text(name, SettingsOf::Worker)?).ok()
+    /// What its paths are relative to is its file in `root`.
+    fn worker(&self, root: &Path, name: &Name) -> Option<WorkerSettings> {
+        parse_worker(&root.join(format!("{}.toml", name.as_str())), self.text(name, SettingsOf::Worker)?).ok()
     }
 
     fn text(&self, name: &Name, of: SettingsOf) -> Option<&str> {
@@ -196,7 +197,7 @@ impl Keeper {
             entry.settings = Ok(settings);
             true
         } else if !self.was_removed(name)
-            && let Some(settings) = self.accepted.worker(name)
+            && let Some(settings) = self.accepted.worker(&self.root, name)
             && let Some(entry) = self.said.workers.get_mut(name)
         {
             entry.settings = Ok(settings);
@@ -254,7 +255,7 @@ impl Keeper {
                     }
                 }
                 SettingsOf::Worker => {
-                    if let (Some(settings), Some(hash)) = (self.accepted.worker(&name), self.acted_upon_last(&name)) {
+                    if let (Some(settings), Some(hash)) = (self.accepted.worker(&self.root, &name), self.acted_upon_last(&name)) {
                         let path = self.root.join(format!("{}.wasm", name.as_str()));
                         let entry = WorkerEntry { path, file: Default::default(), hash, settings: Ok(settings) };
                         self.said.workers.insert(name.clone(), entry);
@@ -269,6 +270,9 @@ impl Keeper {
 
     /// The file of a worker or a template that the host has, as it was acted upon last.
     fn acted_upon_last(&self, name: &Name) -> Option<ComponentHash> {
+        if let Some(held) = self.templates.get(name) {
+            return Some(held.wanted.hash);
+        }
         let record = self.services.database.worker(name).ok().flatten().filter(|record| !record.removed);
         record.map(|record| record.file.unwrap_or(record.component)).or_else(|| {
             let above = name.parent().and_then(|parent| self.said.supervisors.get(&parent));

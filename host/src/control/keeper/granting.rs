@@ -106,9 +106,9 @@ struct Leaving {
 }
 
 impl Granting {
-    pub fn new(tree: PathBuf, state: PathBuf) -> Granting {
+    pub fn new(tree: PathBuf, named: PathBuf, state: PathBuf) -> Granting {
         Granting {
-            ground: Ground { tree, state },
+            ground: Ground { tree, named, state },
             ever: None,
             given: BTreeMap::new(),
             leaving: Vec::new(),
@@ -125,6 +125,10 @@ impl Granting {
     /// The directory of workers is another. What was given stays as it was opened.
     pub fn move_to(&mut self, tree: PathBuf) {
         self.ground.tree = tree;
+        // What looks at the one before, and may hang there.
+        (self.judging, self.rechecking) = Default::default();
+        self.opening.clear();
+        self.stuck.clear();
     }
 
     /// Forgets workers that are not there any more, but for what they were given.
@@ -294,10 +298,14 @@ impl Keeper {
 
     /// Files that a worker may change by another way than their paths are not taken.
     pub(super) async fn refuse_what_guests_may_write(&mut self) {
-        if self.said.doubtful.is_empty() {
+        let has_links = self.granting.ground.named != self.granting.ground.tree;
+        if self.said.doubtful.is_empty() && !has_links {
             return;
         }
         let known = self.known_writable().await;
+        if has_links {
+            self.refuse_a_link_of_a_guest(&known).await;
+        }
         self.forget_what_ended();
         let Granting { given, leaving, .. } = &self.granting;
         let given = given.values().map(|given| &given.writable).chain(leaving.iter().map(|leaving| &leaving.writable));
@@ -336,6 +344,28 @@ impl Keeper {
             self.said.problems.push(problem);
             self.said.held.insert(name);
         }
+    }
+
+    /// Where a guest may have moved a link by which the directory is named, nothing that it leads to is taken.
+    async fn refuse_a_link_of_a_guest(&mut self, known: &Known) {
+        if known.writable.is_empty() && !known.forgotten {
+            return;
+        }
+        let (ground, known) = (self.granting.ground.clone(), known.clone());
+        let judge = move || grants::link_in_doubt(&ground, &known);
+        let named = self.granting.ground.named.clone();
+        // What nobody could judge in time is not taken.
+        let judged = self.granting.judging.run(bounds::GRANT_TIME, judge).await;
+        let Some(path) = judged.unwrap_or(Some(named)) else { return };
+        self.said.problems.push(Problem {
+            path,
+            place: None,
+            name: Some(Name::root()),
+            message: "is a symbolic link where a worker can write, and names the directory of workers".to_string(),
+            help: "start the host on the directory itself, or on a link that lies elsewhere".to_string(),
+            is_warning: false,
+        });
+        self.said.held.insert(Name::root());
     }
 
     /// Looks at what is given again: an operator can move directories and mounts at any time.

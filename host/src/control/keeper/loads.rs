@@ -97,6 +97,11 @@ impl Loads {
         self.loads.insert(name, Load { wanted, task, result: None });
     }
 
+    /// Reads that hang do not hold up those from another directory.
+    pub fn forget_reads(&mut self) {
+        self.reading.clear();
+    }
+
     /// Whatever it leads to is thrown away.
     pub fn abandon(&mut self, name: &Name) {
         if let Some(load) = self.loads.remove(name) {

@@ -40,15 +40,20 @@ const SIDE_BY_SIDE: usize = 16;
 impl Keeper {
     /// A new component, or the first: children that are there are upgraded to it, one by one; new ones
     /// start on the one before until it is committed.
-    pub(super) fn set_template(&mut self, name: Name, wanted: Wanted, component: Component) {
+    /// `stands_in`: its file cannot be taken, and it is what was there before.
+    pub(super) fn set_template(&mut self, name: Name, wanted: Wanted, component: Component, stands_in: bool) {
         let Some(supervisor) = name.parent() else { return };
         let keys = self.policies.get(&supervisor).map(Keys::from).unwrap_or_default();
         let before = self.templates.remove(&name);
-        let rollout = self.rollout(&name, &supervisor, before.as_ref(), &wanted, component.hash());
+        let rollout = if stands_in && before.is_none() {
+            Rollout::as_it_was(&self.changes, &name, component.hash())
+        } else {
+            self.rollout(&name, &supervisor, before.as_ref(), &wanted, component.hash())
+        };
         self.put(&name, Held { wanted, component, keys, rollout });
         match before {
             Some(before) => {
-                self.configure_children(&supervisor, &before.wanted);
+                self.configure_children(&name, &before.wanted);
                 let Some(held) = self.templates.get(&name) else { return };
                 let upgrading = Upgrading {
                     services: self.services.clone(),
@@ -78,11 +83,10 @@ impl Keeper {
     }
 
     pub(super) fn renew_template(&mut self, name: Name, wanted: Wanted) {
-        let Some(supervisor) = name.parent() else { return };
         let Some(held) = self.templates.remove(&name) else { return };
         let before = held.wanted.clone();
         self.put(&name, Held { wanted, ..held });
-        self.configure_children(&supervisor, &before);
+        self.configure_children(&name, &before);
         let settings = self.templates.get(&name).map(|held| held.wanted.settings.clone()).unwrap_or_default();
         let change = SettingsChange::between(&before.settings, &settings);
         if change.is_empty() {
@@ -183,16 +187,14 @@ impl Keeper {
     }
 
     /// New settings hold for children that are there, but for a configuration of their own.
-    fn configure_children(&self, supervisor: &Name, before: &Wanted) {
-        let after = self.templates.values().find(|held| {
-            self.services.templates.get(supervisor).is_some() && held.wanted.path.parent() == before.path.parent()
-        });
-        let Some(after) = after.map(|held| held.wanted.settings.clone()) else { return };
+    fn configure_children(&self, template: &Name, before: &Wanted) {
+        let Some(supervisor) = template.parent() else { return };
+        let Some(after) = self.templates.get(template).map(|held| held.wanted.settings.clone()) else { return };
         let change = SettingsChange::between(&before.settings, &after);
         if change.is_empty() {
             return;
         }
-        let (tree, services, supervisor) = (self.tree.clone(), self.services.clone(), supervisor.clone());
+        let (tree, services) = (self.tree.clone(), self.services.clone());
         let (own, restarts) = (before.settings.config.clone(), !change.restart.is_empty());
         let recorder = services.recorder.clone();
         let configuring = async move {
@@ -329,7 +331,7 @@ impl Upgrading {
         match self.changes.upgrade(request).await {
             Ok(switched) => {
                 let (rollout, recorder) = (self.rollout.clone(), self.services.recorder.clone());
-                if rollout.is_trying() || rollout.fell().is_some() {
+                if rollout.is_trying() || rollout.is_over() {
                     let heard = async move { rollout.hear(&child, Ok(switched), false).await };
                     tokio::spawn(async move { recorder.watched("the rollout of a template", heard).await });
                 }

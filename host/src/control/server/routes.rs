@@ -290,6 +290,7 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Received
             to: to.hex(),
             rehearsal: Some(answer::rehearsal_info(&rehearsal)),
             pause_us: None,
+            runs: None,
             probation_ms: None,
             reason: None,
             replayed: None,
@@ -303,7 +304,7 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Received
     } else {
         switched.outcome.try_recv().ok()
     };
-    Ok(Json(answer::upgrade_info(worker.name(), &switched, outcome)))
+    Ok(Json(answer::upgrade_info(&worker, &switched, outcome)))
 }
 
 #[derive(Deserialize)]
@@ -326,7 +327,7 @@ async fn rollback(
         Ok(outcome) => answer::ended_info(&worker, before, outcome),
         Err(mut switched) => {
             let outcome = switched.outcome.try_recv().ok();
-            answer::upgrade_info(worker.name(), &switched, outcome)
+            answer::upgrade_info(&worker, &switched, outcome)
         }
     }))
 }

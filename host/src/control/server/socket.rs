@@ -24,6 +24,8 @@ pub(super) struct OwnersSocket {
     file: (u64, u64),
     looking: Beside,
     recorder: Option<Recorder>,
+    /// It was said that the file cannot be made anew.
+    failed: bool,
 }
 
 impl OwnersSocket {
@@ -31,7 +33,7 @@ impl OwnersSocket {
     pub fn open(path: &Path) -> io::Result<OwnersSocket> {
         let (listener, file) = bind(path)?;
         let path = path.to_path_buf();
-        Ok(OwnersSocket { path, listener, file, looking: Beside::default(), recorder: None })
+        Ok(OwnersSocket { path, listener, file, looking: Beside::default(), recorder: None, failed: false })
     }
 
     /// Says there when it had to be made anew.
@@ -43,23 +45,38 @@ impl OwnersSocket {
         &self.path
     }
 
-    /// Makes the file anew if it is certain that it is gone. Where that fails it is tried again.
-    async fn look(&mut self) {
-        let (path, file) = (self.path.clone(), self.file);
-        let is_gone = move || match std::fs::symlink_metadata(&path) {
-            Ok(found) => identity(&found) != file,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
-        if self.looking.run(bounds::LOOK_TIME, is_gone).await != Some(true) {
-            return;
-        }
-        if let Ok((listener, file)) = bind(&self.path) {
-            (self.listener, self.file) = (listener, file);
-            if let Some(recorder) = &self.recorder {
-                recorder.emit(Event::SocketRestored { path: self.path.display().to_string() });
+    /// Makes the file anew. Where that fails it is tried again after the next look, and said once.
+    fn restore(&mut self) -> io::Result<()> {
+        let path = self.path.display().to_string();
+        let restored = bind(&self.path);
+        let is_new = self.failed != restored.is_err();
+        self.failed = restored.is_err();
+        let event = match &restored {
+            Ok(_) => Some(Event::SocketRestored { path }),
+            Err(error) if is_new => {
+                let message = format!("is gone and cannot be made anew: {error}");
+                let help = "put right what lies there; it is tried again".to_string();
+                Some(Event::DirectoryProblem { path, message, help })
             }
+            Err(_) => None,
+        };
+        if let Some((recorder, event)) = self.recorder.as_ref().zip(event) {
+            recorder.emit(event);
         }
+        (self.listener, self.file) = restored?;
+        Ok(())
     }
+}
+
+/// Whether it is certain that a file is not there any more, once it is time to look.
+async fn is_gone(looking: &mut Beside, path: &Path, file: (u64, u64)) -> bool {
+    tokio::time::sleep(PAUSE).await;
+    let path = path.to_path_buf();
+    let is_gone = move || match std::fs::symlink_metadata(&path) {
+        Ok(found) => identity(&found) != file,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    looking.run(bounds::LOOK_TIME, is_gone).await == Some(true)
 }
 
 fn identity(found: &std::fs::Metadata) -> (u64, u64) {
@@ -81,11 +98,16 @@ impl Listens for OwnersSocket {
     type Stream = UnixStream;
     const KEEPS_SPARE: bool = true;
 
+    /// An error may be that of a socket which could not be made anew.
     async fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
         loop {
-            tokio::select! {
-                accepted = self.listener.accept() => return accepted.map(|(stream, _)| (stream, Peer::Socket)),
-                () = tokio::time::sleep(PAUSE) => self.look().await,
+            let OwnersSocket { path, listener, file, looking, .. } = self;
+            let is_gone = tokio::select! {
+                accepted = listener.accept() => return accepted.map(|(stream, _)| (stream, Peer::Socket)),
+                is_gone = is_gone(looking, path, *file) => is_gone,
+            };
+            if is_gone {
+                self.restore()?;
             }
         }
     }
