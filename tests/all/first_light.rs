@@ -38,7 +38,9 @@ async fn an_upgrade_keeps_the_state_and_a_rollback_the_messages() {
     for _ in 0..3 {
         call(&host, "counter", "add").await.unwrap();
     }
-    let Ok(Outcome::RolledBack { replayed, why, .. }) = switched.outcome.await else { panic!("it was not rolled back") };
+    let Ok(Outcome::RolledBack { replayed, why, .. }) = switched.outcome.await else {
+        panic!("it was not rolled back")
+    };
     assert_eq!(replayed, 3, "{why}");
     assert_eq!(call(&host, "counter", "get").await.as_deref(), Ok("45"));
     world.down().await;

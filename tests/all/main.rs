@@ -15,6 +15,7 @@ mod faults;
 mod files;
 mod first_light;
 mod fixtures;
+mod frozen;
 mod grants;
 mod growth;
 mod guest_files;

@@ -311,7 +311,10 @@ fn a_link_that_has_moved_is_followed_and_the_state_stays() {
     assert!(program.ok(&["call", "a", "get"]).contains('1'), "it goes on with its state");
     let two = program.beside("two").canonicalize().unwrap().display().to_string();
     for told in [program.ok(&["ledger"]), program.ok(&["events"])] {
-        assert!(told.contains(&format!("the directory is {two}")) || told.contains(&format!("workers is {two}")), "{told}");
+        assert!(
+            told.contains(&format!("the directory is {two}")) || told.contains(&format!("workers is {two}")),
+            "{told}"
+        );
     }
     // The release before is nobody's any more, and this one is held.
     let state = program.beside("other").display().to_string();
@@ -349,7 +352,9 @@ fn a_directory_with_the_link_that_names_the_workers_is_not_granted_for_writing()
     std::os::unix::fs::symlink(program.beside("one").canonicalize().unwrap(), &link).unwrap();
     std::fs::remove_file(program.path()).unwrap();
     std::os::unix::fs::symlink(&link, program.path()).unwrap();
-    let grants = |access: &str| format!("[grants]\ndirectories = [{{ host = \"{aside}\", guest = \"/x\", access = \"{access}\" }}]\n");
+    let grants = |access: &str| {
+        format!("[grants]\ndirectories = [{{ host = \"{aside}\", guest = \"/x\", access = \"{access}\" }}]\n")
+    };
     std::fs::write(program.beside("one/a.toml"), grants("read-write")).unwrap();
     program.up();
     until_seen(&program, "which names the directory of workers");
@@ -383,7 +388,8 @@ fn a_template_whose_settings_are_others_where_a_link_leads_gives_them_to_its_key
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("room.wasm"), guest("counter-v1")).unwrap();
         std::fs::write(folder.join("room.toml"), settings).unwrap();
-        std::fs::write(folder.join("supervisor.toml"), "strategy = \"simple-one-for-one\"\non-demand = true\n").unwrap();
+        std::fs::write(folder.join("supervisor.toml"), "strategy = \"simple-one-for-one\"\non-demand = true\n")
+            .unwrap();
     }
     program.up();
     program.until("a key runs", || runs(&program, "rooms/1"));

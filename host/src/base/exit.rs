@@ -88,7 +88,9 @@ impl ExitReason {
     /// failures; it is only ever killed by others.
     pub fn is_of_the_component(&self) -> bool {
         match self {
-            ExitReason::Failed(Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_) | Limit::Facts(_))) => false,
+            ExitReason::Failed(Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_) | Limit::Facts(_))) => {
+                false
+            }
             ExitReason::Failed(Failure::HostFault(_) | Failure::NotStartable(_)) => false,
             ExitReason::Failed(_) => true,
             ExitReason::Normal | ExitReason::Shutdown | ExitReason::Killed => false,

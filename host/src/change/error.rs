@@ -22,7 +22,9 @@ impl ChangeError {
     /// Whether a component can never be loaded again: not where the disk, the compiler or the system was in the way.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            ChangeError::Component(error) => !matches!(error, ComponentError::NotCompiled(_) | ComponentError::Banned(_)),
+            ChangeError::Component(error) => {
+                !matches!(error, ComponentError::NotCompiled(_) | ComponentError::Banned(_))
+            }
             ChangeError::ComponentFile { is_lost, .. } => *is_lost,
             _ => false,
         }

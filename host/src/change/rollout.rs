@@ -125,7 +125,17 @@ impl Rollout {
     fn new(changes: &Changes, template: &Name, newest: ComponentHash, probation: Duration, stage: Stage) -> Rollout {
         let (changes, template) = (changes.clone(), template.clone());
         let (failed, unstarted, stayed, is_retired) = Default::default();
-        Rollout { changes, template, newest, probation, stage: Mutex::new(stage), failed, unstarted, stayed, is_retired }
+        Rollout {
+            changes,
+            template,
+            newest,
+            probation,
+            stage: Mutex::new(stage),
+            failed,
+            unstarted,
+            stayed,
+            is_retired,
+        }
     }
 
     /// Which children stay on what they were, and why.

@@ -17,9 +17,15 @@ use crate::runtime::worker::{AskError, Blame, NoState, System, TrialEvent};
 /// How a probation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Committed { why: String },
+    Committed {
+        why: String,
+    },
     /// `blame`: whether the component is what failed.
-    RolledBack { why: String, replayed: usize, blame: Blame },
+    RolledBack {
+        why: String,
+        replayed: usize,
+        blame: Blame,
+    },
 }
 
 pub(super) struct Trial {

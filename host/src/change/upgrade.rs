@@ -195,7 +195,11 @@ impl Changes {
         let files = self.files.clone();
         let kept = crate::record::blocking(move || files.put(&bytes)).await;
         let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
-        kept.map(drop).map_err(|why| ChangeError::ComponentFile { component: verified.component.hash(), why, is_lost: false })
+        kept.map(drop).map_err(|why| ChangeError::ComponentFile {
+            component: verified.component.hash(),
+            why,
+            is_lost: false,
+        })
     }
 
     async fn verify(&self, request: UpgradeRequest) -> Result<(Verified, Bytes), ChangeError> {

@@ -255,7 +255,9 @@ impl Keeper {
                     }
                 }
                 SettingsOf::Worker => {
-                    if let (Some(settings), Some(hash)) = (self.accepted.worker(&self.root, &name), self.acted_upon_last(&name)) {
+                    if let (Some(settings), Some(hash)) =
+                        (self.accepted.worker(&self.root, &name), self.acted_upon_last(&name))
+                    {
                         let path = self.root.join(format!("{}.wasm", name.as_str()));
                         let entry = WorkerEntry { path, file: Default::default(), hash, settings: Ok(settings) };
                         self.said.workers.insert(name.clone(), entry);

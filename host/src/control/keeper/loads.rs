@@ -52,7 +52,10 @@ pub(super) enum LoadError {
     Changed,
     Unreadable(Problem),
     /// `instead`: what serves in its place ([`Known::Otherwise`]).
-    Refused { error: ChangeError, instead: Option<Box<Component>> },
+    Refused {
+        error: ChangeError,
+        instead: Option<Box<Component>>,
+    },
 }
 
 impl From<ChangeError> for LoadError {
