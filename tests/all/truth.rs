@@ -362,6 +362,34 @@ fn a_directory_with_the_link_that_names_the_workers_is_not_granted_for_writing()
     program.until("it runs", || runs(&program, "a"));
 }
 
+/// A worker could have made the link that names the directory: nothing that it leads to is taken, and what ran goes on.
+#[test]
+fn a_link_that_a_worker_could_have_made_leads_to_nothing_new() {
+    let mut program = releases();
+    let aside = program.beside("aside");
+    std::fs::create_dir(&aside).unwrap();
+    let grants = format!("[grants]\ndirectories = [{{ host = {aside:?}, guest = \"/x\", access = \"read-write\" }}]\n");
+    std::fs::write(program.beside("one/a.toml"), grants).unwrap();
+    program.up();
+    program.until("both run", || ["a", "gone"].iter().all(|name| runs(&program, name)));
+    assert_eq!(program.number(&["call", "gone", "add"]), Some(1));
+    assert_eq!(program.terminate(), 0);
+    std::os::unix::fs::symlink(program.beside("one"), aside.join("current")).unwrap();
+    std::fs::remove_file(program.path()).unwrap();
+    std::os::unix::fs::symlink(aside.join("current"), program.path()).unwrap();
+    std::fs::write(program.beside("one/evil.wasm"), guest("echo")).unwrap();
+    program.up();
+    for _ in 0..2 {
+        until_seen(&program, "is a symbolic link where a worker can write");
+        program.until("what ran goes on", || runs(&program, "gone"));
+        assert_eq!(program.number(&["call", "gone", "get"]), Some(1));
+        program.signal("HUP");
+        assert_ne!(program.run(&["call", "evil", "x"]).code, 0);
+        again(&mut program);
+    }
+    assert_ne!(program.run(&["call", "evil", "x"]).code, 0);
+}
+
 /// A release that is renamed while the host runs on it is the same one.
 #[test]
 fn a_release_that_is_renamed_is_followed_to_its_new_name() {

@@ -136,8 +136,8 @@ impl Changes {
             () = self.stopped() => return Err(stopping()),
         };
         loaded.unwrap_or_else(|error| {
-            let why = format!("the compiler gave up: {error}");
-            Ok(Err(LoadError::Component(ComponentError::Invalid(why))))
+            // A fault of the host: nothing is known of the component.
+            Ok(Err(LoadError::NoCompiler(format!("it gave up: {error}"))))
         })
     }
 }

@@ -23,6 +23,7 @@ mod template;
 mod trial;
 mod under_way;
 mod upgrade;
+mod way_back;
 
 pub use deploy::{deploy, prepare, prepare_known, resume, take_up};
 pub use error::ChangeError;

@@ -29,6 +29,8 @@ pub enum Order {
     RollBack,
     /// By the host: its template's component was rolled back for all keys.
     Withdraw,
+    /// By the host: another file of its template came meanwhile, which says nothing of this one.
+    Supersede,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub fn verdict(seen: &Seen) -> Verdict {
         Seen::Operator(Order::Commit) => commit(BY_OPERATOR.to_string()),
         Seen::Operator(Order::RollBack) => roll_back(BY_OPERATOR.to_string()),
         Seen::Operator(Order::Withdraw) => roll_back("it failed on new keys of its template".to_string()),
+        Seen::Operator(Order::Supersede) => roll_back("another file of its template came meanwhile".to_string()),
     }
 }
 

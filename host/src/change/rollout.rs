@@ -15,7 +15,7 @@
 //! one, and each is rolled back alone.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,29 +23,26 @@ use super::error::ChangeError;
 use super::probation::{BY_OPERATOR, Order, STOPPED};
 use super::trial::Outcome;
 use super::under_way::{Changes, Switched};
-use super::upgrade::UpgradeRequest;
+use super::way_back::Stayed;
 use crate::base::{ComponentHash, ExitReason, Failure, Name, bounds};
-use crate::record::{Action, By, Change, Event, Follower, TemplateRecord, Why};
+use crate::record::{Action, By, Change, Event, Follower, TemplateRecord};
 use crate::runtime::Shared;
 use crate::runtime::worker::Blame;
 
-/// Between two rounds over children that could not be brought back yet.
-const AGAIN: Duration = Duration::from_secs(1);
-
 pub struct Rollout {
-    changes: Changes,
+    pub(super) changes: Changes,
     /// The name of the template's file.
     template: Name,
-    newest: ComponentHash,
+    pub(super) newest: ComponentHash,
     /// How long new keys are watched once it is committed: as long as a child's probation.
     probation: Duration,
     stage: Mutex<Stage>,
     /// New keys that failed on it after their start.
     failed: Mutex<HashSet<Name>>,
     /// New keys to which the component before said no.
-    unstarted: AtomicUsize,
+    unstarted: Mutex<HashSet<Name>>,
     /// The children that do not run what they should, and why; `doctor` shows it.
-    stayed: Mutex<Option<String>>,
+    pub(super) stayed: Mutex<Stayed>,
     /// The file is another by now: this one decides nothing any more.
     is_retired: AtomicBool,
 }
@@ -138,17 +135,6 @@ impl Rollout {
         }
     }
 
-    /// Which children stay on what they were, and why.
-    pub fn note_stayed(&self, which: String) {
-        *self.stayed.lock().unwrap_or_else(PoisonError::into_inner) = Some(which);
-        // Whoever shows what is wrong looks anew.
-        self.changes.nudge();
-    }
-
-    pub fn stayed(&self) -> Option<String> {
-        self.stayed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Another file has taken its place.
     pub fn retire(&self) {
         // Under the lock: what is being decided is decided before.
@@ -195,7 +181,8 @@ impl Rollout {
         let key = child.name();
         if self.is_over() && upgraded.is_ok() {
             // It was on its way there when all went back, or another file came.
-            let _ = self.changes.order(key, Order::Withdraw).await;
+            let order = if self.is_retired() { Order::Supersede } else { Order::Withdraw };
+            let _ = self.changes.order(key, order).await;
             self.put_right(child).await;
         }
         if !self.is_trying() {
@@ -229,31 +216,6 @@ impl Rollout {
         self.is_retired.load(SeqCst)
     }
 
-    /// Brings a child that came too late to what all others are brought to by now.
-    pub(super) async fn put_right(&self, child: &Arc<Shared>) {
-        let services = &self.changes.services;
-        let template = child.name().parent().and_then(|supervisor| services.templates.get(&supervisor));
-        // Where the template is gone, so are its children.
-        let Some(to) = template.map(|template| template.target()) else { return };
-        if child.status().component == to {
-            return;
-        }
-        // What another file wants is an upgrade as any other. Back goes all, whatever it exports less.
-        let goes_back = !self.is_retired();
-        let (why, probation) = if goes_back { (Why::Rollback, Some(Duration::ZERO)) } else { (Why::Upgrade, None) };
-        let changes = self.changes.clone();
-        let bytes = crate::record::blocking(move || changes.bytes_of(to));
-        let Ok(Ok(bytes)) = bytes.await else { return };
-        let (worker, bytes, by) = (child.clone(), bytes.into(), By::Host);
-        let request = UpgradeRequest { worker, bytes, by, why, probation, fewer_exports: goes_back };
-        if let Err(error) = self.changes.upgrade(request).await
-            && goes_back
-            && !matches!(error, ChangeError::SameComponent { .. } | ChangeError::Gone(_) | ChangeError::Stopping)
-        {
-            self.note_stayed(format!("the key {:?} cannot go back and stays on what it is: {error}", child.name()));
-        }
-    }
-
     /// A new key failed on it after its start.
     fn failed_on(self: &Arc<Self>, key: &Name, why: &str) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -266,12 +228,16 @@ impl Rollout {
     }
 
     /// A new key could not be started on the component before: there is nothing to go back to.
-    pub(super) fn has_no_way_back(self: &Arc<Self>, reason: &ExitReason) {
+    pub(super) fn has_no_way_back(&self, key: &Name, reason: &ExitReason) {
         let before = self.serving();
         // What its `init` says no to may be the key's name or configuration.
         let is_refused = matches!(reason, ExitReason::Failed(Failure::Refused { .. }));
-        if is_refused && self.unstarted.fetch_add(1, SeqCst) + 1 < FAILED_KEYS {
-            return;
+        if is_refused {
+            let mut unstarted = self.unstarted.lock().unwrap_or_else(PoisonError::into_inner);
+            unstarted.insert(key.clone());
+            if unstarted.len() < FAILED_KEYS {
+                return;
+            }
         }
         // Where others run on it, the key itself is what it cannot be started with.
         if !reason.is_of_the_component() || self.children_on(before).iter().any(|child| child.status().standing.is_up())
@@ -410,51 +376,7 @@ impl Rollout {
         self.changes.nudge();
     }
 
-    /// Until no child is left on it, or the file has changed.
-    async fn bring_back(self: Arc<Self>, to: ComponentHash) {
-        let bytes = crate::record::blocking({
-            let changes = self.changes.clone();
-            move || changes.bytes_of(to)
-        });
-        let Ok(Ok(bytes)) = bytes.await else { return };
-        let bytes = bytes::Bytes::from(bytes);
-        let mut refused: HashSet<Name> = HashSet::new();
-        loop {
-            let left = self.children_on(self.newest).into_iter().filter(|child| !refused.contains(child.name()));
-            let left: Vec<Arc<Shared>> = left.collect();
-            if left.is_empty() || self.is_retired() {
-                if let Some(name) = refused.iter().min() {
-                    let count = refused.len();
-                    self.note_stayed(format!("{count} of its keys cannot go back and stay on it, such as {name:?}"));
-                }
-                return;
-            }
-            for worker in left {
-                if self.is_retired() {
-                    return;
-                }
-                if worker.status().component != self.newest {
-                    continue;
-                }
-                let name = worker.name().clone();
-                let (by, why, probation) = (By::Host, Why::Rollback, Some(Duration::ZERO));
-                let request = UpgradeRequest { worker, bytes: bytes.clone(), by, why, probation, fewer_exports: true };
-                match self.changes.upgrade(request).await {
-                    Err(ChangeError::UnderWay { .. }) => {
-                        // Where it is not in probation any more, the next round finds it.
-                        let _ = self.changes.order(&name, Order::Withdraw).await;
-                    }
-                    Ok(_) | Err(ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => {}
-                    Err(ChangeError::Stopping) => return,
-                    // The events say why; it serves on.
-                    Err(_) => drop(refused.insert(name)),
-                }
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-
-    fn children_on(&self, component: ComponentHash) -> Vec<Arc<Shared>> {
+    pub(super) fn children_on(&self, component: ComponentHash) -> Vec<Arc<Shared>> {
         let services = &self.changes.services;
         services.making_is_done();
         let supervisor = self.template.parent();

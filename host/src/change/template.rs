@@ -195,7 +195,11 @@ impl ComponentTemplate {
         let is_new = saved.is_none();
         launch.saved = saved.map(|saved| saved.snapshot);
         launch.breaker = breaker;
-        if component != target && !self.changes.is_rejected(&name, target) {
+        let is_rejected = component != target && self.changes.is_rejected(&name, target);
+        if is_rejected && self.rollout.fell().is_some() && component == self.component.hash() {
+            self.rollout.note_key_stays(&name, "it was tried on that before, and failed");
+        }
+        if component != target && !is_rejected {
             // Its state can only be read by what saved it: it starts on that, and is upgraded then.
             self.upgrade_later(name, is_new);
         }
@@ -252,7 +256,7 @@ impl ComponentTemplate {
             let worker = match events {
                 Some(events) => match first_start(&changes, &name, events).await {
                     First::Runs(worker) => worker,
-                    First::Failed(reason) => return rollout.has_no_way_back(&reason),
+                    First::Failed(reason) => return rollout.has_no_way_back(&name, &reason),
                     First::Gone => return,
                 },
                 None => match started(&changes, &name).await {
@@ -262,7 +266,10 @@ impl ComponentTemplate {
             };
             // Meanwhile all may have gone back, or another file came, which sees to all that are there.
             if rollout.is_over() {
-                return if rollout.is_retired() { () } else { rollout.put_right(&worker).await };
+                if !rollout.is_retired() {
+                    rollout.put_right(&worker).await;
+                }
+                return;
             }
             let Ok(bytes) = changes.bytes_of(rollout.target()) else { return };
             let request = UpgradeRequest {

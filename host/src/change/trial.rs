@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::probation::{Seen, Verdict, verdict};
+use super::probation::{Order, Seen, Verdict, verdict};
 use super::under_way::{Changes, Claim, Ordered};
 use crate::base::panics::{self, Survivor};
 use crate::base::{ComponentHash, ExitReason, HostFault, Snapshot, Tick};
@@ -20,7 +20,7 @@ pub enum Outcome {
     Committed {
         why: String,
     },
-    /// `blame`: whether the component is what failed.
+    /// `blame`: whether the component would have failed in the place of any other key too.
     RolledBack {
         why: String,
         replayed: usize,
@@ -110,9 +110,23 @@ impl Trial {
                 Verdict::GoOn => continue,
                 Verdict::Commit { why } => self.commit(why, sign.stopped).await,
                 Verdict::RollBack { why } => {
-                    let blameless = matches!(&sign.seen, Seen::Failed(reason) if !reason.is_of_the_component());
+                    // A guest's own faults are failures; it is only ever killed by others. Nor is a fault of the
+                    // host's the component's.
+                    let blameless = match &sign.seen {
+                        Seen::Failed(reason) => *reason == ExitReason::Killed || reason.is_host_fault(),
+                        Seen::Operator(order) => *order == Order::Supersede,
+                        _ => false,
+                    };
+                    // A want of room may be that of others: it is no reason to take the component from all keys.
+                    let of_others = matches!(&sign.seen, Seen::Failed(reason) if !reason.is_of_the_component());
                     let blame = if blameless { Blame::Nobody } else { Blame::Component };
-                    self.roll_back(why, blame).await
+                    let outcome = self.roll_back(why, blame).await;
+                    match outcome {
+                        Some(Outcome::RolledBack { why, replayed, .. }) if of_others => {
+                            Some(Outcome::RolledBack { why, replayed, blame: Blame::Nobody })
+                        }
+                        outcome => outcome,
+                    }
                 }
             };
             let Some(outcome) = outcome else { continue };

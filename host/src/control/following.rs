@@ -152,7 +152,8 @@ pub(super) fn steady(path: PathBuf) -> PathBuf {
 /// A state in the directory that is not the one in use is taken for one by mistake.
 pub(super) fn warn_of_a_second_state(directory: &Path, in_use: &Path) {
     let inside = directory.join(".paguro");
-    if inside != in_use && inside.join("paguro.db").exists() {
+    let is_in_use = in_use.canonicalize().is_ok_and(|in_use| in_use == inside);
+    if !is_in_use && inside.join("paguro.db").exists() {
         let (unused, used) = (inside.display(), in_use.display());
         tracing::warn!(target: "paguro", %unused, %used, "the directory has a state of its own, which is not used");
     }

@@ -549,7 +549,9 @@ impl Keeper {
 
     /// Adds the workers that are loaded, unless the directory is not sure of them just now.
     async fn admit(&mut self) {
-        for name in self.loads.loaded() {
+        // What was wanted of another directory is not wanted any more.
+        let loaded = if self.said_of == self.root { self.loads.loaded() } else { Vec::new() };
+        for name in loaded {
             // The plan has abandoned what is not wanted as it was loaded.
             let is_wanted = self.said.workers.get(&name).is_some_and(|entry| entry.settings.is_ok());
             if !is_wanted || self.said.is_held(&name) {

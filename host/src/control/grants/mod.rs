@@ -238,8 +238,8 @@ impl Site {
         };
         let tree = lot(&ground.tree, Hidden::IsApart).map_err(cannot(&ground.tree))?;
         let state = lot(&ground.state, Hidden::Counts).map_err(cannot(&ground.state))?;
-        // One that leads nowhere just now leads to nothing that would be taken.
-        let links = walk(&ground.named, &mounts).map(|walked| walked.links).unwrap_or_default();
+        // One that leads nowhere just now may be a link of a guest's the next moment.
+        let links = walk(&ground.named, &mounts).map_err(cannot(&ground.named))?.links;
         Ok(Site { tree, state, links, mounts })
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Beside, Keeper, in_time};
 use crate::base::{Incarnation, Name, bounds};
-use crate::control::directory::{Doubt, Fingerprint, Problem};
+use crate::control::directory::{DesiredTree, Doubt, Fingerprint, Problem};
 use crate::control::grants::{self, Ground, Known, Place, Refused, Since, Writable};
 use crate::record::{Action, Change, Event, GrantedRecord};
 use crate::runtime::spec::WorkerSettings;
@@ -31,6 +31,7 @@ pub(super) struct Granting {
     /// Workers whose grants did not answer when they were looked at again: left out for as long as they do not.
     stuck: BTreeMap<Name, Beside>,
     judging: Beside,
+    judging_link: Beside,
     /// Refused, and why.
     pub refused: BTreeMap<Name, String>,
     /// The path of one of its grants leads elsewhere by now.
@@ -117,6 +118,7 @@ impl Granting {
             rechecking: Beside::default(),
             stuck: BTreeMap::new(),
             judging: Beside::default(),
+            judging_link: Beside::default(),
             refused: BTreeMap::new(),
             moved: BTreeMap::new(),
         }
@@ -126,7 +128,7 @@ impl Granting {
     pub fn move_to(&mut self, tree: PathBuf) {
         self.ground.tree = tree;
         // What looks at the one before, and may hang there.
-        (self.judging, self.rechecking) = Default::default();
+        (self.judging, self.judging_link, self.rechecking) = Default::default();
         self.opening.clear();
         self.stuck.clear();
     }
@@ -355,8 +357,11 @@ impl Keeper {
         let judge = move || grants::link_in_doubt(&ground, &known);
         let named = self.granting.ground.named.clone();
         // What nobody could judge in time is not taken.
-        let judged = self.granting.judging.run(bounds::GRANT_TIME, judge).await;
+        let judged = self.granting.judging_link.run(bounds::GRANT_TIME, judge).await;
         let Some(path) = judged.unwrap_or(Some(named)) else { return };
+        // Nothing that was read there counts, but what was accepted before goes on.
+        let problems = std::mem::take(&mut self.said.problems);
+        self.said = DesiredTree { problems, ..DesiredTree::default() };
         self.said.problems.push(Problem {
             path,
             place: None,

@@ -307,7 +307,7 @@ impl Upgrading {
     fn is_in_force(&self) -> bool {
         let template = self.services.templates.get(&self.supervisor);
         let is_newest = template.is_some_and(|template| template.component() == self.to.hash());
-        is_newest && self.rollout.target() == self.to.hash()
+        is_newest && !self.rollout.is_retired() && self.rollout.target() == self.to.hash()
     }
 
     /// Why it stays on what it was, if no later try can help.
