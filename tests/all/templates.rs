@@ -407,6 +407,26 @@ async fn keys_that_are_killed_on_trial_are_not_held_against_their_component() {
     world.down().await;
 }
 
+/// An operator's word about one key holds until the file changes, and one that failed alone is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_upgraded_by_command_stays_so_and_one_that_failed_alone_is_told() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "[upgrade]\nprobation = \"0s\"\n").await;
+    call(&host, "tenants/1", "add").await.unwrap();
+    host.upgrade("tenants/1", guest("counter-v2"), None).await.unwrap();
+    let by_command = ComponentHash::of(&guest("counter-v2"));
+    let file = |host: &Host| host.worker_info(&host.worker("tenants/1").unwrap()).unwrap().file;
+    until("it is committed", async || file(&host) == "override").await;
+    host.stop_worker("tenants/1").await.unwrap();
+    until("it is back", async || call(&host, "tenants/1", "get").await.is_ok()).await;
+    assert_eq!(host.worker("tenants/1").unwrap().status().component, by_command);
+    // A new file is for all.
+    world.write("tenants/tenant.toml", "[upgrade]\nprobation = \"1h\"\n").put("tenants/tenant", "counter-v3");
+    until("it is on trial", async || standing(&host, "tenants/1") == "probation").await;
+    host.rollback("tenants/1", None).await.unwrap().ok().unwrap();
+    assert!(host.problems().is_empty(), "an operator's word is no problem: {:?}", host.problems());
+    world.down().await;
+}
+
 /// A key that was away when all went back goes back when it comes, though what it goes to exports less.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_away_goes_back_to_a_component_that_exports_less() {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use paguro_tests::guest;
+use paguro::control::{Host, HostOptions};
+use paguro::record::Event;
+use paguro_tests::{call, event, guest, until};
 
 use crate::program::Program;
 
@@ -362,9 +364,9 @@ fn a_directory_with_the_link_that_names_the_workers_is_not_granted_for_writing()
     program.until("it runs", || runs(&program, "a"));
 }
 
-/// A worker could have made the link that names the directory: nothing that it leads to is taken, and what ran goes on.
+/// A worker could have made the link that names the directory: it is followed neither at a start nor after a signal.
 #[test]
-fn a_link_that_a_worker_could_have_made_leads_to_nothing_new() {
+fn a_link_that_a_worker_could_have_made_is_not_followed() {
     let mut program = releases();
     let aside = program.beside("aside");
     std::fs::create_dir(&aside).unwrap();
@@ -372,22 +374,17 @@ fn a_link_that_a_worker_could_have_made_leads_to_nothing_new() {
     std::fs::write(program.beside("one/a.toml"), grants).unwrap();
     program.up();
     program.until("both run", || ["a", "gone"].iter().all(|name| runs(&program, name)));
-    assert_eq!(program.number(&["call", "gone", "add"]), Some(1));
+    std::os::unix::fs::symlink(program.beside("two"), aside.join("current")).unwrap();
+    point_at(&program, "aside/current");
+    program.signal("HUP");
+    program.until("it is told", || program.ok(&["events"]).contains("a symbolic link where a worker can write"));
+    assert!(runs(&program, "gone") && program.run(&["call", "new", "get"]).code != 0);
     assert_eq!(program.terminate(), 0);
-    std::os::unix::fs::symlink(program.beside("one"), aside.join("current")).unwrap();
-    std::fs::remove_file(program.path()).unwrap();
-    std::os::unix::fs::symlink(aside.join("current"), program.path()).unwrap();
-    std::fs::write(program.beside("one/evil.wasm"), guest("echo")).unwrap();
+    let (code, said) = program.refused_up();
+    assert!(code == Some(1) && said.contains("a symbolic link where a worker can write"), "{code:?} {said}");
+    point_at(&program, "two");
     program.up();
-    for _ in 0..2 {
-        until_seen(&program, "is a symbolic link where a worker can write");
-        program.until("what ran goes on", || runs(&program, "gone"));
-        assert_eq!(program.number(&["call", "gone", "get"]), Some(1));
-        program.signal("HUP");
-        assert_ne!(program.run(&["call", "evil", "x"]).code, 0);
-        again(&mut program);
-    }
-    assert_ne!(program.run(&["call", "evil", "x"]).code, 0);
+    program.until("another one is followed", || runs(&program, "new"));
 }
 
 /// A release that is renamed while the host runs on it is the same one.
@@ -432,28 +429,48 @@ fn a_template_whose_settings_are_others_where_a_link_leads_gives_them_to_its_key
 }
 
 #[test]
-fn a_link_is_not_followed_away_from_the_state() {
-    let mut program = releases();
-    // A host ran on the directory itself.
-    std::fs::create_dir(program.beside("one/.paguro")).unwrap();
-    program.up();
-    program.until("both run", || ["a", "gone"].iter().all(|name| runs(&program, name)));
+fn a_link_to_a_directory_with_a_state_is_refused_with_the_way_to_move_that() {
+    let mut program = Program::with(&[("a", "counter-v1")]);
+    program.until("it runs", || runs(&program, "a"));
     assert_eq!(program.number(&["call", "a", "add"]), Some(1));
-    // Commands would look for the socket in the other one.
-    let socket = program.beside("one/.paguro/paguro.sock").canonicalize().unwrap().display().to_string();
-    point_at(&program, "two");
-    program.signal("HUP");
-    let events = || program.ok(&["events", "--host", &socket]);
-    program.until("it is told", || events().contains("is not followed: the state lies where it led before"));
-    assert_eq!(program.ok(&["call", "gone", "get", "--host", &socket]).trim(), "0", "what runs goes on");
-    let told = events();
-    let help = told.lines().find_map(|line| line.split_once("`mv ")?.1.split_once('`')).expect("it says how").0;
-    let (from, to) = help.split_once(' ').expect("from and to");
     assert_eq!(program.terminate(), 0);
+    std::fs::rename(program.path(), program.beside("one")).unwrap();
+    point_at(&program, "one");
+    let (code, said) = program.refused_up();
+    assert!(code == Some(1) && said.contains("the state would stay behind"), "{code:?} {said}");
+    let help = said.lines().find_map(|line| line.split_once("`mv ")?.1.split_once('`')).expect("it says how").0;
+    let (from, to) = help.split_once(' ').expect("from and to");
     std::fs::rename(from, to).unwrap();
     program.up();
-    program.until("the new one runs", || runs(&program, "new"));
-    program.until("with its state", || program.ok(&["call", "a", "get"]).contains('1'));
+    program.until("it runs", || runs(&program, "a"));
+    assert_eq!(program.number(&["call", "a", "get"]), Some(1), "with its state");
+}
+
+/// A link in the middle of the path: the state lies where that leads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_is_not_followed_away_from_the_state() {
+    let place = tempfile::tempdir().unwrap();
+    for release in ["one", "two"] {
+        let workers = place.path().join(release).join("workers");
+        std::fs::create_dir_all(&workers).unwrap();
+        std::fs::write(workers.join("a.wasm"), guest("counter-v1")).unwrap();
+    }
+    let link = |release: &str| {
+        std::os::unix::fs::symlink(place.path().join(release), place.path().join("newer")).unwrap();
+        std::fs::rename(place.path().join("newer"), place.path().join("current")).unwrap();
+    };
+    link("one");
+    let host = Host::start(HostOptions::new(place.path().join("current/workers"))).await.unwrap();
+    until("it runs", async || call(&host, "a", "get").await.is_ok()).await;
+    link("two");
+    let before = host.directory();
+    host.look_again().await;
+    let told =
+        |event: &Event| matches!(event, Event::DirectoryProblem { message, .. } if message.contains("not followed"));
+    event(&host, "it is told", told).await;
+    assert_eq!(host.directory(), before);
+    assert!(call(&host, "a", "get").await.is_ok(), "what runs goes on");
+    host.stop().await;
 }
 
 #[test]

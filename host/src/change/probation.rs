@@ -1,5 +1,6 @@
 //! The verdict on a revision in probation. Pure: what was seen goes in, what to do comes out.
 
+use crate::base::ComponentHash;
 use crate::base::ExitReason;
 use crate::sandbox::Health;
 
@@ -27,10 +28,10 @@ pub enum Seen {
 pub enum Order {
     Commit,
     RollBack,
-    /// By the host: its template's component was rolled back for all keys.
-    Withdraw,
+    /// By the host: this component of its template was rolled back for all keys.
+    Withdraw(ComponentHash),
     /// By the host: another file of its template came meanwhile, which says nothing of this one.
-    Supersede,
+    Supersede(ComponentHash),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +64,8 @@ pub fn verdict(seen: &Seen) -> Verdict {
         Seen::Stopped => commit(STOPPED.to_string()),
         Seen::Operator(Order::Commit) => commit(BY_OPERATOR.to_string()),
         Seen::Operator(Order::RollBack) => roll_back(BY_OPERATOR.to_string()),
-        Seen::Operator(Order::Withdraw) => roll_back("it failed on new keys of its template".to_string()),
-        Seen::Operator(Order::Supersede) => roll_back("another file of its template came meanwhile".to_string()),
+        Seen::Operator(Order::Withdraw(_)) => roll_back("it failed on new keys of its template".to_string()),
+        Seen::Operator(Order::Supersede(_)) => roll_back("another file of its template came meanwhile".to_string()),
     }
 }
 

@@ -182,10 +182,19 @@ impl Rollout {
         if self.is_over() && upgraded.is_ok() {
             // It was on its way there when all went back, or another file came.
             let order = if self.is_retired() { Order::Supersede } else { Order::Withdraw };
+            let order = order(self.newest);
             let _ = self.changes.order(key, order).await;
             self.put_right(child).await;
         }
         if !self.is_trying() {
+            // Others go on with it: this one alone may not.
+            if let Ok(switched) = upgraded
+                && let Ok(Outcome::RolledBack { why, .. }) = switched.outcome.await
+                && why != BY_OPERATOR
+                && !self.is_over()
+            {
+                self.note_key_stays(key, format!("it was rolled back: {why}"));
+            }
             return;
         }
         // One that ended by itself, as it should, has done what it was there for.
@@ -194,8 +203,13 @@ impl Rollout {
             // One that did not run, or was stopped, has not passed anything.
             Ok(switched) if switched.pause.is_some() => match switched.outcome.await {
                 Ok(Outcome::Committed { why }) if why != STOPPED || has_ended() => self.commit(),
-                Ok(Outcome::RolledBack { why, blame: Blame::Component, .. }) if is_new && why != BY_OPERATOR => {
-                    self.failed_on(key, &why);
+                Ok(Outcome::RolledBack { why, blame, .. }) if why != BY_OPERATOR => {
+                    if is_new && blame == Blame::Component {
+                        self.failed_on(key, &why);
+                    }
+                    if !self.is_over() {
+                        self.note_key_stays(key, format!("it was rolled back: {why}"));
+                    }
                 }
                 // An error means that the host is stopping.
                 Ok(_) | Err(_) => {}
@@ -234,7 +248,9 @@ impl Rollout {
         let is_refused = matches!(reason, ExitReason::Failed(Failure::Refused { .. }));
         if is_refused {
             let mut unstarted = self.unstarted.lock().unwrap_or_else(PoisonError::into_inner);
-            unstarted.insert(key.clone());
+            if unstarted.len() < FAILED_KEYS {
+                unstarted.insert(key.clone());
+            }
             if unstarted.len() < FAILED_KEYS {
                 return;
             }

@@ -175,6 +175,8 @@ impl ComponentTemplate {
         // One whose key was let go of begins with a closed one.
         let breaker = breaker.filter(|_| !record.removed);
         let (serving, target) = (self.rollout.serving(), self.rollout.target());
+        // An operator's word holds until the file changes.
+        let overrides = record.overridden && !record.removed && record.file == Some(target);
         let (name, revision) = (record.name.clone(), record.revision);
         let record = WorkerRecord { removed: false, config: config.clone(), ..record };
         if record.component != serving && saved.is_none() {
@@ -197,9 +199,15 @@ impl ComponentTemplate {
         launch.breaker = breaker;
         let is_rejected = component != target && self.changes.is_rejected(&name, target);
         if is_rejected && self.rollout.fell().is_some() && component == self.component.hash() {
-            self.rollout.note_key_stays(&name, "it was tried on that before, and failed");
+            let (changes, rollout, name) = (self.changes.clone(), self.rollout.clone(), name.clone());
+            tokio::spawn(async move {
+                // It is told of while it is there.
+                if started(&changes, &name).await.is_some() {
+                    rollout.note_key_stays(&name, "it was tried on that before, and failed");
+                }
+            });
         }
-        if component != target && !is_rejected {
+        if component != target && !is_rejected && !overrides {
             // Its state can only be read by what saved it: it starts on that, and is upgraded then.
             self.upgrade_later(name, is_new);
         }

@@ -104,6 +104,12 @@ impl Trial {
         loop {
             self.at();
             let Some(sign) = self.next(&mut health_at).await else { continue };
+            // An order about another component is none: whoever gave it is told that there is no such probation.
+            if let Seen::Operator(Order::Withdraw(of) | Order::Supersede(of)) = sign.seen
+                && of != self.record.component
+            {
+                continue;
+            }
             // Whoever gave an order hears what came of it, even where something else came first.
             self.tell.extend(sign.asked);
             let outcome = match verdict(&sign.seen) {
@@ -114,7 +120,7 @@ impl Trial {
                     // host's the component's.
                     let blameless = match &sign.seen {
                         Seen::Failed(reason) => *reason == ExitReason::Killed || reason.is_host_fault(),
-                        Seen::Operator(order) => *order == Order::Supersede,
+                        Seen::Operator(order) => matches!(order, Order::Supersede(_)),
                         _ => false,
                     };
                     // A want of room may be that of others: it is no reason to take the component from all keys.

@@ -296,7 +296,10 @@ impl Changes {
         )
         .await;
         rehearsed.map_err(|failure| {
-            let is_ours = matches!(failure, Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_)));
+            let is_ours = matches!(
+                failure,
+                Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_)) | Failure::NotStartable(_)
+            );
             (failure.to_string(), if is_ours { Blame::Nobody } else { Blame::Component })
         })
     }
@@ -515,7 +518,12 @@ impl Changes {
         let name = worker.name().clone();
         let mut changes = Vec::new();
         let before = self.services.database.worker(&name)?;
-        let file = before.as_ref().and_then(|record| record.file);
+        let keyed = before.as_ref().is_some_and(|record| record.keyed);
+        // A key has no file of its own: what the template's last said to it, which an operator's word overrides.
+        let file = match keyed && revision.by != By::Operator {
+            true => Some(revision.component),
+            false => before.as_ref().and_then(|record| record.file),
+        };
         let incarnation = worker.status().incarnation;
         if let Some(record) = &before {
             let old = self.services.database.revisions(&name)?.into_iter().find(|old| old.number == record.revision);
@@ -530,7 +538,7 @@ impl Changes {
             file,
             overridden: revision.by == By::Operator && file != Some(revision.component),
             removed: false,
-            keyed: before.as_ref().is_some_and(|record| record.keyed),
+            keyed,
             incarnation,
             config: before.and_then(|record| record.config),
         }));

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::error::ChangeError;
+use super::error::{ChangeError, with_cause};
 use super::probation::Order;
 use super::rollout::Rollout;
+use super::trial::Outcome;
 use super::upgrade::UpgradeRequest;
 use crate::base::{ComponentHash, Name};
 use crate::record::{By, Why};
 use crate::runtime::Shared;
+use crate::runtime::worker::Blame;
 
 /// Between two rounds over children that could not be brought back yet.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -32,17 +34,20 @@ impl Rollout {
         self.changes.nudge();
     }
 
-    /// A key cannot go back.
+    /// A key stays on what it was.
     pub(super) fn note_key_stays(&self, key: &Name, why: impl std::fmt::Display) {
         self.stayed.lock().unwrap_or_else(PoisonError::into_inner).keys.insert(key.clone(), why.to_string());
         self.changes.nudge();
     }
 
     pub fn stayed(&self) -> Option<String> {
-        let stayed = self.stayed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stayed = self.stayed.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that got there otherwise, or that left, is not told any more.
+        let (registry, target) = (&self.changes.services.registry, self.target());
+        stayed.keys.retain(|name, _| registry.get(name).is_some_and(|child| child.status().component != target));
         let keys = stayed.keys.first_key_value().map(|(name, why)| {
             let count = stayed.keys.len();
-            format!("{count} of its keys cannot go back and stay on what they are, such as {name:?}: {why}")
+            format!("{count} of its keys stay on what they were, such as {name:?}: {why}")
         });
         keys.or_else(|| stayed.upgrade.clone())
     }
@@ -53,43 +58,44 @@ impl Rollout {
         let template = name.parent().and_then(|supervisor| services.templates.get(&supervisor));
         // Where the template is gone, so are its children.
         let Some(to) = template.map(|template| template.target()) else { return };
-        let is_on = child.status().component;
-        if is_on == to {
+        // What is not on it any more is seen to by what came in its place.
+        if child.status().component != self.newest || self.newest == to {
             return;
         }
-        // Any other step is an upgrade as any other is.
-        let goes_back = is_on == self.newest && !self.is_retired();
-        if !goes_back && self.changes.is_rejected(name, to) {
-            return;
-        }
-        if let Err(why) = self.bring(child.clone(), to, goes_back).await
-            && goes_back
-        {
+        if let Err(why) = self.bring(child.clone(), to).await {
             self.note_key_stays(name, why);
         }
     }
 
-    /// Back goes all, whatever `to` exports less, and without probation. The error says why the child stays for good.
-    async fn bring(&self, worker: Arc<Shared>, to: ComponentHash, goes_back: bool) -> Result<(), ChangeError> {
-        let (why, probation) = if goes_back { (Why::Rollback, Some(Duration::ZERO)) } else { (Why::Upgrade, None) };
+    /// Back goes all, whatever `to` exports less, and without probation. The error says why the child stays; what passes is
+    /// none.
+    async fn bring(&self, worker: Arc<Shared>, to: ComponentHash) -> Result<(), String> {
         let name = worker.name().clone();
         let changes = self.changes.clone();
         let bytes = crate::record::blocking(move || changes.bytes_of(to)).await;
-        let bytes = bytes.map_err(|_| ChangeError::Stopping)??.into();
-        let request = UpgradeRequest { worker, bytes, by: By::Host, why, probation, fewer_exports: goes_back };
+        let Ok(bytes) = bytes else { return Ok(()) };
+        let stays = |error: ChangeError| match error {
+            ChangeError::CalledOff { blame: Blame::Component, reason, .. } => Err(reason),
+            error if error.is_final() => Err(with_cause(&error)),
+            _ => Ok(()),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes.into(),
+            Err(error) => return stays(error),
+        };
+        let (by, why, probation) = (By::Host, Why::Rollback, Some(Duration::ZERO));
+        let request = UpgradeRequest { worker, bytes, by, why, probation, fewer_exports: true };
         match self.changes.upgrade(request).await {
-            Ok(_) | Err(ChangeError::SameComponent { .. } | ChangeError::Gone(_) | ChangeError::Stopping) => Ok(()),
-            // Of another who brings it there; but what is refused meanwhile is withdrawn.
-            Err(ChangeError::UnderWay { .. }) if goes_back => {
-                let is_there = self.changes.services.registry.get(&name);
-                if is_there.is_some_and(|child| child.status().component == self.newest) {
-                    // Where it is not in probation any more, the next round finds it.
-                    let _ = self.changes.order(&name, Order::Withdraw).await;
-                }
+            Ok(switched) => match switched.outcome.await {
+                Ok(Outcome::RolledBack { why, .. }) => Err(why),
+                _ => Ok(()),
+            },
+            Err(ChangeError::UnderWay { .. }) => {
+                // Where it is not in probation on it, the next round finds it.
+                let _ = self.changes.order(&name, Order::Withdraw(self.newest)).await;
                 Ok(())
             }
-            Err(ChangeError::UnderWay { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => stays(error),
         }
     }
 
@@ -112,7 +118,7 @@ impl Rollout {
                 }
                 let name = worker.name().clone();
                 // The events say more; it serves on.
-                if let Err(why) = self.bring(worker, to, true).await {
+                if let Err(why) = self.bring(worker, to).await {
                     self.note_key_stays(&name, why);
                 }
             }

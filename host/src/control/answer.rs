@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::cbor;
 use super::dead_letters::is_resendable;
 use super::host::{Checked, Host, RequestError};
-use super::supervision::{breaker, health, strategy};
+use super::supervision::{breaker, health, is_each_key, strategy};
 
 use super::wire::{
     CheckInfo, ChildInfo, DeadLetterInfo, EventInfo, HostInfo, LedgerInfo, LogInfo, RehearsalInfo, RevisionInfo,
@@ -103,6 +103,7 @@ impl Host {
             let file = template.component();
             let word = match () {
                 () if file == running => "same",
+                () if record.overridden && record.file == Some(file) => "override",
                 () if self.changes.is_rejected(name, file) => "rejected",
                 () => "newer",
             };
@@ -140,6 +141,7 @@ impl Host {
             strategy: String::new(),
             running: false,
             intensity: 0,
+            each_key: false,
             period_ms: 0,
             restarts: 0,
             children: Vec::new(),
@@ -151,6 +153,7 @@ impl Host {
         info.more = (view.counts.workers + view.counts.supervisors).saturating_sub(view.children.len()) as u64;
         info.running = view.running;
         info.intensity = view.settings.intensity;
+        info.each_key = is_each_key(&view.settings);
         info.period_ms = ms(view.settings.period);
         info.restarts = u32::try_from(view.restarts.len()).unwrap_or(u32::MAX);
         for child in view.children.into_iter().map(|child| child.spec.name) {

@@ -119,7 +119,7 @@ fn refusal(letter: &DeadLetterRecord, worker: &Status, durable: bool) -> Option<
         return refused("its worker is a command: it takes no messages", drop());
     }
     if letter.why == LetterWhy::Poison && letter.revision == worker.revision {
-        let why = format!("it is quarantined: it ended revision {} three times, which still serves", letter.revision);
+        let why = format!("its like ended revision {} three times, and that revision still serves", letter.revision);
         return refused(&why, format!("`paguro upgrade {name} FILE` changes the revision; then send it again"));
     }
     None

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::finding::{Finding, FindingKind};
 use super::host::Host;
-use super::supervision::fallen_worker;
+use super::supervision::{ailing_worker, fallen_worker};
 use super::wire::DoctorInfo;
 use crate::base::bounds;
 use crate::base::units::show_size;
@@ -79,10 +79,12 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
         found.push(error(&format!("supervisor {}", problem.of), problem.why.clone(), &problem.help));
     }
     found.extend(more("supervisors", fallen.len(), "do not run", "`paguro health` names them"));
+    let names: Vec<String> = fallen.iter().map(|problem| problem.of.clone()).collect();
     let mut pages = host.services.registry.pages();
     while let Some(page) = pages.next().await {
         for worker in &page {
-            if let Some(problem) = fallen_worker(worker).filter(|_| down < bounds::FINDINGS_MAX) {
+            let problem = fallen_worker(worker, &names).or_else(|| ailing_worker(worker));
+            if let Some(problem) = problem.filter(|_| down < bounds::FINDINGS_MAX) {
                 down += 1;
                 found.push(warn(&format!("worker {}", problem.of), problem.why, &problem.help));
             }

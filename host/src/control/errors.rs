@@ -125,8 +125,8 @@ fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
         CallError::Overloaded => info(
             "overloaded",
             said("is overloaded"),
-            "its mailbox is full; the message was not accepted".to_string(),
-            "try again later; `mailbox` under [limits] in its settings raises the bound",
+            "its mailbox is full, or its `[rate]` allows no more just now; the message was not accepted".to_string(),
+            "try again later; `mailbox` under [limits], and `[rate]`, in its settings are the bounds",
         ),
         CallError::CircuitOpen => info("circuit-open", said("is not called for now"), String::new(), "try again later"),
         CallError::Cycle(names) => {
@@ -187,6 +187,13 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             info("not-compiled", message, cause, "`paguro check FILE` compiles it once more")
         }
         ChangeError::Component(_) => info("not-a-worker", message, cause, "`paguro check FILE` says what a file is"),
+        // Nothing was begun: a rehearsal alone leaves no trace.
+        ChangeError::CalledOff { worker, revision, .. } if revision.0 == 0 => info(
+            "called-off",
+            message,
+            cause,
+            &format!("`paguro check FILE --against {worker}` tells what does not fit"),
+        ),
         ChangeError::CalledOff { worker, .. } => info(
             "called-off",
             message,

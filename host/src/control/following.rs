@@ -8,10 +8,11 @@ use std::sync::PoisonError;
 use tokio::sync::watch;
 
 use super::beside::SharedBeside;
+use super::grants::{self, Ground, Refused};
 use super::host::{Host, HostError};
 use super::settings::one_line;
 use crate::base::{Name, bounds};
-use crate::record::{Action, By, Change, Event, NewLedgerEntry, TreeLock, state_beside};
+use crate::record::{Action, By, Change, Database, Event, NewLedgerEntry, TreeLock};
 
 /// The directory of workers, by the path that it was named by, and where that leads.
 pub(super) struct Place {
@@ -72,7 +73,16 @@ impl Host {
     async fn follow(&self) -> Result<(), NotFollowed> {
         let (named, state, from) = (self.place.named.clone(), self.state_path.clone(), self.directory());
         let (is_at, held) = (from.clone(), self.held_identity());
-        let found = self.place.looking.run(bounds::LOOK_TIME, move || found(&named, &state, &is_at, held)).await;
+        let database = self.services.database.clone();
+        let look = move || {
+            let found = found(&named, &state, &is_at, held)?;
+            if let Some((to, _)) = &found {
+                trusted(&named, to, &state, &database)
+                    .map_err(|Refused { message, help }| NotFollowed { message, help })?;
+            }
+            Ok(found)
+        };
+        let found = self.place.looking.run(bounds::LOOK_TIME, look).await;
         let late = || NotFollowed {
             message: "cannot be looked at: its file system does not answer".to_string(),
             help: "look at the mount, then ask again: `kill -HUP`".to_string(),
@@ -125,10 +135,7 @@ fn found(
     let state = state.canonicalize().unwrap_or_else(|_| state.to_path_buf());
     if state.starts_with(is_at) {
         let (state, to) = (state.display(), to.display());
-        let help = match state_beside(named) {
-            Some(beside) => format!("stop the host, `mv {state} {}`, and start it again", beside.display()),
-            None => format!("stop the host, move {state} to a place outside, and start it with `--state` there"),
-        };
+        let help = format!("stop the host, move {state} to a place outside, and start it with `--state` there");
         let message = format!("leads to {to} by now and is not followed: the state lies where it led before");
         return Err(NotFollowed { message, help });
     }
@@ -138,6 +145,37 @@ fn found(
     }
     let lock = TreeLock::take(&to).map_err(|error| refused(error.to_string()))?;
     Ok(Some((to, Some(lock))))
+}
+
+/// Whether no worker can have made a link on the path by which the directory is named. Blocks on the file systems.
+fn trusted(named: &Path, tree: &Path, state: &Path, database: &Database) -> Result<(), Refused> {
+    let given = database.granted(bounds::GRANTED_MAX + 1).map_err(|error| Refused {
+        message: format!("cannot be judged: the database cannot be read: {error}"),
+        help: "`paguro doctor` looks at the disk".to_string(),
+    })?;
+    let named = std::path::absolute(named).unwrap_or_else(|_| named.to_path_buf());
+    let ground = Ground { tree: tree.to_path_buf(), named, state: state.to_path_buf() };
+    match grants::link_of_a_guest(&ground, given)? {
+        None => Ok(()),
+        Some(link) => Err(Refused {
+            message: format!("leads through {}, a symbolic link where a worker can write", link.display()),
+            help: "name the directory by a path without that link".to_string(),
+        }),
+    }
+}
+
+/// The same, for [`bounds::LOOK_TIME`] at the most.
+pub(super) async fn judged(named: &Path, tree: &Path, state: &Path, database: &Database) -> Result<(), Refused> {
+    let (named, tree, state) = (named.to_path_buf(), tree.to_path_buf(), state.to_path_buf());
+    let database = database.clone();
+    let looking = SharedBeside::default();
+    let judged = looking.run(bounds::LOOK_TIME, move || trusted(&named, &tree, &state, &database)).await;
+    judged.unwrap_or_else(|| {
+        Err(Refused {
+            message: "cannot be judged: a file system does not answer".to_string(),
+            help: "look at the mounts".to_string(),
+        })
+    })
 }
 
 /// A path that stays the same when a link above its last part is moved. One whose parent is not there yet is left as it is.

@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use super::beside::Beside;
 use super::dead_letters::NotResent;
 use super::finding::{Finding, FindingKind};
-use super::following::{Place, checked_directory, steady, warn_of_a_second_state};
+use super::following::{Place, checked_directory, judged, steady, warn_of_a_second_state};
+use super::grants::Refused;
 use super::keeper::{Deleted, Keeper, Problems, root_policy};
 use super::starting::Starting;
 use super::state_watch::{self, StateWatch};
@@ -22,6 +23,7 @@ use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Swi
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, LedgerEntry, NewLedgerEntry, Options,
     OtherDatabase, Recorder, StateDir, StateDirError, TreeLock, TreeLockError, Why, default_state, marker,
+    state_behind_a_link,
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
@@ -101,6 +103,10 @@ pub enum HostError {
     NotADirectory(PathBuf),
     #[error("the directory {} cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{} {why}", path.display())]
+    NotTrusted { path: PathBuf, why: String, help: String },
+    #[error("{} is a symbolic link, and the state lies where it leads to: if it was moved, the state would stay behind", link.display())]
+    StateBehindLink { link: PathBuf, inside: PathBuf, beside: PathBuf },
     #[error(transparent)]
     State(#[from] StateDirError),
     #[error(transparent)]
@@ -245,6 +251,11 @@ impl Host {
         // What panics is told with its place and its backtrace from now on.
         panics::note_panics();
         let directory = checked_directory(&options.directory)?;
+        if options.state.is_none()
+            && let Some((inside, beside)) = state_behind_a_link(&options.directory)
+        {
+            return Err(HostError::StateBehindLink { link: options.directory, inside, beside });
+        }
         let state_path = options.state.unwrap_or_else(|| steady(default_state(&options.directory)));
         let tree_lock = TreeLock::take(&directory).map_err(|error| match (error, StateDir::holder(&state_path)) {
             // Its state directory says who it is.
@@ -262,6 +273,9 @@ impl Host {
         known(marker::before_opening(&state))?;
         let database = Database::open_with(&state.database_path(), clock.clone(), Options { page_count_max: pages })?;
         known(marker::after_opening(&state, &database))?;
+        let judged = judged(&options.directory, &directory, state.path(), &database).await;
+        let path = options.directory.clone();
+        judged.map_err(|Refused { message: why, help }| HostError::NotTrusted { path, why, help })?;
         let watch = StateWatch::new(state.path(), &state.database_path());
         let sandbox = Sandbox::with_compiler(Some(&state.cache()), options.compiler)?;
         let residents = Residents::bounded(

@@ -13,6 +13,9 @@ use crate::base::bounds;
 use crate::record::{Database, marker};
 use crate::runtime::Services;
 
+/// Said where a file of the state is not there any more.
+pub(super) const STATE_GONE: &str = "was removed or replaced: nothing that this host saves would be found again";
+
 /// Between two looks: what is said is said within a second.
 const PAUSE: Duration = Duration::from_millis(400);
 
@@ -66,7 +69,7 @@ impl StateWatch {
             // A file system that does not answer is not gone, and the database says so when it is written.
             if let Some(Some(gone)) = self.looking.run(bounds::LOOK_TIME, gone).await {
                 let path = gone.path.display();
-                let why = format!("{path} was removed or replaced: nothing that this host saves would be found again");
+                let why = format!("{path} {STATE_GONE}");
                 return services.broke(&why);
             }
             if services.clock.now().since(marked) >= MARK_PAUSE {

@@ -10,7 +10,7 @@ use super::wire::{
 };
 use crate::base::units::show_duration;
 use crate::base::{Holding, Name, bounds};
-use crate::runtime::spec::{AutoShutdown, Restart, Shutdown, Strategy, Tier};
+use crate::runtime::spec::{AutoShutdown, Restart, Shutdown, Strategy, SupervisorSettings, Tier};
 use crate::runtime::supervision::{ChildKind, ChildState};
 use crate::runtime::{ChildView, Page, Shared, Standing, View};
 
@@ -33,7 +33,7 @@ impl Host {
             reason: fell.filter(|_| !running).map(|why| why.to_string()),
             strategy: strategy(settings.strategy).to_string(),
             intensity: settings.intensity,
-            each_key: settings.each_key && settings.strategy == Strategy::SimpleOneForOne,
+            each_key: is_each_key(&settings),
             period_ms: ms(settings.period),
             restarts: restarts
                 .into_iter()
@@ -116,11 +116,12 @@ impl Host {
         let mut totals = TotalsInfo::default();
         let mut isolated = Vec::new();
         let mut fallen = Vec::new();
+        let down: Vec<String> = self.fallen_supervisors().await.into_iter().map(|problem| problem.of).collect();
         let mut pages = self.services.registry.pages();
         while let Some(page) = pages.next().await {
             for worker in &page {
                 add(&mut totals, &mut isolated, self.child_health(worker));
-                fallen.extend(fallen_worker(worker).filter(|_| fallen.len() < bounds::FINDINGS_MAX));
+                fallen.extend(fallen_worker(worker, &down).filter(|_| fallen.len() < bounds::FINDINGS_MAX));
             }
         }
         let (gone, stopped) = self.fallen().await;
@@ -227,12 +228,38 @@ impl Host {
 }
 
 /// One that does not run because it failed, and that nothing starts again.
-pub(super) fn fallen_worker(worker: &Shared) -> Option<ProblemInfo> {
+/// `fallen`: supervisors that do not run.
+pub(super) fn fallen_worker(worker: &Shared, fallen: &[String]) -> Option<ProblemInfo> {
     let status = worker.status();
     let why = status.last_exit.as_ref().filter(|why| !why.is_orderly() && status.standing == Standing::Down)?;
     let name = worker.name();
-    let help = format!("`paguro logs {name}`, then `paguro start {name}` or a new file");
+    // The topmost: a start of it starts all below.
+    let above = fallen
+        .iter()
+        .filter(|above| name.as_str().strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with('/')));
+    let help = match above.min_by_key(|above| above.len()) {
+        Some(above) => format!("`paguro logs {name}`; mend its file or settings, then `paguro start {above}`"),
+        None => format!("`paguro logs {name}`, then `paguro start {name}` or a new file"),
+    };
     Some(ProblemInfo { of: name.to_string(), why: format!("it does not run: {why}"), help })
+}
+
+/// One that runs, or is about to, and is not well.
+pub(super) fn ailing_worker(worker: &Shared) -> Option<ProblemInfo> {
+    let (status, name) = (worker.status(), worker.name());
+    let last = || status.last_exit.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let says = health(worker).filter(|health| health != "healthy");
+    let (why, help) = match () {
+        () if status.standing == Standing::Restarting => {
+            (format!("it is restarting{}", last()), format!("`paguro logs {name}` tells more"))
+        }
+        () if breaker(worker).is_some_and(|breaker| breaker == "open") => {
+            let why = format!("its circuit breaker is open{}", last());
+            (why, format!("`paguro logs {name}` tells more; it tries again by itself"))
+        }
+        () => (format!("it says that it is {}", says?), format!("`paguro logs {name}` tells more")),
+    };
+    Some(ProblemInfo { of: name.to_string(), why, help })
 }
 
 /// Counts one worker.
@@ -242,7 +269,8 @@ fn add(totals: &mut TotalsInfo, isolated: &mut Vec<String>, child: ChildHealth) 
     let says = |word: &str| child.health.as_ref().is_some_and(|health| health.starts_with(word));
     totals.degraded += u64::from(says("degraded"));
     totals.critical += u64::from(says("critical"));
-    totals.breakers_open += u64::from(child.breaker.as_ref().is_some_and(|breaker| breaker != "closed"));
+    // One that is half-open has no failure that counts still, and waits for a message.
+    totals.breakers_open += u64::from(child.breaker.as_ref().is_some_and(|breaker| breaker == "open"));
     match child.state.as_str() {
         "running" | "probation" => totals.running += 1,
         "hibernated" => totals.hibernated += 1,
@@ -265,6 +293,11 @@ pub(super) fn health(worker: &Shared) -> Option<String> {
 /// How the worker's circuit breaker stands, if it has one.
 pub(super) fn breaker(worker: &Shared) -> Option<String> {
     worker.breaker().map(|view| view.state.to_string())
+}
+
+/// Whether the budget of restarts is that of each key.
+pub(super) fn is_each_key(settings: &SupervisorSettings) -> bool {
+    settings.each_key && settings.strategy == Strategy::SimpleOneForOne
 }
 
 pub(super) fn strategy(strategy: Strategy) -> &'static str {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::answer::{event_info, log_info};
 use super::host::{Host, HostError, HostOptions};
 use super::server::{Room, ServeError, Server};
+use super::state_watch::STATE_GONE;
 use super::wire::{EventInfo, LogInfo};
 use crate::base::{bounds, panics};
 use crate::record::{DatabaseError, Event, Recorder, StateDirError, TreeLockError};
@@ -76,6 +77,10 @@ impl UpError {
                 HostError::NoDirectory(_) => {
                     format!("make it with `mkdir {}`, or name another: `paguro up DIR`", dir.display())
                 }
+                HostError::NotTrusted { help, .. } => help.clone(),
+                HostError::StateBehindLink { inside, beside, .. } => {
+                    format!("`mv {} {}`, then start it again", inside.display(), beside.display())
+                }
                 HostError::NotADirectory(_) => "name a directory of components: `paguro up DIR`".to_string(),
                 HostError::State(StateDirError::Locked { .. }) => {
                     "stop that host first, or run this one on a directory of its own".to_string()
@@ -108,6 +113,9 @@ impl UpError {
             UpError::Serve(ServeError::LongPath(_)) => "give a shorter `--state DIR`".to_string(),
             UpError::Serve(ServeError::NoToken) => "give one with `--token-file FILE` or PAGURO_TOKEN".to_string(),
             UpError::Serve(ServeError::Address { .. }) => "choose another address with `--listen`".to_string(),
+            UpError::Broken(why) if why.contains(STATE_GONE) => {
+                "put the state directory back as it was, then start the host again: `paguro up`".to_string()
+            }
             UpError::Broken(_) => {
                 "start it again: `paguro up`; what it said before, with backtraces, belongs into a report".to_string()
             }

@@ -139,6 +139,9 @@ pub struct SupervisorInfo {
     pub strategy: String,
     pub running: bool,
     pub intensity: u32,
+    /// The intensity is that of each key of a template by itself.
+    #[serde(default)]
+    pub each_key: bool,
     pub period_ms: u64,
     /// Restarts within the period.
     pub restarts: u32,

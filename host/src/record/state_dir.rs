@@ -34,17 +34,21 @@ pub struct StateDir {
 
 /// Where the state of a directory of workers lies where nothing else is said: in it, as `.paguro`. A directory that is
 /// named by a symbolic link may be another one tomorrow, so then it lies beside the link: that of `current` in
-/// `.paguro-current`. But one that is in the directory already is gone on with.
+/// `.paguro-current`.
 pub fn default_state(directory: &Path) -> PathBuf {
-    let inside = directory.join(".paguro");
-    match state_beside(directory) {
-        Some(beside) if beside.exists() || !inside.exists() => beside,
-        _ => inside,
-    }
+    state_beside(directory).unwrap_or_else(|| directory.join(".paguro"))
+}
+
+/// A state that lies in the directory which a link leads to, where none lies beside the link: the next directory would not
+/// have it. Where it should lie comes second.
+pub fn state_behind_a_link(directory: &Path) -> Option<(PathBuf, PathBuf)> {
+    let beside = state_beside(directory)?;
+    let inside = directory.canonicalize().ok()?.join(".paguro");
+    (inside.join("paguro.db").exists() && !beside.exists()).then_some((inside, beside))
 }
 
 /// Where the state of a directory lies that is named by a symbolic link; `None` for any other.
-pub fn state_beside(directory: &Path) -> Option<PathBuf> {
+fn state_beside(directory: &Path) -> Option<PathBuf> {
     // A trailing slash would make the look below follow the link.
     let directory: PathBuf = directory.components().collect();
     directory.symlink_metadata().ok().filter(std::fs::Metadata::is_symlink)?;
@@ -266,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_of_a_link_lies_beside_it_but_where_there_is_one_inside() {
+    fn the_state_of_a_link_lies_beside_it_and_one_behind_it_is_found() {
         let tree = tempfile::tempdir().unwrap();
         let (real, link) = (tree.path().join("real"), tree.path().join("current"));
         std::fs::create_dir(&real).unwrap();
@@ -274,12 +278,15 @@ mod tests {
         let beside = tree.path().join(".paguro-current");
         assert_eq!(default_state(&real), real.join(".paguro"));
         for path in [link.clone(), link.join("")] {
-            assert_eq!(default_state(&path), beside);
+            assert_eq!((default_state(&path), state_behind_a_link(&path)), (beside.clone(), None));
         }
         std::fs::create_dir(real.join(".paguro")).unwrap();
-        assert_eq!(default_state(&link), link.join(".paguro"), "a host ran there before");
+        std::fs::write(real.join(".paguro/paguro.db"), "").unwrap();
+        let inside = real.canonicalize().unwrap().join(".paguro");
+        assert_eq!(state_behind_a_link(&link), Some((inside, beside.clone())), "a host ran there before");
+        assert_eq!(state_behind_a_link(&real), None);
         std::fs::create_dir(&beside).unwrap();
-        assert_eq!(default_state(&link), beside);
+        assert_eq!(state_behind_a_link(&link), None);
         assert_eq!(default_state(Path::new("none")), Path::new("none/.paguro"));
     }
 

@@ -41,19 +41,25 @@ Examples:
   paguro dead-letters show 12 | paguro call counter -")]
     Show(ShowArgs),
     /// Put dead letters into their worker's mailbox again
-    #[command(after_help = "\
+    #[command(
+        after_help = "\
 Casts, and timers of a worker that keeps its state. What is sent again is no dead letter any more; what is \
 refused stays, and so does what comes after it. A quarantined one is refused until the worker is upgraded.
 
 Examples:
   paguro dead-letters resend 12 13
-  paguro dead-letters resend --worker counter --all")]
+  paguro dead-letters resend --worker counter --all",
+        override_usage = "paguro dead-letters resend <ID>...\n       paguro dead-letters resend --worker <NAME> --all"
+    )]
     Resend(ChoiceArgs),
     /// Throw dead letters away
-    #[command(after_help = "\
+    #[command(
+        after_help = "\
 Examples:
   paguro dead-letters drop 12 13
-  paguro dead-letters drop --worker counter --all")]
+  paguro dead-letters drop --worker counter --all",
+        override_usage = "paguro dead-letters drop <ID>...\n       paguro dead-letters drop --worker <NAME> --all"
+    )]
     Drop(ChoiceArgs),
 }
 
@@ -85,7 +91,7 @@ struct ShowArgs {
 #[derive(Args, Debug)]
 struct ChoiceArgs {
     /// Their numbers
-    #[arg(value_name = "ID", required_unless_present = "worker", conflicts_with = "worker")]
+    #[arg(value_name = "ID", required_unless_present = "worker", conflicts_with_all = ["worker", "all"])]
     ids: Vec<u64>,
 
     /// Of this worker; needs --all

@@ -10,7 +10,8 @@ use crate::cli::output;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The worker must be down: `paguro stop` it first. Its state and its history are kept under its name. One \
-that has a file in the directory comes back when that file changes.
+that has a file in the directory comes back when that file changes; a key of a template when it is started, or with \
+its next message where the template starts keys on demand.
 
 Examples:
   paguro delete billing/invoices")]

@@ -9,8 +9,8 @@ use crate::cli::output;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The worker is stopped in order. Nothing starts it by itself, and who calls it is told that it is isolated; \
-`paguro start` takes it back.
+The worker is stopped in order. Nothing starts it by itself, and who calls it is told that it is isolated. \
+`paguro start`, an upgrade or rollback by command, and a new file take it back.
 
 Examples:
   paguro isolate billing/invoices")]

@@ -94,9 +94,10 @@ fn synced(file: &File, path: &Path) -> std::io::Result<()> {
 async fn trim(args: TrimArgs, client: &Client) -> Result<(), CliError> {
     let shown = args.file.display().to_string();
     let failed = |doing: &str, error: std::io::Error| {
-        CliError::failed(format!("{shown} cannot be {doing}"))
-            .cause(error.to_string())
-            .help("name a file that is not there yet")
+        CliError::failed(format!("{shown} cannot be {doing}")).cause(error.to_string()).help(match error.kind() {
+            std::io::ErrorKind::NotFound => "make its directory first",
+            _ => "name a file that is not there yet, where you may write",
+        })
     };
     let mut file = OpenOptions::new()
         .write(true)

@@ -13,8 +13,8 @@ use crate::control::wire::{HostInfo, WorkerInfo};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 FILE is shown where what runs is not what the directory holds: `override` after an upgrade or rollback \
-by command, `rejected` where the file's component was called off or rolled back, `newer` where the file waits \
-until a change that is under way has ended, `none` without a file.
+by command, `rejected` where the file's component was refused, called off or rolled back, `newer` where the file waits \
+until a change that is under way has ended, `none` without a file. RESTARTS counts an operator's as well.
 
 Examples:
   paguro ps

@@ -25,8 +25,8 @@ pub struct SupArgs {
     #[arg(long, value_name = "NAME")]
     after: Option<Name>,
     /// Children to show, at most 1000
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
-    limit: usize,
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
     /// Print the API's JSON
     #[arg(long)]
     json: bool,

@@ -66,6 +66,7 @@ fn supervisor(info: &SupervisorInfo) -> String {
     // At the root each child has a budget of its own.
     let used = match info.name.as_str() {
         "/" => format!("{} restarts of each in {period}", info.intensity),
+        _ if info.each_key => format!("{} restarts of each key in {period}", info.intensity),
         _ => format!("{left} of {} restarts left in {period}", info.intensity),
     };
     let style = if info.restarts > 0 { style_of("warn") } else { DIM };

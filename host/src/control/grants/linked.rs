@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::mounts::Place;
 use super::walk::ways;
-use super::{Ground, Known, Site, Writable};
-use crate::base::Name;
+use super::{Ground, Known, Refused, Site, Writable, recall};
+use crate::base::{Name, bounds};
 use crate::control::directory::Doubt;
+use crate::record::GrantedRecord;
 
 /// Those of the doubtful files that a worker may change. `given` is what workers can write now. Blocks on the file
 /// systems.
@@ -32,15 +33,28 @@ pub(in crate::control) fn in_doubt(
     judged.map(|(name, path, doubt)| (name.clone(), path.clone(), doubt)).collect()
 }
 
-/// The first of the links that name the tree which a worker may have made. Only what was given counts: what is merely asked
-/// for is refused where such a link lies in it. Blocks on the file systems.
-pub(in crate::control) fn link_in_doubt(ground: &Ground, known: &Known) -> Option<PathBuf> {
-    let given = Known { wanted: Vec::new(), ..known.clone() };
-    match Site::survey(ground) {
-        Ok(site) => site.links.iter().find(|link| site.is_a_guests(link, &given)).map(|link| link.path.clone()),
-        // What cannot be looked at is trusted only where nobody writes, which is not so here.
-        Err(_) => Some(ground.named.clone()),
+/// The first of the links that name the tree which a worker may have made: it lies where some worker may write, or could
+/// at any time since the database was made. Asked before a tree is taken: where there is none, no worker can move a link
+/// afterwards either, for what holds one is not granted. Blocks on the file systems.
+///
+/// # Errors
+/// It cannot be found out.
+pub(in crate::control) fn link_of_a_guest(
+    ground: &Ground,
+    given: Vec<GrantedRecord>,
+) -> Result<Option<PathBuf>, Refused> {
+    if ground.named == ground.tree || given.is_empty() {
+        return Ok(None);
     }
+    let forgotten = given.len() > bounds::GRANTED_MAX;
+    let mut writable: Vec<Writable> = given.into_iter().map(Writable::from).collect();
+    for (at, reach) in recall(writable.iter().cloned().enumerate().collect()).collect::<Vec<_>>() {
+        writable[at].reach = reach;
+    }
+    let known = Known { writable, forgotten, ..Known::default() };
+    let site = Site::survey(ground)?;
+    let links = site.links.as_ref().map_err(Clone::clone)?;
+    Ok(links.iter().find(|link| site.is_a_guests(link, &known)).map(|link| link.path.clone()))
 }
 
 impl Site {

@@ -36,10 +36,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(super) use self::linked::{in_doubt, link_in_doubt};
+pub(super) use self::linked::{in_doubt, link_of_a_guest};
 use self::mounts::Mounts;
 pub(super) use self::mounts::Place;
 use self::walk::{Link, walk};
+use crate::record::GrantedRecord;
 use crate::sandbox::{Access, DirectoryGrant, Grants, Identity, OpenedDirectory};
 
 /// What may never be granted.
@@ -60,6 +61,13 @@ pub(super) struct Writable {
     pub identity: Identity,
     /// What it shows; nothing where that could not be found out.
     pub reach: Vec<Place>,
+}
+
+impl From<GrantedRecord> for Writable {
+    fn from(record: GrantedRecord) -> Writable {
+        let identity = Identity { device: record.device, inode: record.inode };
+        Writable { path: record.path.into(), identity, reach: Vec::new() }
+    }
 }
 
 /// Which directories workers may write, or could.
@@ -97,6 +105,8 @@ pub(super) struct Opened {
 /// Blocks on the file systems.
 pub(super) fn open(ground: &Ground, grants: &Grants, kept: &Grants, known: &Known) -> Result<Opened, Refused> {
     let site = Site::survey(ground)?;
+    // One that leads nowhere just now may be a link of a guest's the next moment.
+    site.links.as_ref().map_err(Clone::clone)?;
     let mut grants = grants.clone();
     let mut lots = Vec::new();
     for grant in &mut grants.directories {
@@ -216,7 +226,7 @@ struct Site {
     tree: Lot,
     state: Lot,
     /// The links by which the tree is named: whoever moves one says what the host runs.
-    links: Vec<Link>,
+    links: Result<Vec<Link>, Refused>,
     mounts: Mounts,
 }
 
@@ -238,8 +248,7 @@ impl Site {
         };
         let tree = lot(&ground.tree, Hidden::IsApart).map_err(cannot(&ground.tree))?;
         let state = lot(&ground.state, Hidden::Counts).map_err(cannot(&ground.state))?;
-        // One that leads nowhere just now may be a link of a guest's the next moment.
-        let links = walk(&ground.named, &mounts).map_err(cannot(&ground.named))?.links;
+        let links = walk(&ground.named, &mounts).map(|walked| walked.links).map_err(cannot(&ground.named));
         Ok(Site { tree, state, links, mounts })
     }
 
@@ -294,7 +303,7 @@ impl Site {
             link.within.contains(&lot.identity) || lot.reach.iter().any(|place| place.covers(&link.place))
         };
         if grant.access == Access::ReadWrite
-            && let Some(link) = self.links.iter().find(|link| has_link(link))
+            && let Some(link) = self.links.iter().flatten().find(|link| has_link(link))
         {
             let message = format!(
                 "the directory {shown} cannot be granted for writing: the link {} lies there, which names the directory of \

@@ -184,7 +184,7 @@ mod mounted {
         let state = lot("/srv/workers/.paguro", &[("8:1", "/srv/workers/.paguro")]);
         let mounts = Mounts::now().unwrap();
         let granted = DirectoryGrant { host: grant.path.clone(), guest: "/data".into(), access, opened: None };
-        Site { tree, state, links: Vec::new(), mounts }.check(&granted, grant).is_ok()
+        Site { tree, state, links: Ok(Vec::new()), mounts }.check(&granted, grant).is_ok()
     }
 
     #[test]

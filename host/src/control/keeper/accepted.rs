@@ -268,6 +268,12 @@ impl Keeper {
         }
         self.accepted.brought_back.insert(held.clone());
         self.said.held.remove(held);
+        // What runs there goes on as it is, accepted or not.
+        let runs = self.services.registry.all().into_iter().map(|worker| worker.name().clone());
+        let is_key = |name: &Name| name.parent().is_some_and(|above| self.services.templates.get(&above).is_some());
+        let runs = runs.filter(|name| !is_key(name)).chain(self.templates.keys().cloned());
+        let below = runs.filter(|name| held.is_root() || name == held || name.is_below(held));
+        self.said.held.extend(below.collect::<Vec<_>>());
     }
 
     /// The file of a worker or a template that the host has, as it was acted upon last.
@@ -279,6 +285,7 @@ impl Keeper {
         record.map(|record| record.file.unwrap_or(record.component)).or_else(|| {
             let above = name.parent().and_then(|parent| self.said.supervisors.get(&parent));
             let policy = above.and_then(|above| above.settings.as_ref().ok());
+            let policy = policy.or_else(|| self.policies.get(&name.parent()?));
             let is_template = policy.is_some_and(|policy| policy.strategy == Strategy::SimpleOneForOne);
             self.serving_before(name).filter(|_| is_template)
         })

@@ -54,7 +54,9 @@ impl Keeper {
         // Files that were tried and are not run.
         let is_rejected = |(name, worker): &(&Name, &CurrentWorker)| {
             let said = self.said.workers.get(*name);
-            said.is_some_and(|said| said.hash != worker.component && worker.rejected.contains(&said.hash))
+            // What an operator runs in its place is meant so.
+            !worker.overridden
+                && said.is_some_and(|said| said.hash != worker.component && worker.rejected.contains(&said.hash))
         };
         self.rejected = current.workers.iter().filter(is_rejected).map(|(name, _)| name.clone()).collect();
     }
@@ -84,9 +86,9 @@ impl Keeper {
         let stayed = self.templates.iter().filter_map(|(name, held)| Some((name, held.stayed()?)));
         let stayed = stayed
             .map(|(name, which)| Finding::refused(format!("{name}.wasm"), which, "a file that changes is tried again"));
-        let help = "`paguro history NAME` has the reason; a file that changes is tried again";
+        let help = "`paguro history NAME` or `paguro events` has the reason; a file that changes is tried again";
         let rejected = self.rejected.iter().map(|name| {
-            let message = "its component was called off or rolled back: what ran before goes on";
+            let message = "its component was refused, called off or rolled back: what ran before goes on";
             Finding::refused(format!("{name}.wasm"), message.to_string(), help)
         });
         let waiting = self.waiting.iter().map(|(name, waits)| {
@@ -99,6 +101,14 @@ impl Keeper {
                 message: format!("a newer {what} waits until the change that is under way has ended{left}"),
                 help: format!("`paguro commit {name}` or `paguro rollback {name}` ends it now"),
             }
+        });
+        let deleted = super::locked(&self.deleted).clone();
+        let deleted = deleted.into_iter().filter(|name| self.said.workers.contains_key(name)).map(|name| Finding {
+            path: format!("{name}.wasm"),
+            kind: FindingKind::Waiting,
+            message: "its worker was deleted: it is not taken until it changes, or was gone and is put back"
+                .to_string(),
+            help: String::new(),
         });
         let settings = |name: &Name| format!("{name}.toml");
         let grants = self.granting.refused.iter().map(|(name, why)| {
@@ -127,6 +137,7 @@ impl Keeper {
         });
         let all = loading
             .chain(waiting)
+            .chain(deleted)
             .chain(fell)
             .chain(stayed)
             .chain(rejected)

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 
 use super::{Beside, Keeper, in_time};
 use crate::base::{Incarnation, Name, bounds};
-use crate::control::directory::{DesiredTree, Doubt, Fingerprint, Problem};
+use crate::control::directory::{Doubt, Fingerprint, Problem};
 use crate::control::grants::{self, Ground, Known, Place, Refused, Since, Writable};
 use crate::record::{Action, Change, Event, GrantedRecord};
 use crate::runtime::spec::WorkerSettings;
-use crate::sandbox::{Access, Grants, Identity};
+use crate::sandbox::{Access, Grants};
 
 /// What the keeper knows of grants.
 pub(super) struct Granting {
@@ -31,7 +31,6 @@ pub(super) struct Granting {
     /// Workers whose grants did not answer when they were looked at again: left out for as long as they do not.
     stuck: BTreeMap<Name, Beside>,
     judging: Beside,
-    judging_link: Beside,
     /// Refused, and why.
     pub refused: BTreeMap<Name, String>,
     /// The path of one of its grants leads elsewhere by now.
@@ -49,12 +48,7 @@ struct Ever {
 impl Ever {
     /// Begins to look for each: by its file system, so that one that hangs holds up no other.
     fn of(records: Vec<GrantedRecord>) -> Ever {
-        let given = records.into_iter().map(|record| Writable {
-            path: record.path.into(),
-            identity: Identity { device: record.device, inode: record.inode },
-            reach: Vec::new(),
-        });
-        let writable: Vec<Writable> = given.collect();
+        let writable: Vec<Writable> = records.into_iter().map(Writable::from).collect();
         let mut systems: BTreeMap<u64, Vec<(usize, Writable)>> = BTreeMap::new();
         for (at, given) in writable.iter().enumerate() {
             systems.entry(given.identity.device).or_default().push((at, given.clone()));
@@ -118,7 +112,6 @@ impl Granting {
             rechecking: Beside::default(),
             stuck: BTreeMap::new(),
             judging: Beside::default(),
-            judging_link: Beside::default(),
             refused: BTreeMap::new(),
             moved: BTreeMap::new(),
         }
@@ -128,7 +121,7 @@ impl Granting {
     pub fn move_to(&mut self, tree: PathBuf) {
         self.ground.tree = tree;
         // What looks at the one before, and may hang there.
-        (self.judging, self.judging_link, self.rechecking) = Default::default();
+        (self.judging, self.rechecking) = Default::default();
         self.opening.clear();
         self.stuck.clear();
     }
@@ -300,14 +293,10 @@ impl Keeper {
 
     /// Files that a worker may change by another way than their paths are not taken.
     pub(super) async fn refuse_what_guests_may_write(&mut self) {
-        let has_links = self.granting.ground.named != self.granting.ground.tree;
-        if self.said.doubtful.is_empty() && !has_links {
+        if self.said.doubtful.is_empty() {
             return;
         }
         let known = self.known_writable().await;
-        if has_links {
-            self.refuse_a_link_of_a_guest(&known).await;
-        }
         self.forget_what_ended();
         let Granting { given, leaving, .. } = &self.granting;
         let given = given.values().map(|given| &given.writable).chain(leaving.iter().map(|leaving| &leaving.writable));
@@ -346,31 +335,6 @@ impl Keeper {
             self.said.problems.push(problem);
             self.said.held.insert(name);
         }
-    }
-
-    /// Where a guest may have moved a link by which the directory is named, nothing that it leads to is taken.
-    async fn refuse_a_link_of_a_guest(&mut self, known: &Known) {
-        if known.writable.is_empty() && !known.forgotten {
-            return;
-        }
-        let (ground, known) = (self.granting.ground.clone(), known.clone());
-        let judge = move || grants::link_in_doubt(&ground, &known);
-        let named = self.granting.ground.named.clone();
-        // What nobody could judge in time is not taken.
-        let judged = self.granting.judging_link.run(bounds::GRANT_TIME, judge).await;
-        let Some(path) = judged.unwrap_or(Some(named)) else { return };
-        // Nothing that was read there counts, but what was accepted before goes on.
-        let problems = std::mem::take(&mut self.said.problems);
-        self.said = DesiredTree { problems, ..DesiredTree::default() };
-        self.said.problems.push(Problem {
-            path,
-            place: None,
-            name: Some(Name::root()),
-            message: "is a symbolic link where a worker can write, and names the directory of workers".to_string(),
-            help: "start the host on the directory itself, or on a link that lies elsewhere".to_string(),
-            is_warning: false,
-        });
-        self.said.held.insert(Name::root());
     }
 
     /// Looks at what is given again: an operator can move directories and mounts at any time.

@@ -23,7 +23,7 @@ use crate::control::beside::SharedBeside;
 use crate::control::directory::{Problem, Wanted, read_component};
 use crate::record::Event;
 use crate::runtime::Services;
-use crate::sandbox::{Component, ComponentError};
+use crate::sandbox::Component;
 
 pub(super) struct Loads {
     services: Arc<Services>,
@@ -159,9 +159,9 @@ impl Loads {
     /// An abandoned one is not known any more.
     fn note(&mut self, ended: Result<(Id, Result<Component, LoadError>), JoinError>) {
         let (task, result) = ended.unwrap_or_else(|error| {
-            // A broken invariant in the task: this component's fault, as far as anybody can tell.
-            let why = ComponentError::Invalid(format!("it could not be loaded: {error}"));
-            (error.id(), Err(ChangeError::from(why).into()))
+            // A fault of the host: nothing is known of the component.
+            let why = ChangeError::NoCompiler(format!("it could not be loaded: {error}"));
+            (error.id(), Err(why.into()))
         });
         if let Some(load) = self.loads.values_mut().find(|load| load.task.id() == task) {
             load.result = Some(result);

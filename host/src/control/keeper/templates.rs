@@ -34,6 +34,8 @@ impl Held {
     }
 }
 
+const NEW_SETTINGS: &str = "new settings of a template's children";
+
 /// Children of one template that start, or are upgraded, side by side.
 const SIDE_BY_SIDE: usize = 16;
 
@@ -53,7 +55,7 @@ impl Keeper {
         self.put(&name, Held { wanted, component, keys, rollout });
         match before {
             Some(before) => {
-                self.configure_children(&name, &before.wanted);
+                let configuring = self.configuring_children(&name, &before.wanted);
                 let Some(held) = self.templates.get(&name) else { return };
                 let upgrading = Upgrading {
                     services: self.services.clone(),
@@ -64,9 +66,11 @@ impl Keeper {
                     rollout: held.rollout.clone(),
                 };
                 let recorder = self.services.recorder.clone();
-                tokio::spawn(
-                    async move { recorder.watched("the upgrade of a template's children", upgrading.run()).await },
-                );
+                tokio::spawn(async move {
+                    // Settings first: the newer component may have been made for them.
+                    recorder.watched(NEW_SETTINGS, configuring).await;
+                    recorder.watched("the upgrade of a template's children", upgrading.run()).await
+                });
             }
             // Those of the last run come back, unless their messages bring them.
             None if !keys.on_demand => self.to_resume.push(supervisor),
@@ -86,7 +90,8 @@ impl Keeper {
         let Some(held) = self.templates.remove(&name) else { return };
         let before = held.wanted.clone();
         self.put(&name, Held { wanted, ..held });
-        self.configure_children(&name, &before);
+        let (recorder, configuring) = (self.services.recorder.clone(), self.configuring_children(&name, &before));
+        tokio::spawn(async move { recorder.watched(NEW_SETTINGS, configuring).await });
         let settings = self.templates.get(&name).map(|held| held.wanted.settings.clone()).unwrap_or_default();
         let change = SettingsChange::between(&before.settings, &settings);
         if change.is_empty() {
@@ -187,34 +192,29 @@ impl Keeper {
     }
 
     /// New settings hold for children that are there, but for a configuration of their own.
-    fn configure_children(&self, template: &Name, before: &Wanted) {
-        let Some(supervisor) = template.parent() else { return };
-        let Some(after) = self.templates.get(template).map(|held| held.wanted.settings.clone()) else { return };
-        let change = SettingsChange::between(&before.settings, &after);
-        if change.is_empty() {
-            return;
-        }
-        let (tree, services) = (self.tree.clone(), self.services.clone());
-        let (own, restarts) = (before.settings.config.clone(), !change.restart.is_empty());
-        let recorder = services.recorder.clone();
-        let configuring = async move {
+    fn configuring_children(&self, template: &Name, before: &Wanted) -> impl Future<Output = ()> + Send + use<> {
+        let (tree, services, supervisor) = (self.tree.clone(), self.services.clone(), template.parent());
+        let after = self.templates.get(template).map(|held| held.wanted.settings.clone()).unwrap_or_default();
+        let before = before.settings.clone();
+        async move {
+            let change = SettingsChange::between(&before, &after);
+            let Some(supervisor) = supervisor.filter(|_| !change.is_empty()) else { return };
             // Shared by all that have no configuration of their own.
             let after = Arc::new(after);
             for child in children(&services, &supervisor) {
                 let mut settings = after.clone();
                 let current = child.settings().config.clone();
-                let keeps_its_own = current != own;
+                let keeps_its_own = current != before.config;
                 if keeps_its_own {
                     Arc::make_mut(&mut settings).config = current;
                 }
                 // One that left meanwhile is no error.
                 let _ = tree.configure_worker(&child, settings).await;
-                if restarts && !keeps_its_own && child.lives() {
+                if !change.restart.is_empty() && !keeps_its_own && child.lives() {
                     let _ = tree.restart_child(child.name()).await;
                 }
             }
-        };
-        tokio::spawn(async move { recorder.watched("new settings of a template's children", configuring).await });
+        }
     }
 
     /// Children that ran when the host ended come back.
@@ -331,10 +331,8 @@ impl Upgrading {
         match self.changes.upgrade(request).await {
             Ok(switched) => {
                 let (rollout, recorder) = (self.rollout.clone(), self.services.recorder.clone());
-                if rollout.is_trying() || rollout.is_over() {
-                    let heard = async move { rollout.hear(&child, Ok(switched), false).await };
-                    tokio::spawn(async move { recorder.watched("the rollout of a template", heard).await });
-                }
+                let heard = async move { rollout.hear(&child, Ok(switched), false).await };
+                tokio::spawn(async move { recorder.watched("the rollout of a template", heard).await });
                 None
             }
             Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => None,
