@@ -189,7 +189,7 @@ impl Rollout {
         if !self.is_trying() {
             // Others go on with it: this one alone may not.
             if let Ok(switched) = upgraded
-                && let Ok(Outcome::RolledBack { why, .. }) = switched.outcome.await
+                && let Ok(Outcome::RolledBack { why, .. }) = outcome_of(switched).await
                 && why != BY_OPERATOR
                 && !self.is_over()
             {
@@ -201,7 +201,7 @@ impl Rollout {
         let has_ended = || child.status().last_exit == Some(ExitReason::Normal);
         match upgraded {
             // One that did not run, or was stopped, has not passed anything.
-            Ok(switched) if switched.pause.is_some() => match switched.outcome.await {
+            Ok(switched) if switched.pause.is_some() => match outcome_of(switched).await {
                 Ok(Outcome::Committed { why }) if why != STOPPED || has_ended() => self.commit(),
                 Ok(Outcome::RolledBack { why, blame, .. }) if why != BY_OPERATOR => {
                     if is_new && blame == Blame::Component {
@@ -414,4 +414,9 @@ impl Rollout {
             self.changes.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
         }
     }
+}
+
+/// The verdict alone: what else an upgrade tells are two states, and a probation may last a day.
+fn outcome_of(switched: Switched) -> tokio::sync::oneshot::Receiver<Outcome> {
+    switched.outcome
 }

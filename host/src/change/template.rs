@@ -179,7 +179,7 @@ impl ComponentTemplate {
         let overrides = record.overridden && !record.removed && record.file == Some(target);
         let (name, revision) = (record.name.clone(), record.revision);
         let record = WorkerRecord { removed: false, config: config.clone(), ..record };
-        if record.component != serving && saved.is_none() {
+        if record.component != serving && saved.is_none() && !overrides {
             // No state to take over: it begins as a new key does.
             let (component, loaded) = (serving, self.component_of(serving)?);
             let revision = self.changes.next_revision(&name).map_err(failed)?;

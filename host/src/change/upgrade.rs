@@ -520,9 +520,11 @@ impl Changes {
         let before = self.services.database.worker(&name)?;
         let keyed = before.as_ref().is_some_and(|record| record.keyed);
         // A key has no file of its own: what the template's last said to it, which an operator's word overrides.
-        let file = match keyed && revision.by != By::Operator {
-            true => Some(revision.component),
-            false => before.as_ref().and_then(|record| record.file),
+        let template = name.parent().and_then(|supervisor| self.services.templates.get(&supervisor));
+        let file = match (keyed && revision.by != By::Operator, template.filter(|_| keyed)) {
+            (true, _) => Some(revision.component),
+            (false, Some(template)) => Some(template.target()),
+            (false, None) => before.as_ref().and_then(|record| record.file),
         };
         let incarnation = worker.status().incarnation;
         if let Some(record) = &before {

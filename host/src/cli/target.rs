@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::errors::{CliError, Exit};
-use crate::record::default_state;
+pub use crate::base::units::quoted;
+use crate::record::found_state;
 
 /// Where workers are when nothing else is said.
 pub const DEFAULT_DIR: &str = "workers";
@@ -89,7 +90,7 @@ impl Target {
             };
             return Target { endpoint: endpoint.clone(), dir: None, flags };
         }
-        let state = args.state.clone().unwrap_or_else(|| default_state(&args.dir));
+        let state = args.state.clone().unwrap_or_else(|| found_state(&args.dir));
         let mut flags = String::new();
         if !is_implied(&args.dir, DIR_VARIABLE, Some(DEFAULT_DIR)) {
             flags += &format!("--dir {} ", quoted(&args.dir));
@@ -136,13 +137,6 @@ fn is_implied(path: &Path, variable: &str, default: Option<&str>) -> bool {
         Some(value) => path.as_os_str() == value,
         None => default.is_some_and(|default| path.as_os_str() == OsStr::new(default)),
     }
-}
-
-/// A path as a shell takes it.
-pub fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+@:,=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     }
     found.extend(more("components", banned.len(), "are not compiled", "`paguro check FILE` compiles one once more"));
     found.extend(directory);
-    let (mut isolated, mut down) = (0, 0);
+    let (mut isolated, mut down, mut ailing) = (0, 0, 0);
     let fallen = host.fallen_supervisors().await;
     for problem in fallen.iter().take(bounds::FINDINGS_MAX) {
         found.push(error(&format!("supervisor {}", problem.of), problem.why.clone(), &problem.help));
@@ -83,9 +83,13 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
     let mut pages = host.services.registry.pages();
     while let Some(page) = pages.next().await {
         for worker in &page {
-            let problem = fallen_worker(worker, &names).or_else(|| ailing_worker(worker));
-            if let Some(problem) = problem.filter(|_| down < bounds::FINDINGS_MAX) {
-                down += 1;
+            let fell = fallen_worker(worker, &names);
+            let count = if fell.is_some() { &mut down } else { &mut ailing };
+            if let Some(problem) = fell.or_else(|| ailing_worker(worker)) {
+                *count += 1;
+                if *count > bounds::FINDINGS_MAX {
+                    continue;
+                }
                 found.push(warn(&format!("worker {}", problem.of), problem.why, &problem.help));
             }
             let Standing::Isolated(why) = worker.status().standing else { continue };
@@ -97,6 +101,8 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
             }
         }
     }
+    found.extend(more("workers", down, "do not run", "`paguro health --all` lists all"));
+    found.extend(more("workers", ailing, "are not well", "`paguro health --all` lists all"));
     found.extend(more("workers", isolated, "are isolated", "`paguro health` counts them"));
     found
 }

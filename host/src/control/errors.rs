@@ -187,12 +187,12 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             info("not-compiled", message, cause, "`paguro check FILE` compiles it once more")
         }
         ChangeError::Component(_) => info("not-a-worker", message, cause, "`paguro check FILE` says what a file is"),
-        // Nothing was begun: a rehearsal alone leaves no trace.
+        // A rehearsal alone leaves no trace.
         ChangeError::CalledOff { worker, revision, .. } if revision.0 == 0 => info(
             "called-off",
             message,
             cause,
-            &format!("`paguro check FILE --against {worker}` tells what does not fit"),
+            &format!("`paguro events` tells more; `paguro check FILE --against {worker}` tries a file"),
         ),
         ChangeError::CalledOff { worker, .. } => info(
             "called-off",

@@ -251,12 +251,12 @@ impl Host {
         // What panics is told with its place and its backtrace from now on.
         panics::note_panics();
         let directory = checked_directory(&options.directory)?;
-        if options.state.is_none()
-            && let Some((inside, beside)) = state_behind_a_link(&options.directory)
-        {
-            return Err(HostError::StateBehindLink { link: options.directory, inside, beside });
-        }
-        let state_path = options.state.unwrap_or_else(|| steady(default_state(&options.directory)));
+        let behind = options.state.is_none().then(|| state_behind_a_link(&options.directory)).flatten();
+        let state_path = match (options.state, &behind) {
+            (Some(state), _) => state,
+            (None, Some((inside, _))) => inside.clone(),
+            (None, None) => steady(default_state(&options.directory)),
+        };
         let tree_lock = TreeLock::take(&directory).map_err(|error| match (error, StateDir::holder(&state_path)) {
             // Its state directory says who it is.
             (TreeLockError::Locked { .. }, Some(pid)) => {
@@ -264,6 +264,9 @@ impl Host {
             }
             (error, _) => HostError::InUse(error),
         })?;
+        if let Some((inside, beside)) = behind {
+            return Err(HostError::StateBehindLink { link: options.directory, inside, beside });
+        }
         warn_of_a_second_state(&directory, &state_path);
         let state = StateDir::open(&state_path)?;
         let recorder = options.recorder;

@@ -116,7 +116,9 @@ impl Host {
         let mut totals = TotalsInfo::default();
         let mut isolated = Vec::new();
         let mut fallen = Vec::new();
-        let down: Vec<String> = self.fallen_supervisors().await.into_iter().map(|problem| problem.of).collect();
+        let (gone, stopped) = self.fallen().await;
+        let down: Vec<String> =
+            gone.iter().map(Name::to_string).chain(stopped.iter().map(|problem| problem.of.clone())).collect();
         let mut pages = self.services.registry.pages();
         while let Some(page) = pages.next().await {
             for worker in &page {
@@ -124,7 +126,6 @@ impl Host {
                 fallen.extend(fallen_worker(worker, &down).filter(|_| fallen.len() < bounds::FINDINGS_MAX));
             }
         }
-        let (gone, stopped) = self.fallen().await;
         isolated.extend(gone.into_iter().map(|name| name.to_string()));
         isolated.truncate(bounds::PAGE_ROWS_MAX);
         let faults = self.problems().into_iter().filter(|finding| finding.kind.is_fault());
@@ -247,6 +248,10 @@ pub(super) fn fallen_worker(worker: &Shared, fallen: &[String]) -> Option<Proble
 /// One that runs, or is about to, and is not well.
 pub(super) fn ailing_worker(worker: &Shared) -> Option<ProblemInfo> {
     let (status, name) = (worker.status(), worker.name());
+    let has_failed = status.last_exit.as_ref().is_some_and(|why| !why.is_orderly());
+    if !status.standing.is_up() && !(status.standing == Standing::Restarting && has_failed) {
+        return None;
+    }
     let last = || status.last_exit.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let says = health(worker).filter(|health| health != "healthy");
     let (why, help) = match () {

@@ -11,6 +11,7 @@ use super::host::{Host, HostError, HostOptions};
 use super::server::{Room, ServeError, Server};
 use super::state_watch::STATE_GONE;
 use super::wire::{EventInfo, LogInfo};
+use crate::base::units::quoted;
 use crate::base::{bounds, panics};
 use crate::record::{DatabaseError, Event, Recorder, StateDirError, TreeLockError};
 use crate::sandbox::{CompilerChoice, SandboxError, compilers_ended};
@@ -79,7 +80,7 @@ impl UpError {
                 }
                 HostError::NotTrusted { help, .. } => help.clone(),
                 HostError::StateBehindLink { inside, beside, .. } => {
-                    format!("`mv {} {}`, then start it again", inside.display(), beside.display())
+                    format!("`mv {} {}`, then start it again", quoted(inside), quoted(beside))
                 }
                 HostError::NotADirectory(_) => "name a directory of components: `paguro up DIR`".to_string(),
                 HostError::State(StateDirError::Locked { .. }) => {

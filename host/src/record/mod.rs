@@ -26,6 +26,6 @@ pub use ledger::{Action, By, LedgerBroken, LedgerEntry, NewLedgerEntry};
 pub use marker::OtherDatabase;
 pub use metrics::{GuestMetric, Metrics};
 pub use recorder::{LogLine, Recorder};
-pub use state_dir::{StateDir, StateDirError, default_state, state_behind_a_link};
+pub use state_dir::{StateDir, StateDirError, default_state, found_state, state_behind_a_link};
 pub use tape::{Follower, Missed, OnTape, Recorded, Tape, TapePage};
 pub use tree_lock::{TreeLock, TreeLockError};

@@ -39,6 +39,12 @@ pub fn default_state(directory: &Path) -> PathBuf {
     state_beside(directory).unwrap_or_else(|| directory.join(".paguro"))
 }
 
+/// Where the state of a host that runs is to be found: one in the directory that a link leads to is its own, where none
+/// lies beside the link.
+pub fn found_state(directory: &Path) -> PathBuf {
+    state_behind_a_link(directory).map_or_else(|| default_state(directory), |(inside, _)| inside)
+}
+
 /// A state that lies in the directory which a link leads to, where none lies beside the link: the next directory would not
 /// have it. Where it should lie comes second.
 pub fn state_behind_a_link(directory: &Path) -> Option<(PathBuf, PathBuf)> {

@@ -49,7 +49,7 @@ refused stays, and so does what comes after it. A quarantined one is refused unt
 Examples:
   paguro dead-letters resend 12 13
   paguro dead-letters resend --worker counter --all",
-        override_usage = "paguro dead-letters resend <ID>...\n       paguro dead-letters resend --worker <NAME> --all"
+        override_usage = "paguro dead-letters resend <ID>... | --worker <NAME> --all"
     )]
     Resend(ChoiceArgs),
     /// Throw dead letters away
@@ -58,7 +58,7 @@ Examples:
 Examples:
   paguro dead-letters drop 12 13
   paguro dead-letters drop --worker counter --all",
-        override_usage = "paguro dead-letters drop <ID>...\n       paguro dead-letters drop --worker <NAME> --all"
+        override_usage = "paguro dead-letters drop <ID>... | --worker <NAME> --all"
     )]
     Drop(ChoiceArgs),
 }

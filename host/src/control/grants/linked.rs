@@ -1,12 +1,13 @@
 //! Files of the tree that can be changed by other ways than their paths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::mounts::Place;
 use super::walk::ways;
 use super::{Ground, Known, Refused, Site, Writable, recall};
 use crate::base::{Name, bounds};
+use crate::control::beside::Beside;
 use crate::control::directory::Doubt;
 use crate::record::GrantedRecord;
 
@@ -46,15 +47,36 @@ pub(in crate::control) fn link_of_a_guest(
     if ground.named == ground.tree || given.is_empty() {
         return Ok(None);
     }
-    let forgotten = given.len() > bounds::GRANTED_MAX;
-    let mut writable: Vec<Writable> = given.into_iter().map(Writable::from).collect();
-    for (at, reach) in recall(writable.iter().cloned().enumerate().collect()).collect::<Vec<_>>() {
-        writable[at].reach = reach;
-    }
-    let known = Known { writable, forgotten, ..Known::default() };
     let site = Site::survey(ground)?;
+    if site.links.as_ref().is_ok_and(Vec::is_empty) {
+        return Ok(None);
+    }
+    let forgotten = given.len() > bounds::GRANTED_MAX;
+    let (writable, unseen) = recalled(given.into_iter().map(Writable::from).collect());
+    let known = Known { writable, unseen, forgotten, ..Known::default() };
     let links = site.links.as_ref().map_err(Clone::clone)?;
     Ok(links.iter().find(|link| site.is_a_guests(link, &known)).map(|link| link.path.clone()))
+}
+
+/// What they show now, and the file systems of those that did not answer in time: each is asked beside the others.
+fn recalled(mut given: Vec<Writable>) -> (Vec<Writable>, BTreeSet<u64>) {
+    let mut systems: BTreeMap<u64, Vec<(usize, Writable)>> = BTreeMap::new();
+    for (at, writable) in given.iter().enumerate() {
+        systems.entry(writable.identity.device).or_default().push((at, writable.clone()));
+    }
+    let mut unseen: Vec<u64> = given.iter().map(|writable| writable.identity.device).collect();
+    // Room for all there are: none waits for it.
+    let (tell, seen) = std::sync::mpsc::sync_channel(given.len());
+    for given in systems.into_values() {
+        let tell = tell.clone();
+        let _begun = Beside::default().begin(move || recall(given).try_for_each(|found| tell.try_send(found)).is_ok());
+    }
+    drop(tell);
+    while let Ok((at, reach)) = seen.recv_timeout(bounds::GRANT_TIME / 2) {
+        given[at].reach = reach;
+        unseen[at] = u64::MAX;
+    }
+    (given, unseen.into_iter().filter(|device| *device != u64::MAX).collect())
 }
 
 impl Site {

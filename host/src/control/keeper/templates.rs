@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::Keeper;
+use super::{Keeper, in_time};
 use crate::base::{ComponentHash, Name};
 use crate::change::{ChangeError, Changes, ComponentTemplate, Keys, Rollout, UpgradeRequest};
 use crate::control::directory::Wanted;
@@ -201,19 +201,21 @@ impl Keeper {
             let Some(supervisor) = supervisor.filter(|_| !change.is_empty()) else { return };
             // Shared by all that have no configuration of their own.
             let after = Arc::new(after);
-            for child in children(&services, &supervisor) {
+            let (tree, after, before, change) = (&tree, &after, &before, &change);
+            let configuring = children(&services, &supervisor).into_iter().map(|child| async move {
                 let mut settings = after.clone();
                 let current = child.settings().config.clone();
                 let keeps_its_own = current != before.config;
                 if keeps_its_own {
                     Arc::make_mut(&mut settings).config = current;
                 }
-                // One that left meanwhile is no error.
-                let _ = tree.configure_worker(&child, settings).await;
+                // One that left meanwhile is no error. One that does not stop holds up nobody: it goes on by itself.
+                let _ = in_time(tree.configure_worker(&child, settings)).await;
                 if !change.restart.is_empty() && !keeps_its_own && child.lives() {
-                    let _ = tree.restart_child(child.name()).await;
+                    let _ = in_time(tree.restart_child(child.name())).await;
                 }
-            }
+            });
+            futures::stream::iter(configuring).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
         }
     }
 

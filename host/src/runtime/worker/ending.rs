@@ -341,8 +341,11 @@ impl Driver {
         let open = self.shared.desk().take_open(false);
         let change = self.shared.desk().clear();
         carry_out(change, self.shared.name(), &self.services);
+        // Whoever waits for one that never started is told why it did not.
+        let ended = self.shared.status().last_exit.filter(|reason| !reason.is_orderly());
+        let down = CallError::Down(ended.unwrap_or(ExitReason::Shutdown));
         for call in open {
-            call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
+            call.reply.answer(Err(down.clone()));
         }
         self.at();
         if over > 0 {
@@ -354,7 +357,7 @@ impl Driver {
             self.at();
             match kept.take().message {
                 Message::Call(call) => {
-                    call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
+                    call.reply.answer(Err(down.clone()));
                 }
                 other => {
                     let letter = Letter::of(other);
