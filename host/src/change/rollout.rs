@@ -43,6 +43,8 @@ pub struct Rollout {
     unstarted: Mutex<HashSet<Name>>,
     /// The children that do not run what they should, and why; `doctor` shows it.
     pub(super) stayed: Mutex<Stayed>,
+    /// A loop that brings children back is under way.
+    pub(super) brings_back: AtomicBool,
     /// The file is another by now: this one decides nothing any more.
     is_retired: AtomicBool,
 }
@@ -121,7 +123,7 @@ impl Rollout {
 
     fn new(changes: &Changes, template: &Name, newest: ComponentHash, probation: Duration, stage: Stage) -> Rollout {
         let (changes, template) = (changes.clone(), template.clone());
-        let (failed, unstarted, stayed, is_retired) = Default::default();
+        let (failed, unstarted, stayed, brings_back, is_retired) = Default::default();
         Rollout {
             changes,
             template,
@@ -131,6 +133,7 @@ impl Rollout {
             failed,
             unstarted,
             stayed,
+            brings_back,
             is_retired,
         }
     }

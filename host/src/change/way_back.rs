@@ -1,6 +1,7 @@
 //! A template's component was rolled back for all keys: how each of them gets back, and who does not.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +24,15 @@ const AGAIN_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Stayed {
     /// Of the upgrade of all: what it came to.
     upgrade: Option<String>,
-    /// Those that stay, on what, and why.
-    keys: BTreeMap<Name, (ComponentHash, String)>,
+    /// Those that stay.
+    keys: BTreeMap<Name, Stays>,
+}
+
+struct Stays {
+    on: ComponentHash,
+    why: String,
+    /// No other try would help.
+    for_good: bool,
 }
 
 impl Rollout {
@@ -37,8 +45,12 @@ impl Rollout {
 
     /// A key stays on what it runs.
     pub(super) fn note_key_stays(&self, key: &Name, why: impl std::fmt::Display) {
+        self.note_key(key, why.to_string(), true);
+    }
+
+    fn note_key(&self, key: &Name, why: String, for_good: bool) {
         let Some(child) = self.changes.services.registry.get(key) else { return };
-        self.lock_stayed().keys.insert(key.clone(), (child.status().component, why.to_string()));
+        self.lock_stayed().keys.insert(key.clone(), Stays { on: child.status().component, why, for_good });
         self.changes.nudge();
     }
 
@@ -50,8 +62,9 @@ impl Rollout {
         let mut stayed = self.lock_stayed();
         // One that runs another since, or that left, is not told any more.
         let registry = &self.changes.services.registry;
-        stayed.keys.retain(|name, (on, _)| registry.get(name).is_some_and(|child| child.status().component == *on));
-        let keys = stayed.keys.first_key_value().map(|(name, (_, why))| {
+        let is_on = |name: &Name, on| registry.get(name).is_some_and(|child| child.status().component == on);
+        stayed.keys.retain(|name, stays| is_on(name, stays.on));
+        let keys = stayed.keys.first_key_value().map(|(name, Stays { why, .. })| {
             let count = stayed.keys.len();
             format!("{count} of its keys stay on what they were, such as {name:?}: {why}")
         });
@@ -59,22 +72,28 @@ impl Rollout {
     }
 
     /// Brings a child that came too late to what all others are brought to by now.
-    pub(super) async fn put_right(&self, child: &Arc<Shared>) {
+    pub(super) async fn put_right(self: &Arc<Self>, child: &Arc<Shared>) {
         let (services, name) = (&self.changes.services, child.name());
         let template = name.parent().and_then(|supervisor| services.templates.get(&supervisor));
         // Where the template is gone, so are its children.
-        let Some(to) = template.map(|template| template.target()) else { return };
+        let Some((to, file)) = template.map(|template| (template.target(), template.component())) else { return };
         // What is not on it any more is seen to by what came in its place.
         if child.status().component != self.newest || self.newest == to {
             return;
         }
         // What another file wants is an upgrade as any other, which a key may have refused before.
-        let goes_back = !self.is_retired();
+        let goes_back = !self.is_retired() || to != file;
         if !goes_back && self.changes.is_rejected(name, to) {
             return;
         }
         match self.bring(child.clone(), to, goes_back).await {
-            Brought::Passing(why) | Brought::Stays(why) => self.note_key_stays(name, why),
+            Brought::Stays(why) => self.note_key(name, why, true),
+            Brought::Passing(why) => {
+                self.note_key(name, why, false);
+                if !self.is_retired() {
+                    self.clone().bring_back(to).await;
+                }
+            }
             Brought::Done => {}
         }
     }
@@ -107,13 +126,30 @@ impl Rollout {
         }
     }
 
-    /// Until no child is left on it that can leave it, or the file has changed.
+    /// Until no child is left on it that can leave it, or the file has changed. One such loop at a time.
     pub(super) async fn bring_back(self: Arc<Self>, to: ComponentHash) {
+        while !self.left_behind().is_empty() && !self.brings_back.swap(true, SeqCst) {
+            self.bring_all(to).await;
+            // One that came just now saw the loop still going, and is seen by the condition.
+            self.brings_back.store(false, SeqCst);
+            if self.is_retired() || self.changes.is_stopping() {
+                return;
+            }
+        }
+    }
+
+    /// Children on it that another try may help.
+    fn left_behind(&self) -> Vec<Arc<Shared>> {
+        let all = self.children_on(self.newest);
+        let stayed = self.lock_stayed();
+        let stays = |name: &Name| stayed.keys.get(name).is_some_and(|stays| stays.for_good && stays.on == self.newest);
+        all.into_iter().filter(|child| !stays(child.name())).collect()
+    }
+
+    async fn bring_all(&self, to: ComponentHash) {
         let mut pause = AGAIN;
         loop {
-            let stays = |name: &Name| self.lock_stayed().keys.contains_key(name);
-            let left = self.children_on(self.newest).into_iter().filter(|child| !stays(child.name()));
-            let left: Vec<Arc<Shared>> = left.collect();
+            let left = self.left_behind();
             if left.is_empty() {
                 return;
             }
@@ -126,8 +162,10 @@ impl Rollout {
                 }
                 let name = worker.name().clone();
                 // The events say more; it serves on.
-                if let Brought::Stays(why) = self.bring(worker, to, true).await {
-                    self.note_key_stays(&name, why);
+                match self.bring(worker, to, true).await {
+                    Brought::Stays(why) => self.note_key(&name, why, true),
+                    Brought::Passing(why) => self.note_key(&name, why, false),
+                    Brought::Done => {}
                 }
             }
             tokio::time::sleep(pause).await;
