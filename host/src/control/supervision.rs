@@ -249,7 +249,8 @@ pub(super) fn fallen_worker(worker: &Shared, fallen: &[String]) -> Option<Proble
 pub(super) fn ailing_worker(worker: &Shared) -> Option<ProblemInfo> {
     let (status, name) = (worker.status(), worker.name());
     let has_failed = status.last_exit.as_ref().is_some_and(|why| !why.is_orderly());
-    if !status.standing.is_up() && !(status.standing == Standing::Restarting && has_failed) {
+    let is_failing = status.standing == Standing::Restarting && has_failed;
+    if !status.standing.is_up() && !is_failing {
         return None;
     }
     let last = || status.last_exit.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
