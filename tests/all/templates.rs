@@ -453,9 +453,16 @@ async fn a_key_that_was_away_goes_back_to_a_component_that_exports_less() {
     }
     event(&host, "all go back", |event| event.kind() == "template-rolled-back").await;
     until("it is back", async || host.worker("tenants/1").unwrap().status().component == old).await;
+    // An operator puts one on the refused component all the same, and means it.
+    let refused = guest("readme-counter-rs");
+    let by_command = ComponentHash::of(&refused);
+    let upgraded = async || host.upgrade("tenants/1", refused.clone(), Some(Duration::ZERO)).await.is_ok();
+    until("its way back has ended", upgraded).await;
+    until("it is committed", async || standing(&host, "tenants/1") == "running").await;
     host.start_worker("tenants/2").await.unwrap();
     until("it goes back too", async || host.worker("tenants/2").unwrap().status().component == old).await;
     assert_eq!(call(&host, "tenants/2", "get").await.as_deref(), Ok("1"), "with its state");
+    assert_eq!(host.worker("tenants/1").unwrap().status().component, by_command, "an operator's word holds");
     world.down().await;
 }
 

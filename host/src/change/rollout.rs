@@ -200,7 +200,7 @@ impl Rollout {
             }
             return;
         }
-        // One that ended by itself, as it should, has done what it was there for.
+        // A child that ended normally has finished its work.
         let has_ended = || child.status().last_exit == Some(ExitReason::Normal);
         match upgraded {
             // One that did not run, or was stopped, has not passed anything.

@@ -176,9 +176,7 @@ impl ComponentTemplate {
         let breaker = breaker.filter(|_| !record.removed);
         let (serving, target) = (self.rollout.serving(), self.rollout.target());
         // An operator's word holds until the file changes.
-        let newest = self.component.hash();
-        let is_file = record.file.is_some_and(|file| file == target || file == newest);
-        let overrides = record.overridden && is_file;
+        let overrides = record.overrides_any_of(&[target, self.component.hash()]);
         let (name, revision) = (record.name.clone(), record.revision);
         let record = WorkerRecord { removed: false, config: config.clone(), ..record };
         if record.component != serving && saved.is_none() && !overrides {

@@ -104,7 +104,7 @@ impl Trial {
         loop {
             self.at();
             let Some(sign) = self.next(&mut health_at).await else { continue };
-            // An order about another component is none: whoever gave it is told that there is no such probation.
+            // Skip orders about another component. Dropping `asked` answers "not in probation".
             if let Seen::Operator(Order::Withdraw(of) | Order::Supersede(of)) = sign.seen
                 && of != self.record.component
             {

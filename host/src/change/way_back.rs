@@ -1,7 +1,7 @@
-//! A template's component was rolled back for all keys: how each of them gets back, and who does not.
+//! Brings all keys of a template back after its component was rolled back, and keeps which of them cannot go.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Rollout {
     /// Which children stay on what they were, and why.
     pub fn note_stayed(&self, which: String) {
         self.lock_stayed().upgrade = Some(which);
-        // Whoever shows what is wrong looks anew.
+        // Findings are published at the next look.
         self.changes.nudge();
     }
 
@@ -60,7 +60,7 @@ impl Rollout {
 
     pub fn stayed(&self) -> Option<String> {
         let mut stayed = self.lock_stayed();
-        // One that runs another since, or that left, is not told any more.
+        // Drop keys that run another component by now, or have left.
         let registry = &self.changes.services.registry;
         let is_on = |name: &Name, on| registry.get(name).is_some_and(|child| child.status().component == on);
         stayed.keys.retain(|name, stays| is_on(name, stays.on));
@@ -77,7 +77,7 @@ impl Rollout {
         let template = name.parent().and_then(|supervisor| services.templates.get(&supervisor));
         // Where the template is gone, so are its children.
         let Some((to, file)) = template.map(|template| (template.target(), template.component())) else { return };
-        // What is not on it any more is seen to by what came in its place.
+        // The rollout that replaced this one takes care of keys on other components.
         if child.status().component != self.newest || self.newest == to {
             return;
         }
@@ -88,13 +88,12 @@ impl Rollout {
         }
         match self.bring(child.clone(), to, goes_back).await {
             Brought::Stays(why) => self.note_key(name, why, true),
-            Brought::Passing(why) => {
-                self.note_key(name, why, false);
-                if !self.is_retired() {
-                    self.clone().bring_back(to).await;
-                }
-            }
+            Brought::Passing(why) => self.note_key(name, why, false),
             Brought::Done => {}
+        }
+        // Whatever was in the way may pass; with nobody left this does nothing.
+        if !self.is_retired() {
+            self.clone().bring_back(to).await;
         }
     }
 
@@ -128,28 +127,38 @@ impl Rollout {
 
     /// Until no child is left on it that can leave it, or the file has changed. One such loop at a time.
     pub(super) async fn bring_back(self: Arc<Self>, to: ComponentHash) {
-        while !self.left_behind().is_empty() && !self.brings_back.swap(true, SeqCst) {
+        while !self.left_behind(to).is_empty() && !self.brings_back.swap(true, SeqCst) {
+            let loop_ends = Flag(&self.brings_back);
             self.bring_all(to).await;
-            // One that came just now saw the loop still going, and is seen by the condition.
-            self.brings_back.store(false, SeqCst);
+            // A key that came meanwhile found the flag set. The condition above sees it.
+            drop(loop_ends);
             if self.is_retired() || self.changes.is_stopping() {
                 return;
             }
         }
     }
 
-    /// Children on it that another try may help.
-    fn left_behind(&self) -> Vec<Arc<Shared>> {
+    /// Children on it that another try may help. A key on which an operator put it since stays.
+    fn left_behind(&self, to: ComponentHash) -> Vec<Arc<Shared>> {
         let all = self.children_on(self.newest);
         let stayed = self.lock_stayed();
         let stays = |name: &Name| stayed.keys.get(name).is_some_and(|stays| stays.for_good && stays.on == self.newest);
-        all.into_iter().filter(|child| !stays(child.name())).collect()
+        let mut left: Vec<Arc<Shared>> = all.into_iter().filter(|child| !stays(child.name())).collect();
+        drop(stayed);
+        left.retain(|child| !self.is_overridden(child.name(), to));
+        left
+    }
+
+    /// A key that cannot be looked up counts as not overridden.
+    fn is_overridden(&self, key: &Name, to: ComponentHash) -> bool {
+        let record = self.changes.services.database.worker(key).ok().flatten();
+        record.is_some_and(|record| record.overrides_any_of(&[self.newest, to]))
     }
 
     async fn bring_all(&self, to: ComponentHash) {
         let mut pause = AGAIN;
         loop {
-            let left = self.left_behind();
+            let left = self.left_behind(to);
             if left.is_empty() {
                 return;
             }
@@ -157,7 +166,7 @@ impl Rollout {
                 if self.is_retired() || self.changes.is_stopping() {
                     return;
                 }
-                if worker.status().component != self.newest {
+                if worker.status().component != self.newest || self.is_overridden(worker.name(), to) {
                     continue;
                 }
                 let name = worker.name().clone();
@@ -172,6 +181,15 @@ impl Rollout {
             // Each try is written down: what passes is not tried more often than it may pass.
             pause = (pause * 2).min(AGAIN_MAX);
         }
+    }
+}
+
+/// Cleared when dropped, also by a panic.
+struct Flag<'a>(&'a AtomicBool);
+
+impl Drop for Flag<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
     }
 }
 

@@ -103,7 +103,7 @@ impl Host {
             let file = template.component();
             let word = match () {
                 () if file == running => "same",
-                () if record.overridden && [Some(file), Some(template.target())].contains(&record.file) => "override",
+                () if record.overrides_any_of(&[file, template.target()]) => "override",
                 () if self.changes.is_rejected(name, file) => "rejected",
                 () => "newer",
             };

@@ -26,6 +26,13 @@ pub struct WorkerRecord {
     pub keyed: bool,
 }
 
+impl WorkerRecord {
+    /// Whether an operator's word holds over the file, which is one of these. A file that came since ends the override.
+    pub fn overrides_any_of(&self, files: &[ComponentHash]) -> bool {
+        self.overridden && self.file.is_some_and(|file| files.contains(&file))
+    }
+}
+
 /// One component in a worker's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevisionRecord {
