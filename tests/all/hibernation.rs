@@ -57,6 +57,10 @@ async fn an_idle_worker_sleeps_and_wakes_on_a_call_as_the_same_incarnation() {
     let state = host.state("a").await.unwrap();
     assert_eq!(standing(&host, "a"), "hibernated", "to show its state does not wake it");
     assert!(!state.is_empty());
+    let health = host.health(None, 10).await;
+    let told = health.children.iter().map(|child| (&*child.state, child.uptime_ms.is_some())).collect::<Vec<_>>();
+    assert_eq!(told, [("hibernated", true)], "it is up, and since when is told");
+    assert!(host.worker_info(&worker).unwrap().uptime_ms.is_some());
 
     assert_eq!(call(&host, "a", "add").await, Ok("4".to_string()));
     assert_eq!(worker.status().incarnation.0, 0);

@@ -404,6 +404,20 @@ async fn keys_that_are_killed_on_trial_are_not_held_against_their_component() {
     assert!(host.problems().is_empty(), "{:?}", host.problems());
     host.start_worker("tenants/4").await.unwrap();
     until("it is tried again", async || standing(&host, "tenants/4") == "probation").await;
+    // Nor are new keys that are killed once it is committed.
+    host.commit("tenants/4").await.unwrap();
+    event(&host, "new keys follow", |event| event.kind() == "template-committed").await;
+    for key in ["tenants/5", "tenants/6"] {
+        host.start_worker(key).await.unwrap();
+        host.stop_worker(key).await.unwrap();
+    }
+    // Two that fail take it back, and they alone are told of.
+    for key in ["tenants/7", "tenants/8"] {
+        host.start_worker(key).await.unwrap();
+        call(&host, key, "crash").await.unwrap_err();
+    }
+    let fell = event(&host, "all go back", |event| event.kind() == "template-rolled-back").await;
+    assert!(fell.to_string().contains("2 new keys, the last `tenants/8`"), "{fell}");
     world.down().await;
 }
 
@@ -462,7 +476,132 @@ async fn a_key_that_was_away_goes_back_to_a_component_that_exports_less() {
     host.start_worker("tenants/2").await.unwrap();
     until("it goes back too", async || host.worker("tenants/2").unwrap().status().component == old).await;
     assert_eq!(call(&host, "tenants/2", "get").await.as_deref(), Ok("1"), "with its state");
+    // Another one comes after what the first may have caused.
+    host.start_worker("tenants/5").await.unwrap();
     assert_eq!(host.worker("tenants/1").unwrap().status().component, by_command, "an operator's word holds");
+    world.down().await;
+}
+
+/// Has a template's newer component fail on two new keys, after `committed` has passed its probation on it.
+async fn fall(host: &Arc<Host>, committed: &str, fresh: [&str; 2]) {
+    let count = |kind: &str| host.recorder().events().after(0).iter().filter(|event| event.item.kind() == kind).count();
+    let (follow, fell) = ("template-committed", "template-rolled-back");
+    let (followed, before) = (count(follow), count(fell));
+    until("it is on trial", async || standing(host, committed) == "probation").await;
+    host.commit(committed).await.unwrap();
+    // Another one may have been committed before.
+    until("new keys follow", async || count(follow) > followed || count(follow) > before).await;
+    for key in fresh {
+        call(host, key, "crash").await.unwrap_err();
+    }
+    until("all go back", async || count(fell) > before).await;
+}
+
+fn runs(host: &Host, key: &str) -> Option<ComponentHash> {
+    host.worker(key).ok().map(|worker| worker.status().component)
+}
+
+/// A key that an operator had put on another component goes back to that one, and the operator's word holds again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_overridden_is_so_again_after_the_way_back() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "[upgrade]\nprobation = \"1h\"\n").await;
+    let by_command = ComponentHash::of(&guest("counter-v2"));
+    for key in ["tenants/1", "tenants/2"] {
+        call(&host, key, "add").await.unwrap();
+    }
+    host.upgrade("tenants/1", guest("counter-v2"), Some(Duration::ZERO)).await.unwrap();
+    until("it is committed", async || standing(&host, "tenants/1") == "running").await;
+    world.put("tenants/tenant", "counter-v3");
+    until("it is on trial too", async || standing(&host, "tenants/1") == "probation").await;
+    fall(&host, "tenants/2", ["tenants/3", "tenants/4"]).await;
+    until("it is back", async || standing(&host, "tenants/1") == "running").await;
+    assert_eq!(runs(&host, "tenants/1"), Some(by_command));
+    let old = ComponentHash::of(&guest("counter-v1"));
+    until("all others are", async || {
+        ["tenants/2", "tenants/3", "tenants/4"].iter().all(|key| runs(&host, key) == Some(old))
+    })
+    .await;
+    assert_eq!(host.worker_info(&host.worker("tenants/1").unwrap()).unwrap().file, "override");
+    assert_eq!(runs(&host, "tenants/1"), Some(by_command));
+    world.down().await;
+}
+
+/// Keys leave whatever was rolled back for all, also where that was the file before the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_away_while_two_files_failed_is_on_neither() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "[upgrade]\nprobation = \"1h\"\n").await;
+    let old = ComponentHash::of(&guest("counter-v1"));
+    for key in ["tenants/1", "tenants/2"] {
+        call(&host, key, "add").await.unwrap();
+    }
+    world.put("tenants/tenant", "counter-v2");
+    until("it is on trial", async || standing(&host, "tenants/2") == "probation").await;
+    host.commit("tenants/2").await.unwrap();
+    host.stop_worker("tenants/2").await.unwrap();
+    call(&host, "tenants/late", "add").await.unwrap();
+    fall(&host, "tenants/1", ["tenants/3", "tenants/4"]).await;
+    until("it is back", async || runs(&host, "tenants/1") == Some(old)).await;
+    world.put("tenants/tenant", "counter-v3");
+    until("the next is tried", async || standing(&host, "tenants/1") == "probation").await;
+    call(&host, "tenants/2", "get").await.unwrap();
+    until("it follows", async || standing(&host, "tenants/2") == "probation").await;
+    fall(&host, "tenants/1", ["tenants/5", "tenants/6"]).await;
+    for key in ["tenants/1", "tenants/2", "tenants/5"] {
+        until("it is back on what failed on nobody", async || runs(&host, key) == Some(old)).await;
+    }
+    assert_eq!(call(&host, "tenants/2", "get").await.as_deref(), Ok("1"), "with its state");
+    world.down().await;
+}
+
+/// An operator's upgrade of one key ends by itself, and only then is the key looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_under_an_operators_upgrade_goes_back_when_that_has_failed() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "[upgrade]\nprobation = \"1h\"\n").await;
+    let (old, newest) = (ComponentHash::of(&guest("counter-v1")), ComponentHash::of(&guest("counter-v2")));
+    for key in ["tenants/1", "tenants/2", "tenants/3"] {
+        call(&host, key, "add").await.unwrap();
+    }
+    world.put("tenants/tenant", "counter-v2");
+    for key in ["tenants/1", "tenants/3"] {
+        until("it is on trial", async || standing(&host, key) == "probation").await;
+        host.commit(key).await.unwrap();
+    }
+    host.upgrade("tenants/1", guest("counter-v3"), None).await.unwrap();
+    fall(&host, "tenants/2", ["tenants/4", "tenants/5"]).await;
+    // And one that is put on what was refused, by somebody who means it.
+    until("it is back", async || runs(&host, "tenants/3") == Some(old)).await;
+    until("its way back has ended", async || host.upgrade("tenants/3", guest("counter-v2"), None).await.is_ok()).await;
+    assert_eq!(standing(&host, "tenants/1"), "probation");
+    host.rollback("tenants/1", None).await.unwrap().ok().unwrap();
+    until("it goes back further", async || runs(&host, "tenants/1") == Some(old)).await;
+    assert_eq!(call(&host, "tenants/1", "get").await.as_deref(), Ok("1"), "with its state");
+    assert_eq!((runs(&host, "tenants/3"), standing(&host, "tenants/3")), (Some(newest), "probation".to_string()));
+    world.down().await;
+}
+
+/// What failed too often on the newer component serves again on the older one, without an operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_isolated_on_what_failed_runs_again_after_the_way_back() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "[upgrade]\nprobation = \"1h\"\n").await;
+    let old = ComponentHash::of(&guest("counter-v1"));
+    for key in ["tenants/1", "tenants/2", "tenants/3"] {
+        call(&host, key, "add").await.unwrap();
+    }
+    world.put("tenants/tenant", "counter-v2");
+    for key in ["tenants/1", "tenants/3"] {
+        until("it is on trial", async || standing(&host, key) == "probation").await;
+        host.commit(key).await.unwrap();
+    }
+    host.isolate_worker("tenants/3").await.unwrap();
+    while standing(&host, "tenants/1") != "isolated" {
+        let _ = call(&host, "tenants/1", "crash").await;
+    }
+    fall(&host, "tenants/2", ["tenants/4", "tenants/5"]).await;
+    until("it runs", async || standing(&host, "tenants/1") == "running").await;
+    assert_eq!(runs(&host, "tenants/1"), Some(old));
+    assert_eq!(call(&host, "tenants/1", "get").await.as_deref(), Ok("1"), "with its state");
+    until("the other is on it too", async || runs(&host, "tenants/3") == Some(old)).await;
+    assert_eq!(standing(&host, "tenants/3"), "isolated", "an operator's word holds");
     world.down().await;
 }
 

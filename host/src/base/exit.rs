@@ -74,6 +74,19 @@ pub enum Limit {
     BudgetMemory(u64),
 }
 
+impl Failure {
+    /// Whether another key would have failed in its place too: it is neither of the host nor for want of room.
+    pub fn is_of_the_component(&self) -> bool {
+        let is_of_others = matches!(
+            self,
+            Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_) | Limit::Facts(_))
+                | Failure::HostFault(_)
+                | Failure::NotStartable(_)
+        );
+        !is_of_others
+    }
+}
+
 impl ExitReason {
     /// The host's own code panicked.
     pub fn host_fault(fault: HostFault) -> ExitReason {
@@ -87,14 +100,7 @@ impl ExitReason {
     /// Whether what runs is to blame: not an operator, nor the host or what it has no room for. A guest's own faults are
     /// failures; it is only ever killed by others.
     pub fn is_of_the_component(&self) -> bool {
-        match self {
-            ExitReason::Failed(Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_) | Limit::Facts(_))) => {
-                false
-            }
-            ExitReason::Failed(Failure::HostFault(_) | Failure::NotStartable(_)) => false,
-            ExitReason::Failed(_) => true,
-            ExitReason::Normal | ExitReason::Shutdown | ExitReason::Killed => false,
-        }
+        matches!(self, ExitReason::Failed(failure) if failure.is_of_the_component())
     }
 
     /// Whether a `transient` child with this reason is left alone.

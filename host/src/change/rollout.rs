@@ -16,24 +16,27 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::error::ChangeError;
 use super::probation::{BY_OPERATOR, Order, STOPPED};
+use super::reconcile::{Goal, Reconciler};
 use super::trial::Outcome;
 use super::under_way::{Changes, Switched};
-use super::way_back::Stayed;
 use crate::base::{ComponentHash, ExitReason, Failure, Name, bounds};
-use crate::record::{Action, By, Change, Event, Follower, TemplateRecord};
+use crate::record::{Action, By, Change, DatabaseError, Event, Follower, TemplateRecord};
 use crate::runtime::Shared;
 use crate::runtime::worker::Blame;
 
 pub struct Rollout {
-    pub(super) changes: Changes,
+    changes: Changes,
+    /// What brings keys to its [`Rollout::target`]. It has this one.
+    reconciler: Weak<Reconciler>,
     /// The name of the template's file.
     template: Name,
-    pub(super) newest: ComponentHash,
+    newest: ComponentHash,
+    /// Those before that were rolled back for all keys, the newest last.
+    refused: Vec<ComponentHash>,
     /// How long new keys are watched once it is committed: as long as a child's probation.
     probation: Duration,
     stage: Mutex<Stage>,
@@ -41,13 +44,24 @@ pub struct Rollout {
     failed: Mutex<HashSet<Name>>,
     /// New keys to which the component before said no.
     unstarted: Mutex<HashSet<Name>>,
-    /// The children that do not run what they should, and why; `doctor` shows it.
-    pub(super) stayed: Mutex<Stayed>,
-    /// A loop that brings children back is under way.
-    pub(super) brings_back: AtomicBool,
+    /// What is to be written once the database has room, beside the stage itself.
+    unwritten: Mutex<Option<Vec<Change>>>,
     /// The file is another by now: this one decides nothing any more.
     is_retired: AtomicBool,
 }
+
+/// A component that is to be a template's.
+pub struct Candidate<'a> {
+    pub changes: &'a Changes,
+    pub reconciler: &'a Arc<Reconciler>,
+    pub template: &'a Name,
+    pub newest: ComponentHash,
+    /// The rollout of the file before.
+    pub before: Option<&'a Rollout>,
+}
+
+/// So many refused components are remembered: keys leave them without probation.
+const REFUSED_MAX: usize = 16;
 
 /// New keys that must fail before the component is at fault. One alone may have received a message that no component could
 /// handle. A start handles no message, so one failed start is enough.
@@ -76,66 +90,58 @@ struct Watched {
 
 impl Rollout {
     /// A component of which nothing is to be tried: the first of its template, or the one that serves already.
-    pub fn committed(changes: &Changes, template: &Name, newest: ComponentHash) -> Arc<Rollout> {
-        let rollout = Rollout::new(changes, template, newest, Duration::ZERO, Stage::Committed { watched: None });
+    pub fn committed(candidate: Candidate) -> Arc<Rollout> {
+        let rollout = Rollout::new(candidate, Duration::ZERO, Stage::Committed { watched: None });
         rollout.write(&rollout.stage(), Vec::new());
-        Arc::new(rollout)
+        rollout
     }
 
     /// New keys start on `before` until it is committed.
-    pub fn trying(
-        changes: &Changes,
-        template: &Name,
-        newest: ComponentHash,
-        before: ComponentHash,
-        probation: Duration,
-    ) -> Arc<Rollout> {
-        let rollout = Rollout::new(changes, template, newest, probation, Stage::Trying { before });
+    pub fn trying(candidate: Candidate, before: ComponentHash, probation: Duration) -> Arc<Rollout> {
+        let rollout = Rollout::new(candidate, probation, Stage::Trying { before });
         rollout.write(&rollout.stage(), Vec::new());
-        Arc::new(rollout)
+        rollout
     }
 
     /// It stands in for a file that cannot be taken: what is known of that holds.
-    pub fn as_it_was(changes: &Changes, template: &Name, component: ComponentHash) -> Arc<Rollout> {
-        let stage = Stage::Committed { watched: None };
-        Arc::new(Rollout::new(changes, template, component, Duration::ZERO, stage))
+    pub fn as_it_was(candidate: Candidate) -> Arc<Rollout> {
+        Rollout::new(candidate, Duration::ZERO, Stage::Committed { watched: None })
     }
 
     /// It was committed, and the host ended while new keys were watched.
-    pub fn watched(
-        changes: &Changes,
-        template: &Name,
-        newest: ComponentHash,
-        before: ComponentHash,
-        probation: Duration,
-    ) -> Arc<Rollout> {
+    pub fn watched(candidate: Candidate, before: ComponentHash, probation: Duration) -> Arc<Rollout> {
         let stage = Stage::Committed { watched: Some(Watched { before, fresh: HashSet::new() }) };
-        let rollout = Arc::new(Rollout::new(changes, template, newest, probation, stage));
+        let rollout = Rollout::new(candidate, probation, stage);
         rollout.begin_watch();
         rollout
     }
 
     /// It was rolled back before, and the file is the same.
-    pub fn rolled_back(changes: &Changes, template: &Name, newest: ComponentHash, to: ComponentHash) -> Arc<Rollout> {
+    pub fn rolled_back(candidate: Candidate, to: ComponentHash) -> Arc<Rollout> {
         let why = "it was rolled back before".to_string();
-        Arc::new(Rollout::new(changes, template, newest, Duration::ZERO, Stage::RolledBack { to, why }))
+        Rollout::new(candidate, Duration::ZERO, Stage::RolledBack { to, why })
     }
 
-    fn new(changes: &Changes, template: &Name, newest: ComponentHash, probation: Duration, stage: Stage) -> Rollout {
+    fn new(candidate: Candidate, probation: Duration, stage: Stage) -> Arc<Rollout> {
+        let Candidate { changes, reconciler, template, newest, before } = candidate;
+        let mut refused = before.map(|before| before.goal().refused).unwrap_or_default();
+        refused.retain(|refused| *refused != newest);
+        refused.drain(..refused.len().saturating_sub(REFUSED_MAX));
         let (changes, template) = (changes.clone(), template.clone());
-        let (failed, unstarted, stayed, brings_back, is_retired) = Default::default();
-        Rollout {
+        let (failed, unstarted, unwritten, is_retired) = Default::default();
+        Arc::new(Rollout {
             changes,
+            reconciler: Arc::downgrade(reconciler),
             template,
             newest,
+            refused,
             probation,
             stage: Mutex::new(stage),
             failed,
             unstarted,
-            stayed,
-            brings_back,
+            unwritten,
             is_retired,
-        }
+        })
     }
 
     /// Another file has taken its place.
@@ -166,8 +172,24 @@ impl Rollout {
         }
     }
 
-    pub fn is_trying(&self) -> bool {
-        matches!(&*self.stage(), Stage::Trying { .. })
+    /// What its keys are to run.
+    pub(super) fn goal(&self) -> Goal {
+        let (file, mut refused) = (self.newest, self.refused.clone());
+        let to = match &*self.stage() {
+            Stage::Trying { .. } | Stage::Committed { .. } => file,
+            Stage::RolledBack { to, .. } => {
+                refused.push(file);
+                *to
+            }
+        };
+        Goal { to, file, refused }
+    }
+
+    /// A key is about to start on another component than the target. `is_new`: nothing of its own could be at fault.
+    pub(super) fn expect(&self, key: &Name, is_new: bool) {
+        if let Some(reconciler) = self.reconciler.upgrade() {
+            reconciler.expect(key, is_new);
+        }
     }
 
     /// Why it was rolled back, and to what.
@@ -178,55 +200,36 @@ impl Rollout {
         }
     }
 
-    /// What became of a child's upgrade to it. `is_new`: the child is a key that has nothing of its own that could be at
+    /// What becomes of a child that has switched. `is_new`: the child is a key that has nothing of its own that could be at
     /// fault but its messages.
-    pub async fn hear(self: &Arc<Self>, child: &Arc<Shared>, upgraded: Result<Switched, ChangeError>, is_new: bool) {
-        let key = child.name();
-        if self.is_over() && upgraded.is_ok() {
-            // It was on its way there when all went back, or another file came.
-            let order = if self.is_retired() { Order::Supersede } else { Order::Withdraw };
-            let order = order(self.newest);
-            let _ = self.changes.order(key, order).await;
-            self.put_right(child).await;
-        }
-        if !self.is_trying() {
-            // Others go on with it: this one alone may not.
-            if let Ok(switched) = upgraded
-                && let Ok(Outcome::RolledBack { why, .. }) = outcome_of(switched).await
-                && why != BY_OPERATOR
-                && !self.is_over()
-            {
-                self.note_key_stays(key, format!("it was rolled back: {why}"));
+    pub(super) async fn hear(self: &Arc<Self>, child: &Arc<Shared>, switched: Switched, is_new: bool) {
+        let (key, to, has_run) = (child.name(), switched.to, switched.pause.is_some());
+        let reconciler = self.reconciler.upgrade();
+        if self.is_retired() || to != self.target() {
+            if self.is_retired() {
+                // It was on its way there when another file came.
+                let _ = self.changes.order(key, Order::Supersede(to)).await;
             }
-            return;
+            reconciler.iter().for_each(|reconciler| reconciler.add(key));
         }
         // A child that ended normally has finished its work.
         let has_ended = || child.status().last_exit == Some(ExitReason::Normal);
-        match upgraded {
+        // The verdict alone is kept: what else an upgrade tells are two states, and a probation may last a day.
+        match outcome_of(switched).await {
             // One that did not run, or was stopped, has not passed anything.
-            Ok(switched) if switched.pause.is_some() => match outcome_of(switched).await {
-                Ok(Outcome::Committed { why }) if why != STOPPED || has_ended() => self.commit(),
-                Ok(Outcome::RolledBack { why, blame, .. }) if why != BY_OPERATOR => {
-                    if is_new && blame == Blame::Component {
-                        self.failed_on(key, &why);
-                    }
-                    if !self.is_over() {
-                        self.note_key_stays(key, format!("it was rolled back: {why}"));
-                    }
+            Ok(Outcome::Committed { why }) if has_run && (why != STOPPED || has_ended()) => self.commit(to),
+            Ok(Outcome::RolledBack { why, blame, .. }) if why != BY_OPERATOR => {
+                if is_new && blame == Blame::Component {
+                    self.failed_on(key, &why);
                 }
-                // An error means that the host is stopping.
-                Ok(_) | Err(_) => {}
-            },
-            Err(ChangeError::CalledOff { blame: Blame::Component, reason, .. }) if is_new => {
-                self.roll_back(format!("it failed on the new key {key:?}: {reason}"));
+                match blame {
+                    Blame::Component => reconciler.iter().for_each(|reconciler| reconciler.add(key)),
+                    Blame::Nobody => reconciler.iter().for_each(|reconciler| reconciler.add_later(key)),
+                }
             }
+            // An error means that the host is stopping.
             Ok(_) | Err(_) => {}
         }
-    }
-
-    /// Whether children are upgraded to it no more.
-    pub fn is_over(&self) -> bool {
-        self.is_retired() || self.fell().is_some()
     }
 
     pub fn is_retired(&self) -> bool {
@@ -245,7 +248,7 @@ impl Rollout {
     }
 
     /// A new key could not be started on the component before: there is nothing to go back to.
-    pub(super) fn has_no_way_back(&self, key: &Name, reason: &ExitReason) {
+    pub(super) fn has_no_way_back(self: &Arc<Self>, key: &Name, reason: &ExitReason) {
         let before = self.serving();
         // What its `init` says no to may be the key's name or configuration.
         let is_refused = matches!(reason, ExitReason::Failed(Failure::Refused { .. }));
@@ -267,11 +270,11 @@ impl Rollout {
     }
 
     /// A component cannot be loaded any more. Where new keys would start on it, they cannot go back to it either.
-    pub(super) fn has_lost(&self, component: ComponentHash, why: &str) {
+    pub(super) fn has_lost(self: &Arc<Self>, component: ComponentHash, why: &str) {
         self.take_unwatched(component, &format!("the one before cannot be loaded: {why}"));
     }
 
-    fn take_unwatched(&self, in_place_of: ComponentHash, why: &str) {
+    fn take_unwatched(self: &Arc<Self>, in_place_of: ComponentHash, why: &str) {
         let mut stage = self.stage();
         let is_before = matches!(*stage, Stage::Trying { before } if before == in_place_of);
         if is_before && !self.is_retired() {
@@ -289,11 +292,11 @@ impl Rollout {
         }
     }
 
-    /// A child has passed its probation on it.
-    fn commit(self: &Arc<Self>) {
+    /// A child has passed its probation.
+    fn commit(self: &Arc<Self>, on: ComponentHash) {
         let mut stage = self.stage();
         let Stage::Trying { before } = *stage else { return };
-        if self.is_retired() {
+        if self.is_retired() || on != self.newest {
             return;
         }
         let watched = (!self.probation.is_zero()).then(|| Watched { before, fresh: HashSet::new() });
@@ -303,7 +306,7 @@ impl Rollout {
         self.say_committed(&stage, "new keys start on it".to_string());
     }
 
-    fn say_committed(&self, stage: &Stage, detail: String) {
+    fn say_committed(self: &Arc<Self>, stage: &Stage, detail: String) {
         let entry = self.changes.entry(&self.template, Action::UpgradeCommitted, Some(self.newest), By::Host, detail);
         self.write(stage, vec![entry]);
         let event = Event::TemplateCommitted { name: self.template.clone(), component: self.newest };
@@ -387,10 +390,9 @@ impl Rollout {
         drop(stage);
         let (name, component) = (self.template.clone(), self.newest);
         self.changes.services.recorder.emit(Event::TemplateRolledBack { name, component, to, why });
-        let (rollout, recorder) = (self.clone(), self.changes.services.recorder.clone());
-        tokio::spawn(
-            async move { recorder.watched("the way back of a template's children", rollout.bring_back(to)).await },
-        );
+        if let Some(reconciler) = self.reconciler.upgrade() {
+            reconciler.look_at_all();
+        }
         // Whoever shows what is wrong looks anew.
         self.changes.nudge();
     }
@@ -405,17 +407,47 @@ impl Rollout {
 
     /// Nobody waits for the disk: what is not written, a host that dies finds as it was before. `stage`: as it is, and
     /// locked, so that what is decided later is written later.
-    fn write(&self, stage: &Stage, mut changes: Vec<Change>) {
+    fn write(self: &Arc<Self>, stage: &Stage, changes: Vec<Change>) {
         let (serving, refused, before) = match stage {
             Stage::Trying { before } => (*before, None, None),
             Stage::Committed { watched } => (self.newest, None, watched.as_ref().map(|watched| watched.before)),
             Stage::RolledBack { to, .. } => (*to, Some(self.newest), None),
         };
-        changes.push(Change::PutTemplate(self.template.clone(), TemplateRecord { serving, refused, before }));
-        if let Err(error) = self.changes.services.database.submit(changes) {
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = unwritten.take();
+        let is_late = late.is_some();
+        let all: Vec<Change> = late.into_iter().flatten().chain(changes).collect();
+        let record = TemplateRecord { serving, refused, before };
+        let with_record = all.iter().cloned().chain([Change::PutTemplate(self.template.clone(), record)]).collect();
+        let Err(error) = self.changes.services.database.submit(with_record) else { return };
+        if !matches!(error, DatabaseError::QueueFull) {
             let what = "write which component a template is on";
-            self.changes.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
+            return self.changes.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
         }
+        // A burst of new keys fills the queue, and is when they fail as well.
+        *unwritten = Some(all);
+        if !is_late {
+            let rollout = self.clone();
+            tokio::spawn(async move { rollout.write_late().await });
+        }
+    }
+
+    /// Whenever there is room, what is so by then.
+    async fn write_late(self: Arc<Self>) {
+        // Waits its turn in the queue.
+        while self.changes.services.database.commit(Vec::new()).await.is_ok() && !self.is_written() {}
+    }
+
+    fn is_written(self: &Arc<Self>) -> bool {
+        let stage = self.stage();
+        let is_due = || self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        // Where another file has taken its place, its decisions are told all the same.
+        if is_due() && !self.is_retired() {
+            self.write(&stage, Vec::new());
+        } else if let Some(entries) = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = self.changes.services.database.submit(entries);
+        }
+        !is_due()
     }
 }
 

@@ -6,18 +6,11 @@ use std::time::Duration;
 
 use super::rollout::Rollout;
 use super::under_way::Changes;
-use super::upgrade::UpgradeRequest;
-use crate::base::{ComponentHash, ExitReason, Incarnation, Name, RevisionNumber, Tick};
-use crate::record::{Action, By, Change, DatabaseError, Event, Follower, RevisionRecord, Verdict, Why, WorkerRecord};
+use crate::base::{ComponentHash, Incarnation, Name, RevisionNumber, Tick};
+use crate::record::{Action, By, Change, DatabaseError, Event, RevisionRecord, Verdict, Why, WorkerRecord};
 use crate::runtime::spec::{SupervisorSettings, WorkerSettings};
-use crate::runtime::{Launch, NotMade, Shared, Standing, Template};
+use crate::runtime::{Launch, NotMade, Template};
 use crate::sandbox::{Component, Kind};
-
-/// How often to look whether a child that is to be upgraded runs, 50 ms apart.
-const LOOKS: usize = 600;
-
-/// How long the first start of a new key is waited for: longer than any start may take by default.
-const FIRST_START_TIME: Duration = Duration::from_secs(60);
 
 /// The template of one supervisor. A new file or new settings make a new one.
 pub struct ComponentTemplate {
@@ -157,7 +150,7 @@ impl ComponentTemplate {
             self.rollout.note_fresh(name);
         }
         if on != self.rollout.target() {
-            self.upgrade_later(name.clone(), true);
+            self.rollout.expect(name, true);
         }
     }
 
@@ -197,19 +190,9 @@ impl ComponentTemplate {
         let is_new = saved.is_none();
         launch.saved = saved.map(|saved| saved.snapshot);
         launch.breaker = breaker;
-        let is_rejected = component != target && self.changes.is_rejected(&name, target);
-        if is_rejected && self.rollout.fell().is_some() && component == self.component.hash() {
-            let (changes, rollout, name) = (self.changes.clone(), self.rollout.clone(), name.clone());
-            tokio::spawn(async move {
-                // It is told of while it is there.
-                if started(&changes, &name).await.is_some() {
-                    rollout.note_key_stays(&name, "it was tried on that before, and failed");
-                }
-            });
-        }
-        if component != target && !is_rejected && !overrides {
+        if component != target {
             // Its state can only be read by what saved it: it starts on that, and is upgraded then.
-            self.upgrade_later(name, is_new);
+            self.rollout.expect(&name, is_new);
         }
         Ok(launch)
     }
@@ -253,87 +236,6 @@ impl ComponentTemplate {
         });
         Err(NotMade::Busy)
     }
-
-    /// `is_new`: it has nothing that could be at fault but the component.
-    fn upgrade_later(&self, name: Name, is_new: bool) {
-        let (changes, rollout) = (self.changes.clone(), self.rollout.clone());
-        let recorder = changes.services.recorder.clone();
-        // From now on: its start has not begun.
-        let events = is_new.then(|| recorder.events().follow_new());
-        let upgrading = async move {
-            let worker = match events {
-                Some(events) => match first_start(&changes, &name, events).await {
-                    First::Runs(worker) => worker,
-                    First::Failed(reason) => return rollout.has_no_way_back(&name, &reason),
-                    First::Gone => return,
-                },
-                None => match started(&changes, &name).await {
-                    Some(worker) => worker,
-                    None => return,
-                },
-            };
-            // Meanwhile all may have gone back, or another file came, which sees to all that are there.
-            if rollout.is_over() {
-                if !rollout.is_retired() {
-                    rollout.put_right(&worker).await;
-                }
-                return;
-            }
-            let Ok(bytes) = changes.bytes_of(rollout.target()) else { return };
-            let request = UpgradeRequest {
-                worker: worker.clone(),
-                bytes: bytes.into(),
-                by: By::Host,
-                why: Why::Upgrade,
-                probation: None,
-                fewer_exports: false,
-            };
-            // Called off or not, the events say what became of it, and the child serves on.
-            rollout.hear(&worker, changes.upgrade(request).await, is_new).await;
-        };
-        tokio::spawn(async move { recorder.watched("the upgrade of a child of a template", upgrading).await });
-    }
-}
-
-/// How the first start of a new key went.
-enum First {
-    Runs(Arc<Shared>),
-    Failed(ExitReason),
-    Gone,
-}
-
-async fn first_start(changes: &Changes, name: &Name, mut events: Follower<Event>) -> First {
-    let told = async {
-        loop {
-            // What was missed may have been its own: it is not waited for without end.
-            let Ok(event) = events.next().await else { return First::Gone };
-            match &event.item {
-                Event::WorkerStarted { worker, .. } if worker == name => {
-                    return changes.services.registry.get(name).map_or(First::Gone, First::Runs);
-                }
-                Event::WorkerStartFailed { worker, reason, .. } if worker == name => {
-                    return First::Failed(reason.clone());
-                }
-                Event::ChildRemoved { name: gone } if gone == name => return First::Gone,
-                _ => {}
-            }
-        }
-    };
-    tokio::time::timeout(FIRST_START_TIME, told).await.unwrap_or(First::Gone)
-}
-
-/// A key that comes back, once it runs.
-async fn started(changes: &Changes, name: &Name) -> Option<Arc<Shared>> {
-    // It is put there in a moment.
-    let mut found = changes.services.registry.get(name);
-    for _ in 0..LOOKS {
-        if found.as_ref().is_some_and(|worker| worker.status().standing == Standing::Running) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        found = changes.services.registry.get(name);
-    }
-    found
 }
 
 impl Template for ComponentTemplate {

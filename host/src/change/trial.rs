@@ -104,9 +104,10 @@ impl Trial {
         loop {
             self.at();
             let Some(sign) = self.next(&mut health_at).await else { continue };
-            // Skip orders about another component. Dropping `asked` answers "not in probation".
+            // Skip the host's orders about another component, or about an operator's own upgrade. Dropping `asked` answers
+            // "not in probation".
             if let Seen::Operator(Order::Withdraw(of) | Order::Supersede(of)) = sign.seen
-                && of != self.record.component
+                && (of != self.record.component || self.record.by == By::Operator)
             {
                 continue;
             }

@@ -10,10 +10,11 @@ use super::error::ChangeError;
 use super::lanes::Lanes;
 use super::load::Loading;
 use super::probation::Order;
+use super::reconcile::ChangeView;
 use super::rehearsal::Rehearsal;
 use super::trial::Outcome;
 use crate::base::{ComponentHash, Name, RevisionNumber, Tick};
-use crate::record::ComponentFiles;
+use crate::record::{By, ComponentFiles};
 use crate::runtime::Services;
 
 /// The changes of one host. Cheap to clone.
@@ -30,6 +31,8 @@ pub struct Changes {
 
 struct UnderWay {
     phase: &'static str,
+    to: ComponentHash,
+    by: By,
     probation: Option<Probation>,
 }
 
@@ -41,8 +44,8 @@ struct Probation {
 /// An operator's order, and where its outcome is told.
 pub(super) type Ordered = (Order, oneshot::Sender<Outcome>);
 
-/// How often to look whether a switch has come to its probation.
-const SWITCHING_LOOKS: usize = 100;
+/// The phase in which nobody can say yet whether there will be a probation.
+pub(super) const SWITCHING: &str = "quiesced";
 
 /// Orders that wait for the owner of a trial. More are refused.
 const ORDERS_MAX: usize = 8;
@@ -84,6 +87,11 @@ impl Changes {
         self.lock().contains_key(worker)
     }
 
+    /// Which change of this worker is under way, probation included.
+    pub(super) fn under_way(&self, worker: &Name) -> Option<ChangeView> {
+        self.lock().get(worker).map(|change| ChangeView { to: change.to, by: change.by })
+    }
+
     /// How long this worker's probation still lasts, if it is in one.
     pub fn probation_left(&self, worker: &Name) -> Option<Duration> {
         let until = self.lock().get(worker)?.probation.as_ref()?.until;
@@ -108,13 +116,12 @@ impl Changes {
     /// Ends this worker's probation now, one way or the other.
     pub async fn order(&self, worker: &Name, order: Order) -> Result<Outcome, ChangeError> {
         let not_in_probation = || ChangeError::NotInProbation(worker.clone());
-        // One that has just switched takes orders in a moment.
-        for _ in 0..SWITCHING_LOOKS {
-            let switching = self.lock().get(worker).is_some_and(|change| change.phase == "quiesced");
-            if !switching {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        // One that is about to switch takes orders in a moment.
+        let mut count = self.count.subscribe();
+        let is_switching = || self.lock().get(worker).is_some_and(|change| change.phase == SWITCHING);
+        while is_switching() {
+            // An error would mean that `self.count` is gone, which `self` keeps.
+            let _ = count.changed().await;
         }
         let orders = {
             let under_way = self.lock();
@@ -148,7 +155,7 @@ impl Changes {
         self.count.subscribe()
     }
 
-    pub(super) fn claim(&self, worker: &Name) -> Result<Claim, ChangeError> {
+    pub(super) fn claim(&self, worker: &Name, to: ComponentHash, by: By) -> Result<Claim, ChangeError> {
         if self.is_stopping() {
             return Err(ChangeError::Stopping);
         }
@@ -156,7 +163,7 @@ impl Changes {
         if let Some(change) = under_way.get(worker) {
             return Err(ChangeError::UnderWay { worker: worker.clone(), phase: change.phase });
         }
-        under_way.insert(worker.clone(), UnderWay { phase: "verified", probation: None });
+        under_way.insert(worker.clone(), UnderWay { phase: "verified", to, by, probation: None });
         self.count.send_replace(under_way.len());
         Ok(Claim { changes: self.clone(), worker: worker.clone(), is_released: false })
     }
@@ -197,6 +204,8 @@ impl Claim {
             change.phase = "in probation";
             change.probation = Some(Probation { orders, until });
         }
+        // Whoever has an order for it waits for this.
+        self.changes.nudge();
         ordered
     }
 }

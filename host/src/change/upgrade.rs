@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::{ChangeError, no_file};
 use super::history::rollback_target;
 use super::load::{Source, hash_of};
-use super::probation::Order;
+use super::probation::{BY_OPERATOR, Order};
 use super::rehearsal::{Nobody, Rehearsal, rehearse};
 use super::trial::{Outcome, Trial};
-use super::under_way::{Changes, Claim, Switched};
+use super::under_way::{Changes, Claim, SWITCHING, Switched};
 use crate::base::{Account, ComponentHash, ExitReason, Failure, Limit, Name, RevisionNumber, Snapshot, bounds, panics};
 use crate::record::{
     Action, By, Change, ComponentFileError, Event, NewLedgerEntry, RejectedRecord, RevisionRecord, SnapshotRecord,
@@ -36,6 +36,13 @@ pub struct UpgradeRequest {
     /// An operator lets go of `lifecycle`, `health` and `batch`, which the running component exports and this one does not.
     /// Never of `state`: that would be lost.
     pub fewer_exports: bool,
+}
+
+/// Why a component is not tried on a worker again by itself.
+pub(super) struct Rejection {
+    pub why: String,
+    /// Somebody wants it so: no failure.
+    pub is_operators: bool,
 }
 
 /// *verified*: it is a worker, it has what the running one has, and its file is kept.
@@ -160,8 +167,13 @@ impl Changes {
     /// Whether this component was called off or rolled back for this worker, so that nothing tries it again by itself.
     /// What cannot be read is not known.
     pub fn is_rejected(&self, worker: &Name, component: ComponentHash) -> bool {
+        self.rejection_of(worker, component).is_some()
+    }
+
+    pub(super) fn rejection_of(&self, worker: &Name, component: ComponentHash) -> Option<Rejection> {
         let rejected = self.services.database.rejections(worker).unwrap_or_default();
-        rejected.into_iter().any(|rejected| rejected.component == component)
+        let found = rejected.into_iter().find(|rejected| rejected.component == component)?;
+        Some(Rejection { is_operators: found.why.ends_with(BY_OPERATOR), why: found.why })
     }
 
     /// The host's own copy of a component. Blocks on the disk.
@@ -205,9 +217,9 @@ impl Changes {
     async fn verify(&self, request: UpgradeRequest) -> Result<(Verified, Bytes), ChangeError> {
         let UpgradeRequest { worker, bytes, by, why, probation, fewer_exports } = request;
         let name = worker.name().clone();
-        let claim = self.claim(&name)?;
-        let status = worker.status();
         let hash = hash_of(&bytes).await?;
+        let claim = self.claim(&name, hash, by)?;
+        let status = worker.status();
         if hash == status.component {
             return Err(ChangeError::SameComponent { worker: name, component: hash });
         }
@@ -272,8 +284,7 @@ impl Changes {
             match saved.await {
                 Ok(Ok(Ok(snapshot))) => Some(snapshot),
                 Ok(Ok(Err(NoState::Nothing))) => None,
-                // Trying again would end it again: not until the file changes.
-                Ok(Ok(Err(error))) => return Err((error.to_string(), Blame::Component)),
+                Ok(Ok(Err(error))) => return Err((error.to_string(), verified.blame_of_what_runs())),
                 Ok(Err(error)) => return Err((error.to_string(), Blame::Nobody)),
                 Err(_) => return Err(("it came to no message boundary in time".to_string(), Blame::Nobody)),
             }
@@ -295,13 +306,7 @@ impl Changes {
             &self.services.account,
         )
         .await;
-        rehearsed.map_err(|failure| {
-            let is_ours = matches!(
-                failure,
-                Failure::Limit(Limit::HostMemory(_) | Limit::BudgetMemory(_)) | Failure::NotStartable(_)
-            );
-            (failure.to_string(), if is_ours { Blame::Nobody } else { Blame::Component })
-        })
+        rehearsed.map_err(|failure| (failure.to_string(), Blame::of(&failure)))
     }
 
     /// *quiesced*, *migrated*, *switched*: the worker's own task does it at its next boundary.
@@ -321,7 +326,7 @@ impl Changes {
         if let Err(error) = self.services.database.commit(vec![record, intent]).await {
             return Err(self.call_off(&verified, revision, "quiesced", error.to_string(), Blame::Nobody).await);
         }
-        verified.claim.phase("quiesced");
+        verified.claim.phase(SWITCHING);
         let upgrade = &verified.settings.upgrade;
         let (owner, events) = mpsc::channel(TRIAL_EVENTS_MAX);
         let terms = TrialTerms {
@@ -348,9 +353,8 @@ impl Changes {
         let pause = match replaced {
             Ok(replaced) => replaced.pause,
             Err(called_off) => {
-                return Err(self
-                    .call_off(&verified, revision, called_off.phase, called_off.reason, called_off.blame)
-                    .await);
+                let blame = called_off.blame.unwrap_or_else(|| verified.blame_of_what_runs());
+                return Err(self.call_off(&verified, revision, called_off.phase, called_off.reason, blame).await);
             }
         };
         self.services.fuses.at(&name);
@@ -446,7 +450,7 @@ impl Changes {
         let reason = reason.clone();
         let name = worker.name().clone();
         // Another change may have begun meanwhile: its revision is the next one then.
-        let Ok(_claim) = self.claim(&name) else { return error };
+        let Ok(_claim) = self.claim(&name, to, by) else { return error };
         let note = format!("while verified: {reason}");
         let Ok(revisions) = self.services.database.revisions(&name) else { return error };
         let last = revisions.last();
@@ -590,6 +594,12 @@ impl Changes {
 }
 
 impl Verified {
+    /// Where what runs cannot save its state, trying again would end it again: not until the file changes. But the way back
+    /// is away from just that, and goes on from what was saved last once it has ended.
+    fn blame_of_what_runs(&self) -> Blame {
+        if self.why == Why::Rollback && self.by == By::Host { Blame::Nobody } else { Blame::Component }
+    }
+
     fn record(&self, number: RevisionNumber, verdict: Verdict, note: String, changes: &Changes) -> RevisionRecord {
         RevisionRecord {
             number,

@@ -104,7 +104,8 @@ impl Host {
             let word = match () {
                 () if file == running => "same",
                 () if record.overrides_any_of(&[file, template.target()]) => "override",
-                () if self.changes.is_rejected(name, file) => "rejected",
+                // For all keys, or for this one.
+                () if template.target() != file || self.changes.is_rejected(name, file) => "rejected",
                 () => "newer",
             };
             return Ok(word.to_string());

@@ -56,13 +56,9 @@ impl Letter {
         }
     }
 
-    /// What it would be recognised by; news of another worker is never the same again.
+    /// What poison is recognised by.
     pub fn content(&self) -> Option<Content> {
-        match self.sort {
-            LetterSort::Call | LetterSort::Cast => Some(Content::of_message(&self.body)),
-            LetterSort::Timer => Some(Content::of_timer(&self.body)),
-            LetterSort::Down => None,
-        }
+        Content::of(self.sort, &self.body)
     }
 }
 

@@ -7,26 +7,25 @@
 use std::collections::VecDeque;
 
 use crate::base::bounds;
+use crate::record::LetterSort;
 
 /// What a message is, whoever sent it and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content([u8; 32]);
 
 impl Content {
-    /// Of a call or a cast: who sends the same again may send it either way.
-    pub fn of_message(body: &[u8]) -> Content {
-        Content::of(b"message", body)
-    }
-
-    /// Of a worker's own timer, which other code handles: the same bytes are another content.
-    pub fn of_timer(body: &[u8]) -> Content {
-        Content::of(b"timer", body)
-    }
-
-    fn of(sort: &[u8], body: &[u8]) -> Content {
+    /// `None` for news of another worker, which is never the same again.
+    pub fn of(sort: LetterSort, body: &[u8]) -> Option<Content> {
+        let handled_as = match sort {
+            // A client may send the same bytes again either way.
+            LetterSort::Call | LetterSort::Cast => "message",
+            // Other code of the guest handles it: the same bytes are another content.
+            LetterSort::Timer => "timer",
+            LetterSort::Down => return None,
+        };
         let mut hash = blake3::Hasher::new();
-        hash.update(sort).update(&[0]).update(body);
-        Content(*hash.finalize().as_bytes())
+        hash.update(handled_as.as_bytes()).update(&[0]).update(body);
+        Some(Content(*hash.finalize().as_bytes()))
     }
 }
 
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     fn content(n: usize) -> Content {
-        Content::of_message(n.to_string().as_bytes())
+        Content::of(LetterSort::Call, n.to_string().as_bytes()).unwrap()
     }
 
     fn quarantine(poison: &mut Poison, n: usize) {
@@ -143,9 +142,11 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_is_not_a_message_of_the_same_bytes() {
-        assert_ne!(Content::of_timer(b"x"), Content::of_message(b"x"));
-        assert_ne!(Content::of(b"time", b"r"), Content::of(b"timer", b""));
+    fn a_call_and_a_cast_of_the_same_bytes_are_alike_and_a_timer_is_not() {
+        let of = |sort| Content::of(sort, b"x");
+        assert_eq!(of(LetterSort::Call), of(LetterSort::Cast));
+        assert_ne!(of(LetterSort::Timer), of(LetterSort::Call));
+        assert_eq!(of(LetterSort::Down), None);
     }
 
     #[test]

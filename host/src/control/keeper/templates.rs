@@ -7,9 +7,9 @@ use futures::StreamExt;
 
 use super::{Keeper, in_time};
 use crate::base::{ComponentHash, Name};
-use crate::change::{ChangeError, Changes, ComponentTemplate, Keys, Rollout, UpgradeRequest};
+use crate::change::{Candidate, ComponentTemplate, Keys, Reconciler, Rollout};
 use crate::control::directory::Wanted;
-use crate::record::{By, Change, Event, Why};
+use crate::record::{Change, Event};
 use crate::runtime::spec::SettingsChange;
 use crate::runtime::{Services, Shared, Tree};
 use crate::sandbox::Component;
@@ -20,6 +20,8 @@ pub(super) struct Held {
     component: Component,
     keys: Keys,
     rollout: Arc<Rollout>,
+    /// Brings its children to what the rollout says.
+    reconciler: Arc<Reconciler>,
 }
 
 impl Held {
@@ -30,7 +32,7 @@ impl Held {
 
     /// Which of its children stay on what they were.
     pub fn stayed(&self) -> Option<String> {
-        self.rollout.stayed()
+        self.reconciler.stayed()
     }
 }
 
@@ -47,29 +49,40 @@ impl Keeper {
         let Some(supervisor) = name.parent() else { return };
         let keys = self.policies.get(&supervisor).map(Keys::from).unwrap_or_default();
         let before = self.templates.remove(&name);
-        let rollout = if stands_in && before.is_none() {
-            Rollout::as_it_was(&self.changes, &name, component.hash())
-        } else {
-            self.rollout(&name, &supervisor, before.as_ref(), &wanted, component.hash())
+        let reconciler = match &before {
+            Some(before) => before.reconciler.clone(),
+            None => Reconciler::new(&self.changes, &self.tree, &supervisor),
         };
-        self.put(&name, Held { wanted, component, keys, rollout });
+        let candidate = Candidate {
+            changes: &self.changes,
+            reconciler: &reconciler,
+            template: &name,
+            newest: component.hash(),
+            before: before.as_ref().map(|before| &*before.rollout),
+        };
+        let rollout = if stands_in && before.is_none() {
+            Rollout::as_it_was(candidate)
+        } else {
+            self.rollout(candidate, &supervisor, &wanted)
+        };
+        reconciler.follow(&rollout, wanted.path.clone());
+        self.put(&name, Held { wanted, component, keys, rollout, reconciler: reconciler.clone() });
         match before {
             Some(before) => {
                 let configuring = self.configuring_children(&name, &before.wanted);
-                let Some(held) = self.templates.get(&name) else { return };
-                let upgrading = Upgrading {
-                    services: self.services.clone(),
-                    changes: self.changes.clone(),
-                    supervisor,
-                    path: held.wanted.path.clone(),
-                    to: held.component.clone(),
-                    rollout: held.rollout.clone(),
-                };
-                let recorder = self.services.recorder.clone();
+                let (services, component) = (self.services.clone(), self.templates.get(&name).map(|held| held.component.hash()));
                 tokio::spawn(async move {
                     // Settings first: the newer component may have been made for them.
-                    recorder.watched(NEW_SETTINGS, configuring).await;
-                    recorder.watched("the upgrade of a template's children", upgrading.run()).await
+                    services.recorder.watched(NEW_SETTINGS, configuring).await;
+                    // A file that changes is tried again, also where it is one that was there before.
+                    if let Some(component) = component.filter(|component| *component != before.component.hash()) {
+                        let anew = vec![Change::ClearRejectionsBelow(supervisor, component)];
+                        if let Err(error) = services.database.commit(anew).await {
+                            let what = "forget what failed on a template's children";
+                            services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
+                        }
+                    }
+                    reconciler.look_at_all();
                 });
             }
             // Those of the last run come back, unless their messages bring them.
@@ -112,43 +125,36 @@ impl Keeper {
     }
 
     /// How the newest component of a template stands: over a restart of the host too.
-    fn rollout(
-        &self,
-        name: &Name,
-        supervisor: &Name,
-        before: Option<&Held>,
-        wanted: &Wanted,
-        newest: ComponentHash,
-    ) -> Arc<Rollout> {
-        let changes = &self.changes;
+    fn rollout(&self, candidate: Candidate, supervisor: &Name, wanted: &Wanted) -> Arc<Rollout> {
+        let Candidate { changes, template: name, newest, before, .. } = candidate;
         let probation = wanted.settings.upgrade.probation;
         if let Some(before) = before {
-            before.rollout.retire();
+            before.retire();
         }
         // What cannot be read is not known.
         let known = self.services.database.template(name).ok().flatten();
         let has = |component: &ComponentHash| changes.component_files().has(component);
-        let served = before.map(|before| before.rollout.serving()).or(known.map(|known| known.serving)).filter(has);
-        let Some(served) = served else { return Rollout::committed(changes, name, newest) };
+        let served = before.map(|before| before.serving()).or(known.map(|known| known.serving)).filter(has);
+        let Some(served) = served else { return Rollout::committed(candidate) };
         if served == newest {
             let is_watched = before.is_none() && !probation.is_zero();
             let watched = known.and_then(|known| known.before).filter(|_| is_watched).filter(has);
             return match watched {
-                Some(before) => Rollout::watched(changes, name, newest, before, probation),
-                None => Rollout::committed(changes, name, newest),
+                Some(before) => Rollout::watched(candidate, before, probation),
+                None => Rollout::committed(candidate),
             };
         }
         if known.is_some_and(|known| known.refused == Some(newest)) {
-            return Rollout::rolled_back(changes, name, newest, served);
+            return Rollout::rolled_back(candidate, served);
         }
         // One that no key is on, nor ever kept a state with, may be what is to be mended.
         let runs = |child: &Arc<Shared>| child.status().component == served && child.status().standing.is_up();
         let is_used = children(&self.services, supervisor).iter().any(runs)
             || self.services.database.is_used_below(supervisor, served).unwrap_or(true);
         if is_used {
-            Rollout::trying(changes, name, newest, served, probation)
+            Rollout::trying(candidate, served, probation)
         } else {
-            Rollout::committed(changes, name, newest)
+            Rollout::committed(candidate)
         }
     }
 
@@ -160,7 +166,7 @@ impl Keeper {
 
     fn put(&mut self, name: &Name, held: Held) {
         let Some(supervisor) = name.parent() else { return };
-        let Held { wanted, component, keys, rollout } = &held;
+        let Held { wanted, component, keys, rollout, .. } = &held;
         let settings = wanted.settings.clone();
         let template = ComponentTemplate::new(&self.changes, component.clone(), settings, *keys, rollout.clone());
         self.services.templates.set(supervisor, Arc::new(template));
@@ -180,6 +186,7 @@ impl Keeper {
     pub(super) async fn remove_template(&mut self, name: &Name) {
         if let Some(held) = self.templates.remove(name) {
             held.rollout.retire();
+            held.reconciler.end();
         }
         let Some(supervisor) = name.parent() else { return };
         self.services.templates.remove(&supervisor);
@@ -258,90 +265,3 @@ fn children(services: &Services, supervisor: &Name) -> Vec<Arc<Shared>> {
     let all = services.registry.all().into_iter();
     all.filter(|worker| worker.name().parent().as_ref() == Some(supervisor)).collect()
 }
-
-/// The upgrade of a template's children, beside the keeper's own task.
-struct Upgrading {
-    services: Arc<Services>,
-    changes: Changes,
-    supervisor: Name,
-    path: std::path::PathBuf,
-    to: Component,
-    rollout: Arc<Rollout>,
-}
-
-impl Upgrading {
-    /// Until no child is left on another component, or another template has taken this one's place.
-    /// One that has a change under way of its own is tried again when that may have ended.
-    async fn run(self) {
-        let bytes = crate::record::blocking({
-            let (changes, hash) = (self.changes.clone(), self.to.hash());
-            move || changes.bytes_of(hash)
-        });
-        let Ok(Ok(bytes)) = bytes.await else { return };
-        // Shared by all of them.
-        let bytes = bytes::Bytes::from(bytes);
-        let mut refused: BTreeMap<Name, String> = BTreeMap::new();
-        loop {
-            let all = children(&self.services, &self.supervisor);
-            let old = all.into_iter().filter(|child| child.status().component != self.to.hash());
-            let old: Vec<Arc<Shared>> = old.filter(|child| !refused.contains_key(child.name())).collect();
-            if old.is_empty() || !self.is_in_force() {
-                break;
-            }
-            let upgrading = old.into_iter().map(|worker| self.upgrade(worker, bytes.clone()));
-            let failed: Vec<(Name, String)> = futures::stream::iter(upgrading)
-                .buffer_unordered(SIDE_BY_SIDE)
-                .filter_map(std::future::ready)
-                .collect()
-                .await;
-            refused.extend(failed);
-            tokio::time::sleep(AGAIN).await;
-        }
-        if let Some((name, why)) = refused.first_key_value() {
-            let path = self.path.display().to_string();
-            let message = format!("{} of its children stay on what they were: {name}: {why}", refused.len());
-            let help = format!("`paguro history {name}` tells more; a file that changes is tried again");
-            self.rollout.note_stayed(message.clone());
-            self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
-        }
-    }
-
-    fn is_in_force(&self) -> bool {
-        let template = self.services.templates.get(&self.supervisor);
-        let is_newest = template.is_some_and(|template| template.component() == self.to.hash());
-        is_newest && !self.rollout.is_retired() && self.rollout.target() == self.to.hash()
-    }
-
-    /// Why it stays on what it was, if no later try can help.
-    async fn upgrade(&self, worker: Arc<Shared>, bytes: bytes::Bytes) -> Option<(Name, String)> {
-        if !self.is_in_force() {
-            return None;
-        }
-        let name = worker.name().clone();
-        if self.changes.is_rejected(&name, self.to.hash()) {
-            return Some((name, "it was rolled back before".to_string()));
-        }
-        let child = worker.clone();
-        let request = UpgradeRequest {
-            worker,
-            bytes,
-            by: By::Directory,
-            why: Why::Upgrade,
-            probation: None,
-            fewer_exports: false,
-        };
-        match self.changes.upgrade(request).await {
-            Ok(switched) => {
-                let (rollout, recorder) = (self.rollout.clone(), self.services.recorder.clone());
-                let heard = async move { rollout.hear(&child, Ok(switched), false).await };
-                tokio::spawn(async move { recorder.watched("the rollout of a template", heard).await });
-                None
-            }
-            Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. } | ChangeError::Gone(_)) => None,
-            Err(error) => Some((name, error.to_string())),
-        }
-    }
-}
-
-/// Between two rounds over children that could not be upgraded yet.
-const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);

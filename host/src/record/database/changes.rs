@@ -42,6 +42,12 @@ pub(super) fn apply(connection: &Connection, change: &Change, book: &mut Book) -
         Change::DropSnapshot(worker) => update(connection, "DELETE FROM snapshot WHERE worker = ?1", worker),
         Change::Reject(worker, record) => put_rejection(connection, worker, record),
         Change::ClearRejections(worker) => update(connection, "DELETE FROM rejection WHERE worker = ?1", worker),
+        Change::ClearRejectionsBelow(supervisor, component) => {
+            // `0` is the character after `/`.
+            let sql = "DELETE FROM rejection WHERE worker > ?1 || '/' AND worker < ?1 || '0' AND component = ?2";
+            connection.prepare_cached(sql)?.execute((Column(supervisor), Column(*component)))?;
+            Ok(())
+        }
         Change::PutBreaker(worker, record) => put_breaker(connection, worker, record),
         Change::ClearBreaker(worker) => update(connection, "DELETE FROM breaker WHERE worker = ?1", worker),
         Change::PutDeadLetter(record, body) => {
@@ -80,6 +86,7 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::Overridden(_)
         | Change::DropSnapshot(_)
         | Change::ClearRejections(_)
+        | Change::ClearRejectionsBelow(..)
         | Change::ClearBreaker(_)
         | Change::PutDeadLetter(..)
         | Change::DropDeadLetter(_)

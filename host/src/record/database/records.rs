@@ -255,6 +255,8 @@ pub enum Change {
     /// Adds the rejection or replaces the one of this component.
     Reject(Name, RejectedRecord),
     ClearRejections(Name),
+    /// Of one component, for all workers below a supervisor.
+    ClearRejectionsBelow(Name, ComponentHash),
     /// Replaces the state of the worker's circuit breaker.
     PutBreaker(Name, BreakerRecord),
     /// It is closed. Nothing to clear is no error.

@@ -147,6 +147,24 @@ async fn everything_comes_back_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_was_rejected_below_a_supervisor_is_forgotten_for_one_component() {
+    let place = Place::new();
+    let database = place.open();
+    let rejected = |text| RejectedRecord { component: hash(text), at: Timestamp(7), why: "trap".into() };
+    let mut changes = Vec::new();
+    for key in ["t/1", "t/2", "t2/1", "t"] {
+        changes.push(Change::PutWorker(worker(key)));
+        changes.extend(["a", "b"].map(|text| Change::Reject(name(key), rejected(text))));
+    }
+    changes.push(Change::ClearRejectionsBelow(name("t"), hash("a")));
+    database.commit(changes).await.unwrap();
+    for (key, left) in [("t/1", 1), ("t/2", 1), ("t2/1", 2), ("t", 2)] {
+        assert_eq!(database.rejections(&name(key)).unwrap().len(), left, "{key}");
+    }
+    assert_eq!(database.rejections(&name("t/1")).unwrap(), [rejected("b")]);
+}
+
+#[tokio::test]
 async fn putting_again_replaces() {
     let place = Place::new();
     let database = place.open();

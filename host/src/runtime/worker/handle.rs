@@ -341,15 +341,14 @@ impl Driver {
     }
 }
 
-/// What a message would be recognised by, without a copy of it. News of another worker is never the
-/// same again.
+/// What poison is recognised by. As [`Letter::content`], without a copy of the message.
 fn content(message: &Message) -> Option<Content> {
-    Some(match message {
-        Message::Call(call) => Content::of_message(&call.request),
-        Message::Cast { message, .. } => Content::of_message(message),
-        Message::Fact(Fact::Timer(_, message)) => Content::of_timer(message),
-        Message::Fact(Fact::Down(..)) => return None,
-    })
+    match message {
+        Message::Call(call) => Content::of(LetterSort::Call, &call.request),
+        Message::Cast { message, .. } => Content::of(LetterSort::Cast, message),
+        Message::Fact(Fact::Timer(_, message)) => Content::of(LetterSort::Timer, message),
+        Message::Fact(Fact::Down(..)) => None,
+    }
 }
 
 /// `None` stands for a kill.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::{ExitReason, Incarnation, RevisionNumber, Snapshot};
+use crate::base::{ExitReason, Failure, Incarnation, RevisionNumber, Snapshot};
 use crate::runtime::dead_letters::Cause;
 use crate::runtime::residents::Ask;
 use crate::runtime::spec::{OnRollback, Shutdown, WorkerSettings};
@@ -155,7 +155,8 @@ pub struct CalledOff {
     /// Which step failed: `quiesced`, `migrated`.
     pub phase: &'static str,
     pub reason: String,
-    pub blame: Blame,
+    /// `None`: the old instance could not save its state.
+    pub blame: Option<Blame>,
 }
 
 /// Whether another try with the same component could go better.
@@ -165,6 +166,12 @@ pub enum Blame {
     Component,
     /// It could: the worker, the host or the disk was in the way.
     Nobody,
+}
+
+impl Blame {
+    pub fn of(failure: &Failure) -> Blame {
+        if failure.is_of_the_component() { Blame::Component } else { Blame::Nobody }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

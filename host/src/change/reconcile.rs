@@ -1,0 +1,475 @@
+//! Brings the keys of a template to what it says they should run: forward to a newer component, back from one that was
+//! rolled back for all, whatever they were doing meanwhile.
+//!
+//! ```text
+//!   another file, a way back, a key that starts, a probation that ended
+//!                                |
+//!                                v
+//!                         backlog (pure) --> one task: 16 keys side by side --> step (pure) --> what is done
+//!                                ^                                                                |
+//!                                +------- wait until it changes, or try again after a pause ------+
+//! ```
+//!
+//! The task is there while there is something to do. It looks at how a key is and not at what happened to it, so that an
+//! event which is missed, or comes at a bad time, delays a key and never loses it.
+
+mod backlog;
+mod stays;
+mod step;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Notify;
+
+use self::backlog::Backlog;
+use self::stays::Staying;
+pub(super) use self::step::{ChangeView, Goal};
+use self::step::{KeyView, Step, step};
+use super::error::{ChangeError, with_cause};
+use super::probation::Order;
+use super::rollout::Rollout;
+use super::trial::Outcome;
+use super::under_way::{Changes, Switched};
+use super::upgrade::UpgradeRequest;
+use crate::base::{ComponentHash, ExitReason, Name};
+use crate::record::{By, Event, Follower, Why};
+use crate::runtime::worker::Blame;
+use crate::runtime::{Shared, Standing, Tree};
+
+/// Keys of one template that are upgraded side by side.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Between two looks at all that wait, because some change in the host has ended.
+const CHANGES_PAUSE: Duration = Duration::from_millis(200);
+
+/// Of one template, from its first file until it is gone.
+pub struct Reconciler {
+    changes: Changes,
+    tree: Arc<Tree>,
+    supervisor: Name,
+    current: Mutex<Option<Current>>,
+    work: Mutex<Work>,
+    /// Something is in the backlog that was not.
+    added: Notify,
+    staying: Mutex<Staying>,
+}
+
+#[derive(Clone)]
+struct Current {
+    rollout: Arc<Rollout>,
+    path: PathBuf,
+}
+
+#[derive(Default)]
+struct Work {
+    backlog: Backlog,
+    /// A task sees to it.
+    is_running: bool,
+}
+
+/// What keys are to run, read once for all of them.
+#[derive(Clone)]
+struct Target {
+    component: ComponentHash,
+    bytes: Result<Bytes, ChangeError>,
+}
+
+/// What is next for a key that was looked at.
+enum Next {
+    Done,
+    Wait,
+    Retry,
+    Again,
+}
+
+impl Reconciler {
+    pub fn new(changes: &Changes, tree: &Arc<Tree>, supervisor: &Name) -> Arc<Reconciler> {
+        let (current, work, added, staying) = Default::default();
+        let (changes, tree, supervisor) = (changes.clone(), tree.clone(), supervisor.clone());
+        Arc::new(Reconciler { changes, tree, supervisor, current, work, added, staying })
+    }
+
+    /// Another file. What it means for keys that are there is found by [`Reconciler::look_at_all`].
+    pub fn follow(&self, rollout: &Arc<Rollout>, path: PathBuf) {
+        *locked(&self.current) = Some(Current { rollout: rollout.clone(), path });
+        locked(&self.staying).clear();
+    }
+
+    /// The template is gone.
+    pub fn end(&self) {
+        *locked(&self.current) = None;
+        self.added.notify_one();
+    }
+
+    pub fn look_at_all(self: &Arc<Self>) {
+        let Some(current) = self.current() else { return };
+        locked(&self.staying).clear();
+        let services = &self.changes.services;
+        services.making_is_done();
+        let to = current.rollout.target();
+        let all = services.registry.all().into_iter();
+        let all = all.filter(|child| child.name().parent().as_ref() == Some(&self.supervisor));
+        let other = |child: &Arc<Shared>| child.status().component != to || self.changes.is_under_way(child.name());
+        let other: Vec<Arc<Shared>> = all.filter(other).collect();
+        self.put(|backlog, _| other.iter().for_each(|child| backlog.add(child.name())));
+    }
+
+    pub(super) fn add(self: &Arc<Self>, key: &Name) {
+        self.put(|backlog, _| backlog.add(key));
+    }
+
+    /// It is about to start. `is_new`: nothing of its own could be at fault where it fails on the template's component.
+    pub(super) fn expect(self: &Arc<Self>, key: &Name, is_new: bool) {
+        self.put(|backlog, changes| backlog.expect(key, is_new, changes.services.clock.now()));
+    }
+
+    /// What was in its way may pass.
+    pub(super) fn add_later(self: &Arc<Self>, key: &Name) {
+        self.put(|backlog, changes| backlog.add_later(key, changes.services.clock.now()));
+    }
+
+    fn put(self: &Arc<Self>, put: impl FnOnce(&mut Backlog, &Changes)) {
+        if self.current().is_none() {
+            return;
+        }
+        let mut work = locked(&self.work);
+        put(&mut work.backlog, &self.changes);
+        if !work.is_running && !work.backlog.is_empty() {
+            work.is_running = true;
+            // From now on: what was put is woken by what comes after.
+            let recorder = self.changes.services.recorder.clone();
+            let (events, reconciler) = (recorder.events().follow_new(), self.clone());
+            let running = Running { reconciler, is_idle: false };
+            tokio::spawn(async move {
+                let what = "the task that brings a template's keys to its component";
+                recorder.watched(what, running.run(events)).await
+            });
+        }
+        drop(work);
+        self.added.notify_one();
+    }
+
+    fn current(&self) -> Option<Current> {
+        locked(&self.current).clone()
+    }
+
+    /// Until nothing is left to do. Whether that is so: else the template is gone, or the host stops.
+    async fn run(self: &Arc<Self>, mut events: Follower<Event>) -> bool {
+        let mut changed = self.changes.watch();
+        let mut in_hand = FuturesUnordered::new();
+        let mut read: Option<Target> = None;
+        let pause = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(pause);
+        loop {
+            let Some(current) = self.current() else { return false };
+            let to = current.rollout.target();
+            while in_hand.len() < SIDE_BY_SIDE
+                && let Some((key, is_new)) = self.next()
+            {
+                let target = match read.take().filter(|target| target.component == to && target.bytes.is_ok()) {
+                    Some(target) => target,
+                    None => Target { component: to, bytes: self.bytes_of(to).await },
+                };
+                in_hand.push(self.look_at(key, is_new, current.rollout.clone(), target.clone()));
+                read = Some(target);
+            }
+            if in_hand.is_empty() {
+                self.tell_of_stays(&current);
+                if self.is_idle() {
+                    return true;
+                }
+            }
+            let (now, next_at) = (self.changes.services.clock.now(), locked(&self.work).backlog.next_at());
+            tokio::select! {
+                () = self.changes.stopped() => return false,
+                Some(()) = in_hand.next(), if !in_hand.is_empty() => {}
+                () = self.added.notified() => {}
+                event = events.next() => match event {
+                    Ok(event) => self.hear(&event.item, &current.rollout),
+                    // What was missed may have been about any of them.
+                    Err(_) => locked(&self.work).backlog.wake_all(),
+                },
+                _ = changed.changed(), if pause.is_elapsed() => {
+                    locked(&self.work).backlog.wake_all();
+                    pause.as_mut().reset(tokio::time::Instant::now() + CHANGES_PAUSE);
+                }
+                () = &mut pause, if !pause.is_elapsed() => {}
+                () = tokio::time::sleep(next_at.unwrap_or(now).since(now)), if next_at.is_some() => {}
+            }
+        }
+    }
+
+    fn next(&self) -> Option<(Name, bool)> {
+        locked(&self.work).backlog.next(self.changes.services.clock.now())
+    }
+
+    async fn bytes_of(&self, component: ComponentHash) -> Result<Bytes, ChangeError> {
+        let changes = self.changes.clone();
+        let read = crate::record::blocking(move || changes.bytes_of(component)).await;
+        read.map_err(|_| ChangeError::Stopping)?.map(Bytes::from)
+    }
+
+    fn tell_of_stays(&self, current: &Current) {
+        let untold = locked(&self.staying).untold();
+        if let Some(key) = untold
+            && let Some(message) = self.stayed()
+        {
+            let help = format!("`paguro history {key}` tells more; a file that changes is tried again");
+            let path = current.path.display().to_string();
+            self.changes.services.recorder.emit(Event::DirectoryProblem { path, message, help });
+        }
+    }
+
+    /// Whether nothing is left; the task is over then.
+    fn is_idle(&self) -> bool {
+        let mut work = locked(&self.work);
+        work.is_running = !work.backlog.is_empty();
+        !work.is_running
+    }
+
+    fn hear(&self, event: &Event, rollout: &Arc<Rollout>) {
+        let Some(key) = event.subject().filter(|name| name.parent().as_ref() == Some(&self.supervisor)) else { return };
+        let mut work = locked(&self.work);
+        match event {
+            Event::WorkerStartFailed { reason, .. } if work.backlog.is_new(key) => {
+                work.backlog.forget(key);
+                drop(work);
+                rollout.has_no_way_back(key, reason);
+            }
+            Event::WorkerStarted { .. }
+            | Event::WorkerStartFailed { .. }
+            | Event::WorkerExited { .. }
+            | Event::WorkerStopped { .. }
+            | Event::WorkerIsolated { .. }
+            | Event::RolledBack { .. }
+            | Event::ChildRemoved { .. } => work.backlog.wake(key),
+            _ => {}
+        }
+    }
+
+    async fn look_at(self: &Arc<Self>, key: Name, is_new: bool, rollout: Arc<Rollout>, target: Target) {
+        let recorder = self.changes.services.recorder.clone();
+        let bringing = self.bring(&key, is_new, &rollout, target);
+        let next = recorder.watched("the upgrade of a key of a template", bringing).await;
+        let (mut work, now) = (locked(&self.work), self.changes.services.clock.now());
+        match next {
+            Some(Next::Done) => work.backlog.done(&key),
+            Some(Next::Wait) => work.backlog.wait(&key, now),
+            Some(Next::Retry) | None => work.backlog.retry(&key, now),
+            Some(Next::Again) => {
+                work.backlog.wake(&key);
+                work.backlog.done(&key);
+            }
+        }
+    }
+
+    async fn bring(
+        self: &Arc<Self>,
+        key: &Name,
+        is_new: bool,
+        rollout: &Arc<Rollout>,
+        target: Target,
+    ) -> Next {
+        let services = &self.changes.services;
+        services.making_is_done();
+        let Some(child) = services.registry.get(key) else { return Next::Done };
+        let goal = rollout.goal();
+        if goal.to != target.component {
+            // All went back this moment.
+            return Next::Again;
+        }
+        let way = (child.status().component, goal.to);
+        let (step, bytes) = match (step(&goal, &self.view(&child, &goal)), target.bytes) {
+            (Step::Upgrade | Step::GoBack, Err(error)) => return self.not_brought(key, way, &error),
+            (step, Ok(bytes)) => (step, bytes),
+            (step, Err(_)) => (step, Bytes::new()),
+        };
+        match step {
+            Step::Done => Next::Done,
+            Step::Wait => Next::Wait,
+            Step::Withdraw(of) => match self.changes.order(key, Order::Withdraw(of)).await {
+                Ok(_) => Next::Again,
+                // Not in probation yet, or not any more: its end is a change.
+                Err(_) => Next::Wait,
+            },
+            Step::Stays(why) => {
+                self.note(key, way, why, true);
+                Next::Done
+            }
+            Step::Upgrade => self.upgrade(child, is_new, rollout, way, bytes).await,
+            Step::GoBack => self.go_back(child, way, bytes).await,
+        }
+    }
+
+    /// What cannot be read is not known: it counts as neither overridden nor rejected.
+    fn view(&self, child: &Shared, goal: &Goal) -> KeyView {
+        let (database, key, status) = (&self.changes.services.database, child.name(), child.status());
+        let change = self.changes.under_way(key);
+        let runs = status.component;
+        if change.is_some() || runs == goal.to {
+            // Nothing else decides.
+            return KeyView { runs, is_passing: false, change, is_overridden: false, rejects: None, stays: false };
+        }
+        let record = database.worker(key).ok().flatten();
+        let is_overridden =
+            record.is_some_and(|record| record.component == runs && record.overrides_any_of(&[goal.to, goal.file]));
+        let rejection = self.changes.rejection_of(key, goal.to);
+        let (is_operators, rejects) = match rejection {
+            Some(rejected) if rejected.is_operators => (true, None),
+            rejected => (false, rejected.map(|rejected| rejected.why)),
+        };
+        let is_passing = matches!(status.standing, Standing::Starting | Standing::Stopping | Standing::RollingBack);
+        let goes_back = goal.to != goal.file && goal.refused.contains(&runs);
+        KeyView {
+            runs,
+            is_passing,
+            change,
+            is_overridden: is_overridden || is_operators && !goes_back,
+            rejects,
+            stays: locked(&self.staying).for_good(key, runs, goal.to),
+        }
+    }
+
+    async fn upgrade(
+        self: &Arc<Self>,
+        child: Arc<Shared>,
+        is_new: bool,
+        rollout: &Arc<Rollout>,
+        way: (ComponentHash, ComponentHash),
+        bytes: Bytes,
+    ) -> Next {
+        let request = UpgradeRequest {
+            worker: child.clone(),
+            bytes,
+            by: By::Directory,
+            why: Why::Upgrade,
+            probation: None,
+            fewer_exports: false,
+        };
+        match self.changes.upgrade(request).await {
+            Ok(switched) => {
+                // An operator's isolation ends too: the file says otherwise.
+                let is_down = |standing: &Standing| matches!(standing, Standing::Isolated(_) | Standing::Restarting);
+                self.start_adopted(&child, &switched, is_down).await;
+                let (rollout, recorder) = (rollout.clone(), self.changes.services.recorder.clone());
+                // Its probation may last a day.
+                let heard = async move { rollout.hear(&child, switched, is_new).await };
+                tokio::spawn(async move { recorder.watched("the rollout of a template", heard).await });
+                Next::Done
+            }
+            Err(error) => {
+                if let ChangeError::CalledOff { blame: Blame::Component, reason, .. } = &error
+                    && is_new
+                {
+                    rollout.roll_back(format!("it failed on the new key {:?}: {reason}", child.name()));
+                }
+                self.not_brought(child.name(), way, &error)
+            }
+        }
+    }
+
+    async fn go_back(&self, child: Arc<Shared>, way: (ComponentHash, ComponentHash), bytes: Bytes) -> Next {
+        let request = UpgradeRequest {
+            worker: child.clone(),
+            bytes,
+            by: By::Host,
+            why: Why::Rollback,
+            probation: Some(Duration::ZERO),
+            fewer_exports: true,
+        };
+        let switched = match self.changes.upgrade(request).await {
+            Ok(switched) => switched,
+            Err(error) => return self.not_brought(child.name(), way, &error),
+        };
+        // What an operator isolated stays so: nothing failed.
+        let has_failed = matches!(child.status().last_exit, Some(ExitReason::Failed(_)));
+        let is_down = |standing: &Standing| {
+            matches!(standing, Standing::Isolated(_)) && has_failed || *standing == Standing::Restarting
+        };
+        self.start_adopted(&child, &switched, is_down).await;
+        match switched.outcome.await {
+            Ok(Outcome::RolledBack { why, blame: Blame::Component, .. }) => {
+                self.note(child.name(), way, why, true);
+                Next::Done
+            }
+            Ok(Outcome::RolledBack { why, .. }) => {
+                self.note(child.name(), way, why, false);
+                Next::Retry
+            }
+            Ok(Outcome::Committed { .. }) => Next::Again,
+            // The host stops.
+            Err(_) => Next::Done,
+        }
+    }
+
+    /// One that waited for its restart, or had failed too often, starts on what it has adopted.
+    async fn start_adopted(&self, child: &Shared, switched: &Switched, is_down: impl Fn(&Standing) -> bool) {
+        if switched.pause.is_none() && is_down(&child.status().standing) {
+            // That it runs already is no error here.
+            let _ = self.tree.start_child(child.name(), None).await;
+        }
+    }
+
+    fn not_brought(&self, key: &Name, way: (ComponentHash, ComponentHash), error: &ChangeError) -> Next {
+        let (why, for_good) = match error {
+            ChangeError::SameComponent { .. } => return Next::Again,
+            ChangeError::Gone(_) | ChangeError::Stopping => return Next::Done,
+            ChangeError::UnderWay { .. } => return Next::Wait,
+            ChangeError::CalledOff { blame, reason, .. } => (reason.clone(), *blame == Blame::Component),
+            error => (with_cause(error), error.is_final()),
+        };
+        self.note(key, way, why, for_good);
+        if for_good { Next::Done } else { Next::Retry }
+    }
+
+    fn note(&self, key: &Name, way: (ComponentHash, ComponentHash), why: String, for_good: bool) {
+        locked(&self.staying).note(key, way, why, for_good);
+        // Findings are published at the next look.
+        self.changes.nudge();
+    }
+
+    /// Which keys stay on what they were, and why.
+    pub fn stayed(&self) -> Option<String> {
+        let to = self.current()?.rollout.target();
+        let registry = &self.changes.services.registry;
+        locked(&self.staying).told(to, |key| registry.get(key).map(|child| child.status().component))
+    }
+}
+
+/// The task's right to the backlog. A fault of the host's ends the task, and begins another.
+struct Running {
+    reconciler: Arc<Reconciler>,
+    /// The backlog is empty, and may be another task's by now.
+    is_idle: bool,
+}
+
+impl Running {
+    async fn run(mut self, events: Follower<Event>) {
+        self.is_idle = self.reconciler.run(events).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.is_idle {
+            return;
+        }
+        let (reconciler, now) = (&self.reconciler, self.reconciler.changes.services.clock.now());
+        let mut work = locked(&reconciler.work);
+        work.is_running = false;
+        work.backlog.let_go(now);
+        drop(work);
+        if !reconciler.changes.is_stopping() {
+            reconciler.put(|_, _| {});
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,318 @@
+//! Keys that are to be looked at, and when. Pure.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use crate::base::{Name, Tick};
+
+/// What waits to be woken is looked at after this all the same: no single event is relied on.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Between two tries of what another try may help: from the first to the longest. Each try is a line of the key's history,
+/// which has a bound.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Default)]
+pub struct Backlog {
+    keys: HashMap<Name, Entry>,
+    ready: VecDeque<Name>,
+    /// When those that are not ready are looked at.
+    later: BTreeSet<(Tick, Name)>,
+    /// Those of `later` that are looked at sooner when something has changed.
+    waiting: HashSet<Name>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    /// Its upgrade may be the first thing that it does: nothing of its own could be at fault.
+    is_new: bool,
+    tries: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Ready,
+    Later(Tick),
+    /// Somebody looks at it; with whether it is to be looked at once more.
+    InHand { again: bool },
+}
+
+impl Backlog {
+    /// It is looked at as soon as possible.
+    pub fn add(&mut self, key: &Name) {
+        match self.keys.get_mut(key) {
+            Some(Entry { place: Place::InHand { again }, .. }) => *again = true,
+            Some(_) => self.make_ready(key),
+            None => {
+                self.keys.insert(key.clone(), Entry { place: Place::Ready, is_new: false, tries: 0 });
+                self.ready.push_back(key.clone());
+            }
+        }
+    }
+
+    /// It is tried, after a pause.
+    pub fn add_later(&mut self, key: &Name, now: Tick) {
+        if !self.keys.contains_key(key) {
+            self.keys.insert(key.clone(), Entry { place: Place::Later(now.after(PAUSE)), is_new: false, tries: 1 });
+            self.later.insert((now.after(PAUSE), key.clone()));
+        }
+    }
+
+    /// It is about to start, and is looked at then.
+    pub fn expect(&mut self, key: &Name, is_new: bool, now: Tick) {
+        if let Some(entry) = self.keys.get_mut(key) {
+            entry.is_new &= is_new;
+            return self.add(key);
+        }
+        let at = now.after(WAIT_MAX);
+        self.keys.insert(key.clone(), Entry { place: Place::Later(at), is_new, tries: 0 });
+        self.later.insert((at, key.clone()));
+        self.waiting.insert(key.clone());
+    }
+
+    /// Something about it has changed.
+    pub fn wake(&mut self, key: &Name) {
+        match self.keys.get_mut(key) {
+            Some(Entry { place: Place::InHand { again }, .. }) => *again = true,
+            _ if self.waiting.contains(key) => self.make_ready(key),
+            _ => {}
+        }
+    }
+
+    /// Something has changed that may be about any of them.
+    pub fn wake_all(&mut self) {
+        for key in std::mem::take(&mut self.waiting) {
+            self.make_ready(&key);
+        }
+    }
+
+    /// The next one that is due, and whether it is new. Whoever takes it says what came of it.
+    pub fn next(&mut self, now: Tick) -> Option<(Name, bool)> {
+        while let Some((_, key)) = self.later.first().filter(|(at, _)| *at <= now).cloned() {
+            self.make_ready(&key);
+        }
+        let key = self.ready.pop_front()?;
+        let entry = self.keys.get_mut(&key)?;
+        entry.place = Place::InHand { again: false };
+        Some((key, entry.is_new))
+    }
+
+    /// It was looked at, and needs no more.
+    pub fn done(&mut self, key: &Name) {
+        if !self.goes_again(key) {
+            self.keys.remove(key);
+        }
+    }
+
+    /// It is looked at when it is woken.
+    pub fn wait(&mut self, key: &Name, now: Tick) {
+        if !self.goes_again(key) {
+            self.put_off(key, now.after(WAIT_MAX));
+            self.waiting.insert(key.clone());
+        }
+    }
+
+    /// It is tried again, after a pause that doubles.
+    pub fn retry(&mut self, key: &Name, now: Tick) {
+        if self.goes_again(key) {
+            return;
+        }
+        let Some(entry) = self.keys.get_mut(key) else { return };
+        let pause = PAUSE.saturating_mul(1 << entry.tries.min(16)).min(PAUSE_MAX);
+        entry.tries += 1;
+        self.put_off(key, now.after(pause));
+    }
+
+    /// Whoever had some in hand is gone: they are tried again.
+    pub fn let_go(&mut self, now: Tick) {
+        let in_hand = self.keys.iter().filter(|(_, entry)| matches!(entry.place, Place::InHand { .. }));
+        let in_hand: Vec<Name> = in_hand.map(|(key, _)| key.clone()).collect();
+        in_hand.iter().for_each(|key| self.retry(key, now));
+    }
+
+    pub fn is_new(&self, key: &Name) -> bool {
+        self.keys.get(key).is_some_and(|entry| entry.is_new)
+    }
+
+    /// Nothing is to be done about it, unless somebody looks at it this moment.
+    pub fn forget(&mut self, key: &Name) {
+        self.make_ready(key);
+        if self.keys.get(key).is_some_and(|entry| entry.place == Place::Ready) {
+            self.keys.remove(key);
+            self.ready.retain(|ready| ready != key);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// When the next one is due that is not yet.
+    pub fn next_at(&self) -> Option<Tick> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// Whether something changed while it was in hand.
+    fn goes_again(&mut self, key: &Name) -> bool {
+        let Some(entry) = self.keys.get_mut(key) else { return true };
+        debug_assert!(matches!(entry.place, Place::InHand { .. }), "{key:?} is in nobody's hand");
+        if entry.place == (Place::InHand { again: true }) {
+            entry.place = Place::Ready;
+            self.ready.push_back(key.clone());
+            return true;
+        }
+        false
+    }
+
+    fn put_off(&mut self, key: &Name, at: Tick) {
+        if let Some(entry) = self.keys.get_mut(key) {
+            entry.place = Place::Later(at);
+            self.later.insert((at, key.clone()));
+        }
+    }
+
+    fn make_ready(&mut self, key: &Name) {
+        self.waiting.remove(key);
+        let Some(entry) = self.keys.get_mut(key) else { return };
+        if let Place::Later(at) = entry.place {
+            self.later.remove(&(at, key.clone()));
+            entry.place = Place::Ready;
+            self.ready.push_back(key.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u32) -> Name {
+        Name::parse(&format!("t/{number}")).unwrap()
+    }
+
+    fn at(seconds: u64) -> Tick {
+        Tick::at(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn what_is_expected_waits_until_it_is_woken_or_long_enough() {
+        let mut backlog = Backlog::default();
+        backlog.expect(&key(1), true, at(0));
+        backlog.expect(&key(2), false, at(0));
+        assert_eq!(backlog.next(at(1)), None);
+        backlog.wake(&key(1));
+        assert_eq!(backlog.next(at(1)), Some((key(1), true)));
+        assert_eq!((backlog.next(at(29)), backlog.next_at()), (None, Some(at(30))));
+        assert_eq!(backlog.next(at(30)), Some((key(2), false)));
+        backlog.done(&key(1));
+        backlog.done(&key(2));
+        assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn what_changes_while_it_is_looked_at_is_looked_at_again() {
+        let mut backlog = Backlog::default();
+        for end in 0..3 {
+            backlog.add(&key(1));
+            assert_eq!(backlog.next(at(0)), Some((key(1), false)));
+            backlog.wake(&key(1));
+            match end {
+                0 => backlog.done(&key(1)),
+                1 => backlog.wait(&key(1), at(0)),
+                _ => backlog.retry(&key(1), at(0)),
+            }
+            assert_eq!(backlog.next(at(0)), Some((key(1), false)));
+            assert_eq!(backlog.next(at(0)), None, "once");
+            backlog.done(&key(1));
+        }
+        assert!(backlog.is_empty() && backlog.later.is_empty() && backlog.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_retry_is_not_woken_and_its_pause_doubles_to_a_bound() {
+        let mut backlog = Backlog::default();
+        backlog.add(&key(1));
+        let mut now = at(0);
+        for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
+            assert!(backlog.next(now).is_some());
+            backlog.retry(&key(1), now);
+            backlog.wake_all();
+            let due = now.after(Duration::from_secs(seconds));
+            assert_eq!((backlog.next(now), backlog.next_at()), (None, Some(due)));
+            now = due;
+        }
+        // What somebody asks for does not wait.
+        backlog.add(&key(1));
+        assert!(backlog.next(at(0)).is_some());
+        backlog.done(&key(1));
+        assert!(backlog.later.is_empty());
+    }
+
+    /// Against a model that keeps one fact about each key, over random uses.
+    #[test]
+    fn no_key_is_lost_or_twice_in_hand() {
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut backlog, mut now) = (Backlog::default(), at(0));
+            // Whether somebody has it.
+            let mut known: HashMap<Name, bool> = HashMap::new();
+            for _ in 0..300 {
+                let (chosen, holds) = (key(random.u32(0..5)), known.values().filter(|in_hand| **in_hand).count());
+                match random.u32(0..9) {
+                    0 => {
+                        backlog.add(&chosen);
+                        known.entry(chosen).or_default();
+                    }
+                    1 => {
+                        backlog.expect(&chosen, random.bool(), now);
+                        known.entry(chosen).or_default();
+                    }
+                    2 => backlog.wake(&chosen),
+                    3 => backlog.wake_all(),
+                    4 => {
+                        backlog.forget(&chosen);
+                        known.retain(|key, in_hand| *key != chosen || *in_hand);
+                    }
+                    5 => now = now.after(Duration::from_secs(random.u64(0..40))),
+                    6 if known.get(&chosen) == Some(&true) => {
+                        backlog.done(&chosen);
+                        if backlog.keys.contains_key(&chosen) {
+                            known.insert(chosen, false);
+                        } else {
+                            known.remove(&chosen);
+                        }
+                    }
+                    7 if known.get(&chosen) == Some(&true) => {
+                        match random.bool() {
+                            true => backlog.wait(&chosen, now),
+                            false => backlog.retry(&chosen, now),
+                        }
+                        known.insert(chosen, false);
+                    }
+                    _ if holds < 3 => {
+                        if let Some((next, _)) = backlog.next(now) {
+                            assert_eq!(known.insert(next.clone(), true), Some(false), "{next} is in hand already, or gone");
+                        }
+                    }
+                    _ => {}
+                }
+                let mut names: Vec<_> = backlog.keys.keys().cloned().collect();
+                names.sort();
+                let mut expected: Vec<_> = known.keys().cloned().collect();
+                expected.sort();
+                assert_eq!(names, expected, "seed {seed}");
+            }
+            // Each is come to at the latest after the longest pause.
+            let in_hand: Vec<Name> = known.iter().filter(|(_, in_hand)| **in_hand).map(|(key, _)| key.clone()).collect();
+            in_hand.iter().for_each(|key| backlog.done(key));
+            now = now.after(PAUSE_MAX);
+            while let Some((next, _)) = backlog.next(now) {
+                backlog.done(&next);
+            }
+            assert!(backlog.is_empty() && backlog.ready.is_empty() && backlog.later.is_empty(), "seed {seed}");
+            assert!(backlog.waiting.is_empty(), "seed {seed}");
+        }
+    }
+}
