@@ -548,6 +548,7 @@ async fn a_key_that_was_away_while_two_files_failed_is_on_neither() {
     fall(&host, "tenants/1", ["tenants/5", "tenants/6"]).await;
     for key in ["tenants/1", "tenants/2", "tenants/5"] {
         until("it is back on what failed on nobody", async || runs(&host, key) == Some(old)).await;
+        until("without another probation", async || standing(&host, key) == "running").await;
     }
     assert_eq!(call(&host, "tenants/2", "get").await.as_deref(), Ok("1"), "with its state");
     world.down().await;
