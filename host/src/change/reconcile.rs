@@ -47,6 +47,9 @@ const SIDE_BY_SIDE: usize = 16;
 /// Between two looks at all that wait, because some change in the host has ended.
 const CHANGES_PAUSE: Duration = Duration::from_millis(200);
 
+/// After a fault of the host's own code.
+const FAULT_PAUSE: Duration = Duration::from_secs(1);
+
 /// Of one template, from its first file until it is gone.
 pub struct Reconciler {
     changes: Changes,
@@ -137,36 +140,46 @@ impl Reconciler {
         if self.current().is_none() {
             return;
         }
-        let mut work = locked(&self.work);
-        put(&mut work.backlog, &self.changes);
-        if !work.is_running && !work.backlog.is_empty() {
-            work.is_running = true;
+        let begins = {
+            let mut work = locked(&self.work);
+            put(&mut work.backlog, &self.changes);
+            let begins = !work.is_running && !work.backlog.is_empty();
+            work.is_running |= begins;
             // From now on: what was put is woken by what comes after.
-            let recorder = self.changes.services.recorder.clone();
-            let (events, reconciler) = (recorder.events().follow_new(), self.clone());
-            let running = Running { reconciler, is_idle: false };
-            tokio::spawn(async move {
-                let what = "the task that brings a template's keys to its component";
-                recorder.watched(what, running.run(events)).await
-            });
+            begins.then(|| self.changes.services.recorder.events().follow_new())
+        };
+        match begins {
+            Some(events) => drop(tokio::spawn(self.clone().work(events))),
+            None => self.added.notify_one(),
         }
-        drop(work);
-        self.added.notify_one();
+    }
+
+    async fn work(self: Arc<Self>, mut events: Follower<Event>) {
+        let recorder = self.changes.services.recorder.clone();
+        let what = "the task that brings a template's keys to its component";
+        while recorder.watched(what, self.run(events)).await.is_none() {
+            // A fault of the host's: what it had in hand is tried again.
+            tokio::time::sleep(FAULT_PAUSE).await;
+            events = recorder.events().follow_new();
+            let (mut work, now) = (locked(&self.work), self.changes.services.clock.now());
+            work.backlog.let_go(now);
+            work.backlog.wake_all();
+        }
     }
 
     fn current(&self) -> Option<Current> {
         locked(&self.current).clone()
     }
 
-    /// Until nothing is left to do. Whether that is so: else the template is gone, or the host stops.
-    async fn run(self: &Arc<Self>, mut events: Follower<Event>) -> bool {
+    /// Until nothing is left to do, the template is gone, or the host stops.
+    async fn run(self: &Arc<Self>, mut events: Follower<Event>) {
         let mut changed = self.changes.watch();
         let mut in_hand = FuturesUnordered::new();
         let mut read: Option<Target> = None;
         let pause = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(pause);
         loop {
-            let Some(current) = self.current() else { return false };
+            let Some(current) = self.current() else { return };
             let to = current.rollout.target();
             while in_hand.len() < SIDE_BY_SIDE
                 && let Some((key, is_new)) = self.next()
@@ -181,12 +194,12 @@ impl Reconciler {
             if in_hand.is_empty() {
                 self.tell_of_stays(&current);
                 if self.is_idle() {
-                    return true;
+                    return;
                 }
             }
             let (now, next_at) = (self.changes.services.clock.now(), locked(&self.work).backlog.next_at());
             tokio::select! {
-                () = self.changes.stopped() => return false,
+                () = self.changes.stopped() => return,
                 Some(()) = in_hand.next(), if !in_hand.is_empty() => {}
                 () = self.added.notified() => {}
                 event = events.next() => match event {
@@ -438,35 +451,6 @@ impl Reconciler {
         let to = self.current()?.rollout.target();
         let registry = &self.changes.services.registry;
         locked(&self.staying).told(to, |key| registry.get(key).map(|child| child.status().component))
-    }
-}
-
-/// The task's right to the backlog. A fault of the host's ends the task, and begins another.
-struct Running {
-    reconciler: Arc<Reconciler>,
-    /// The backlog is empty, and may be another task's by now.
-    is_idle: bool,
-}
-
-impl Running {
-    async fn run(mut self, events: Follower<Event>) {
-        self.is_idle = self.reconciler.run(events).await;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.is_idle {
-            return;
-        }
-        let (reconciler, now) = (&self.reconciler, self.reconciler.changes.services.clock.now());
-        let mut work = locked(&reconciler.work);
-        work.is_running = false;
-        work.backlog.let_go(now);
-        drop(work);
-        if !reconciler.changes.is_stopping() {
-            reconciler.put(|_, _| {});
-        }
     }
 }
 
