@@ -221,7 +221,10 @@ async fn calls_and_casts_of_the_same_bytes_count_together() {
     assert!(refused.contains("quarantined"), "{refused}");
     host.cast("batcher", "\"trap\"".into()).unwrap();
     until("a cast of it is refused too", async || {
-        letters(&host, "batcher").await.first().is_some_and(|letter| letter.why == LetterWhy::Poison && letter.sort == LetterSort::Cast)
+        letters(&host, "batcher")
+            .await
+            .first()
+            .is_some_and(|letter| letter.why == LetterWhy::Poison && letter.sort == LetterSort::Cast)
     })
     .await;
     assert_eq!(restarts(), 3, "without being run");

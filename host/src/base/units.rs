@@ -37,9 +37,18 @@ pub fn show_size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-/// A path as a shell takes it.
+/// `3 restarts`.
+pub fn plural(count: impl Into<u64>, thing: &str) -> String {
+    let count = count.into();
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A path as a shell takes it, and as no option.
 pub fn quoted(path: &std::path::Path) -> String {
-    let text = path.display().to_string();
+    let mut text = path.display().to_string();
+    if text.starts_with('-') {
+        text.insert_str(0, "./");
+    }
     let plain = |c: char| c.is_alphanumeric() || "/._-+@:,=".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -6,11 +6,12 @@ use crate::record::{RevisionRecord, Verdict, Why};
 use super::error::ChangeError;
 
 /// The revision to go back to: the one that was asked for, or else the newest one before the current
-/// that served well, with another component.
+/// that served well, with another component. `refused`: components that are gone back to only where they are asked for.
 pub fn rollback_target(
     worker: &Name,
     revisions: &[RevisionRecord],
     current: ComponentHash,
+    refused: &[ComponentHash],
     asked: Option<RevisionNumber>,
 ) -> Result<RevisionRecord, ChangeError> {
     if let Some(number) = asked {
@@ -38,7 +39,10 @@ pub fn rollback_target(
     before
         .iter()
         .rev()
-        .find(|revision| served(&revision.verdict) && revision.component != current)
+        .find(|revision| {
+            let is_other = revision.component != current && !refused.contains(&revision.component);
+            served(&revision.verdict) && is_other
+        })
         .cloned()
         .ok_or_else(|| ChangeError::NothingToRollBackTo(worker.clone()))
 }
@@ -64,7 +68,7 @@ mod tests {
     fn target(revisions: &[RevisionRecord], current: &str, asked: Option<u64>) -> Result<u64, String> {
         let name = Name::parse("w").unwrap();
         let current = ComponentHash::of(current.as_bytes());
-        let found = rollback_target(&name, revisions, current, asked.map(RevisionNumber));
+        let found = rollback_target(&name, revisions, current, &[], asked.map(RevisionNumber));
         found.map(|revision| revision.number.0).map_err(|error| error.to_string())
     }
 

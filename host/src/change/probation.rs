@@ -12,6 +12,8 @@ pub enum Seen {
     Health(Health),
     /// Its time is over.
     TimeUp,
+    /// None was asked for.
+    NoTime,
     /// It handled as many messages as probation was to last.
     Enough,
     /// A bound on what is kept for a rollback was reached.
@@ -57,6 +59,7 @@ pub fn verdict(seen: &Seen) -> Verdict {
         Seen::Health(Health::Critical(why)) => roll_back(format!("its health is critical: {why}")),
         Seen::Health(Health::Healthy | Health::Degraded(_)) => Verdict::GoOn,
         Seen::TimeUp => commit("probation passed".to_string()),
+        Seen::NoTime => commit("no probation was asked for".to_string()),
         Seen::Enough => commit("probation passed: it handled as many messages as were asked".to_string()),
         Seen::Full { bound, value } => {
             commit(format!("probation ended early: {bound} ({value}) was reached, and nothing bad was seen so far"))
@@ -84,6 +87,7 @@ mod tests {
             (Seen::Health(Health::Degraded("x".into())), "go on"),
             (Seen::Health(Health::Healthy), "go on"),
             (Seen::TimeUp, "commit"),
+            (Seen::NoTime, "commit"),
             (Seen::Enough, "commit"),
             (Seen::Full { bound: "keep-bytes", value: 1 }, "commit"),
             (Seen::Stopped, "commit"),

@@ -281,13 +281,7 @@ impl Reconciler {
         }
     }
 
-    async fn bring(
-        self: &Arc<Self>,
-        key: &Name,
-        is_new: bool,
-        rollout: &Arc<Rollout>,
-        target: Target,
-    ) -> Next {
+    async fn bring(self: &Arc<Self>, key: &Name, is_new: bool, rollout: &Arc<Rollout>, target: Target) -> Next {
         let services = &self.changes.services;
         services.making_is_done();
         let Some(child) = services.registry.get(key) else { return Next::Done };

@@ -23,13 +23,16 @@ pub struct Rehearsal {
     /// The state before and after; `None` where the worker has none.
     pub before: Option<Snapshot>,
     pub after: Option<Snapshot>,
-    pub health: Health,
+    /// `None`: it does not say how it is.
+    pub health: Option<Health>,
+    /// A command is not rehearsed.
+    pub has_run: bool,
 }
 
 impl Rehearsal {
     /// A command has no state and nothing to rehearse: it was instantiated when it was verified.
     pub fn of_command() -> Rehearsal {
-        Rehearsal { took: Duration::ZERO, fuel: 0, memory: 0, before: None, after: None, health: Health::Healthy }
+        Rehearsal { took: Duration::ZERO, fuel: 0, memory: 0, before: None, after: None, health: None, has_run: false }
     }
 }
 
@@ -82,7 +85,16 @@ pub async fn rehearse(
     };
     let done = tokio::time::timeout(migrate, work).await;
     let (after, fuel, health) = done.unwrap_or_else(|_| Err(too_slow(migrate)))?;
-    Ok(Rehearsal { took: clock.now().since(begun), fuel, memory: instance.memory(), before, after, health })
+    let health = component.exports().health.then_some(health);
+    Ok(Rehearsal {
+        took: clock.now().since(begun),
+        fuel,
+        memory: instance.memory(),
+        before,
+        after,
+        health,
+        has_run: true,
+    })
 }
 
 /// The outside of a rehearsal: whatever the guest sends is taken and goes nowhere, and calls find

@@ -54,22 +54,28 @@ impl Default for Keys {
 }
 
 impl ComponentTemplate {
-    /// `component` was checked against `settings` and its file is kept.
+    /// `component` was checked against `settings` and its file is kept. `before`: an older one that is loaded already.
     pub fn new(
         changes: &Changes,
         component: Component,
         settings: WorkerSettings,
         keys: Keys,
         rollout: Arc<Rollout>,
+        before: Option<&Component>,
     ) -> ComponentTemplate {
-        ComponentTemplate {
+        let older = before.filter(|before| before.hash() == rollout.serving());
+        let older = older.map(|before| (before.hash(), Older::Loaded(before.clone())));
+        let template = ComponentTemplate {
             rollout,
             changes: changes.clone(),
             component,
             settings: settings.into(),
             keys,
-            older: Arc::default(),
-        }
+            older: Arc::new(Mutex::new(older.into_iter().collect())),
+        };
+        // What new keys start on is there when the first one comes; it is loaded beside if it is not.
+        let _ = template.component_of(template.rollout.serving());
+        template
     }
 
     fn first(&self, name: &Name, config: Option<&str>) -> Result<Launch, NotMade> {

@@ -36,6 +36,8 @@ pub(super) struct Trial {
     pub record: RevisionRecord,
     pub from: ComponentHash,
     pub until: Tick,
+    /// There is a probation at all.
+    pub has_time: bool,
     pub events: mpsc::Receiver<TrialEvent>,
     pub orders: mpsc::Receiver<Ordered>,
     /// Who hears of the outcome.
@@ -177,7 +179,7 @@ impl Trial {
             Some((order, done)) = self.orders.recv() => {
                 Some(Sign { seen: Seen::Operator(order), asked: Some(done), stopped: None })
             }
-            () = tokio::time::sleep(self.until.since(now)) => sign(Seen::TimeUp),
+            () = tokio::time::sleep(self.until.since(now)) => sign(if self.has_time { Seen::TimeUp } else { Seen::NoTime }),
             () = tokio::time::sleep(next_health.since(now)), if asks_health => {
                 *health_at = self.changes.services.clock.now().after(self.settings.upgrade.health_interval);
                 self.health().await

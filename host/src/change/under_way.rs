@@ -87,6 +87,11 @@ impl Changes {
         self.lock().contains_key(worker)
     }
 
+    /// Whether this component is what a change of this worker is about, probation included.
+    pub fn is_under_way_to(&self, worker: &Name, component: ComponentHash) -> bool {
+        self.under_way(worker).is_some_and(|change| change.to == component)
+    }
+
     /// Which change of this worker is under way, probation included.
     pub(super) fn under_way(&self, worker: &Name) -> Option<ChangeView> {
         self.lock().get(worker).map(|change| ChangeView { to: change.to, by: change.by })

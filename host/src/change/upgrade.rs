@@ -150,8 +150,7 @@ impl Changes {
         if to.is_none() && self.is_under_way(worker.name()) {
             return self.order(worker.name(), Order::RollBack).await.map(Ok);
         }
-        let revisions = self.services.database.revisions(worker.name())?;
-        let target = rollback_target(worker.name(), &revisions, worker.status().component, to)?;
+        let target = self.rollback_target(worker, to)?;
         let bytes = self.bytes_of(target.component)?;
         let request = UpgradeRequest {
             worker: worker.clone(),
@@ -162,6 +161,17 @@ impl Changes {
             fewer_exports,
         };
         self.upgrade(request).await.map(Err)
+    }
+
+    /// The revision that a rollback goes to.
+    pub fn rollback_target(&self, worker: &Shared, to: Option<RevisionNumber>) -> Result<RevisionRecord, ChangeError> {
+        let (database, name) = (&self.services.database, worker.name());
+        let mut refused: Vec<ComponentHash> =
+            database.rejections(name)?.into_iter().map(|rejected| rejected.component).collect();
+        // What its template was rolled back from for all keys may have been committed by this one.
+        let template = name.parent().and_then(|supervisor| self.services.templates.get(&supervisor));
+        refused.extend(template.filter(|template| template.target() != template.component()).map(|it| it.component()));
+        rollback_target(name, &database.revisions(name)?, worker.status().component, &refused, to)
     }
 
     /// Whether this component was called off or rolled back for this worker, so that nothing tries it again by itself.
@@ -370,6 +380,7 @@ impl Changes {
             settings: verified.settings.clone(),
             from,
             until,
+            has_time: !probation.is_zero(),
             events,
             orders,
             tell: vec![tell],

@@ -177,11 +177,33 @@ fn usage_error(error: &clap::Error, args: &[OsString]) -> CliError {
     let message = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
     let help = match (tip, error.get(ContextKind::Usage)) {
-        (Some(tip), _) => tip.to_string(),
-        (None, Some(ContextValue::StyledStr(usage))) => usage.to_string().trim().replacen("Usage: ", "", 1),
+        (Some(tip), _) => value_with_a_dash(error, args).unwrap_or_else(|| tip.to_string()),
+        (None, Some(ContextValue::StyledStr(usage))) => usages(&usage.to_string()),
         _ => format!("paguro {}--help", verb_among(args)),
     };
     CliError::usage(message.strip_prefix("error: ").unwrap_or(&message)).help(help)
+}
+
+/// Of a value with a dash after an option: the parser's own tip is for what is no option's.
+fn value_with_a_dash(error: &clap::Error, args: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidArg) else { return None };
+    let at = args.iter().position(|arg| arg.to_str().is_some_and(|arg| arg.starts_with(value.as_str())))?;
+    let before = args.get(at.checked_sub(1)?)?.to_str()?;
+    let takes_a_value = |command: &clap::Command| {
+        command.get_arguments().any(|arg| {
+            arg.get_action().takes_values()
+                && arg.get_long().is_some_and(|long| before.strip_prefix("--") == Some(long))
+        })
+    };
+    let command = Cli::command();
+    let takes_it = takes_a_value(&command) || command.get_subcommands().any(takes_a_value);
+    takes_it.then(|| format!("write a value that starts with a dash as `{before}={}`", args[at].to_string_lossy()))
+}
+
+/// Each way to use a command, on one line.
+fn usages(usage: &str) -> String {
+    let lines = usage.trim().trim_start_matches("Usage: ").lines().map(str::trim);
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", or ")
 }
 
 /// The verb that was meant and a space; the parser's error does not say it.

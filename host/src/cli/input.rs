@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::errors::CliError;
-use crate::base::{bounds, units};
+use crate::base::{Name, NameError, bounds, units};
 
 /// `BODY`, `@FILE` or `-`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,11 @@ impl Input {
             Input::Stdin => bounded(io::stdin().lock(), "standard input"),
         }
     }
+}
+
+/// A name as it is shown: `/` is the root.
+pub fn name_or_root(text: &str) -> Result<Name, NameError> {
+    if text == "/" { Ok(Name::root()) } else { Name::parse(text) }
 }
 
 /// Reads a file, or standard input where `path` is `-`.

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::errors::{CliError, Exit};
 pub use crate::base::units::quoted;
-use crate::record::found_state;
+use crate::record::{TreeLock, TreeLockError, found_state};
 
 /// Where workers are when nothing else is said.
 pub const DEFAULT_DIR: &str = "workers";
@@ -77,6 +77,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// Set where the socket was found by its directory.
     dir: Option<PathBuf>,
+    /// Where its state is, if it was named.
+    state: Option<PathBuf>,
     /// What to repeat so that an offered command reaches the same host, such as `--dir x `.
     flags: String,
 }
@@ -88,7 +90,7 @@ impl Target {
                 Endpoint::Tcp(address) => format!("--host http://{address} "),
                 Endpoint::Socket(path) => format!("--host unix:{} ", quoted(path)),
             };
-            return Target { endpoint: endpoint.clone(), dir: None, flags };
+            return Target { endpoint: endpoint.clone(), dir: None, state: None, flags };
         }
         let state = args.state.clone().unwrap_or_else(|| found_state(&args.dir));
         let mut flags = String::new();
@@ -98,7 +100,8 @@ impl Target {
         if let Some(state) = args.state.as_ref().filter(|state| !is_implied(state, "PAGURO_STATE", None)) {
             flags += &format!("--state {} ", quoted(state));
         }
-        Target { endpoint: Endpoint::Socket(state.join("paguro.sock")), dir: Some(args.dir.clone()), flags }
+        let endpoint = Endpoint::Socket(state.join("paguro.sock"));
+        Target { endpoint, dir: Some(args.dir.clone()), state: args.state.clone(), flags }
     }
 
     /// A command to offer, such as `paguro --dir x ps`.
@@ -114,12 +117,31 @@ impl Target {
         };
         let told = CliError::new(Exit::Unreachable, format!("no host answers at {place}"));
         let Some(dir) = &self.dir else {
-            return told.cause(error.to_string()).help("start it there: paguro up DIR");
+            let help = match &self.endpoint {
+                Endpoint::Tcp(address) => format!("paguro up DIR --listen {address} --token-file FILE"),
+                Endpoint::Socket(_) => {
+                    "name the host's directory instead: `--dir DIR`; `paguro up DIR` starts one".to_string()
+                }
+            };
+            return told.cause(error.to_string()).help(help);
         };
         let (shown, argument) = (dir.display(), quoted(dir));
+        let state = self.state.as_ref().map(|state| format!(" --state {}", quoted(state))).unwrap_or_default();
+        let up = format!("paguro up {argument}{state}");
+        if dir.symlink_metadata().is_ok() && !dir.is_dir() {
+            return told.cause(format!("{shown} is no directory")).help("name the host's directory: `--dir DIR`");
+        }
         if !dir.is_dir() {
-            let help = format!("mkdir -p {argument} && paguro up {argument}");
+            let help = format!("mkdir -p {argument} && {up}");
             return told.cause(format!("the directory {shown} does not exist")).help(help);
+        }
+        if let Err(TreeLockError::Locked { pid, .. }) = TreeLock::take(dir) {
+            let holder = pid.map_or_else(|| "another host".to_string(), |pid| format!("process {pid}"));
+            let why =
+                format!("{holder} holds the directory {shown} and keeps its state elsewhere, or is just starting");
+            return told
+                .cause(why)
+                .help("name where it keeps its state: `--state DIR`, or the link it was started with: `--dir LINK`");
         }
         let why = match error.kind() {
             io::ErrorKind::NotFound => "no host runs on it".to_string(),
@@ -127,7 +149,7 @@ impl Target {
             io::ErrorKind::PermissionDenied => "the socket belongs to another user".to_string(),
             _ => error.to_string(),
         };
-        told.cause(format!("the directory {shown} exists; {why}")).help(format!("paguro up {argument}"))
+        told.cause(format!("the directory {shown} exists; {why}")).help(up)
     }
 }
 

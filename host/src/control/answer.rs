@@ -223,7 +223,7 @@ pub fn rehearsal_info(rehearsal: &Rehearsal) -> RehearsalInfo {
         state_after_bytes: bytes(&rehearsal.after),
         schema_before: rehearsal.before.as_ref().map(|state| state.schema),
         schema_after: rehearsal.after.as_ref().map(|state| state.schema),
-        health: rehearsal.health.to_string(),
+        health: rehearsal.health.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -235,12 +235,13 @@ pub fn upgrade_info(worker: &Shared, switched: &Switched, outcome: Option<Outcom
         revision: switched.revision.0,
         from: switched.from.hex(),
         to: switched.to.hex(),
-        rehearsal: Some(rehearsal_info(&switched.rehearsal)),
+        rehearsal: switched.rehearsal.has_run.then(|| rehearsal_info(&switched.rehearsal)),
         pause_us: switched.pause.map(us),
         runs: Some(worker.status().standing.is_up()),
         probation_ms: Some(ms(switched.probation)),
         reason: None,
         replayed: None,
+        rollback_to: None,
     };
     with_outcome(info, outcome)
 }
@@ -273,6 +274,7 @@ pub fn ended_info(worker: &Shared, before: ComponentHash, outcome: Outcome) -> U
         probation_ms: None,
         reason: None,
         replayed: None,
+        rollback_to: None,
     };
     with_outcome(info, Some(outcome))
 }

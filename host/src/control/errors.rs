@@ -91,7 +91,7 @@ impl From<&RequestError> for ErrorInfo {
             RequestError::NoDeadLetter(_) => info(
                 "not-found",
                 message,
-                "it was sent again or thrown away, or newer ones took its place".to_string(),
+                "it was never there, was sent again or thrown away, or newer ones took its place".to_string(),
                 "`paguro dead-letters` lists what there is",
             ),
             RequestError::NotTrimmed { why } => info(
@@ -103,6 +103,14 @@ impl From<&RequestError> for ErrorInfo {
             RequestError::NotResent { refused, .. } => info("rejected", message, refused.why.clone(), &refused.help),
             RequestError::Database(error) => database_error(error),
         }
+    }
+}
+
+/// Exact, where they would look the same.
+pub(super) fn more_than(size: u64, limit: u64) -> String {
+    match (show_size(size), show_size(limit)) {
+        (size, limit) if size != limit => format!("{size} where {limit} are accepted"),
+        _ => format!("{size} bytes where {limit} are accepted"),
     }
 }
 
@@ -125,10 +133,18 @@ fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
         CallError::Overloaded => info(
             "overloaded",
             said("is overloaded"),
-            "its mailbox is full, or its `[rate]` allows no more just now; the message was not accepted".to_string(),
-            "try again later; `mailbox` under [limits], and `[rate]`, in its settings are the bounds",
+            "its mailbox is full, its `[rate]` allows no more just now, or its template takes up no more keys; the message \
+             was not accepted"
+                .to_string(),
+            "try again later; the bounds are `mailbox` under [limits] and `[rate]` in its settings, and `new-keys` in \
+             its supervisor's",
         ),
-        CallError::CircuitOpen => info("circuit-open", said("is not called for now"), String::new(), "try again later"),
+        CallError::CircuitOpen => info(
+            "circuit-open",
+            said("is not called for now"),
+            "its circuit breaker is open: too many messages to it failed, or it was restarted too often".to_string(),
+            &format!("try again later; `paguro events` says for how long it is open, `paguro logs {worker}` what failed"),
+        ),
         CallError::Cycle(names) => {
             info("cycle", said("would wait for itself"), names.join(" -> "), "use a cast, or answer later")
         }
@@ -148,7 +164,7 @@ fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
         CallError::TooLarge { size, limit } => info(
             "too-large",
             format!("the request is too large for `{worker}`"),
-            format!("{} where {} are accepted", show_size(*size), show_size(*limit)),
+            more_than(*size, *limit),
             "`payload` under [limits] in its settings raises the limit",
         ),
     }
@@ -198,7 +214,7 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             "called-off",
             message,
             cause,
-            &format!("`paguro logs {worker}` and `paguro history {worker}` tell more"),
+            &format!("`paguro history {worker}` keeps this; `paguro check FILE --against {worker}` tries another file"),
         ),
         ChangeError::NoCompiler(why) => {
             info("no-compiler", message, why.clone(), "`paguro doctor` looks at the host; then try again")

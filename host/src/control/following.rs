@@ -3,11 +3,12 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use super::beside::SharedBeside;
+use super::finding::Finding;
 use super::grants::{self, Ground, Refused};
 use super::host::{Host, HostError};
 use super::settings::one_line;
@@ -19,6 +20,7 @@ pub(super) struct Place {
     named: PathBuf,
     leads_to: watch::Sender<PathBuf>,
     looking: SharedBeside,
+    not_followed: Mutex<Option<Finding>>,
 }
 
 /// Why a path that leads elsewhere is not followed.
@@ -33,12 +35,18 @@ impl Place {
             named: std::path::absolute(named).unwrap_or_else(|_| named.to_path_buf()),
             leads_to: watch::Sender::new(leads_to.to_path_buf()),
             looking: SharedBeside::default(),
+            not_followed: Mutex::default(),
         }
     }
 
     /// The path that it was named by, absolute, with its links.
     pub fn named(&self) -> &Path {
         &self.named
+    }
+
+    /// Why it was not followed when somebody asked last.
+    pub(super) fn not_followed(&self) -> Option<Finding> {
+        self.not_followed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The directory, links resolved.
@@ -58,10 +66,13 @@ impl Host {
     /// others are upgraded, added or removed as if the files had changed in place. The state stays where it is. Why a
     /// path is not followed is an event.
     pub async fn look_again(&self) {
+        let mut finding = None;
         if let Err(NotFollowed { message, help }) = self.follow().await {
             let path = one_line(&self.place.named.to_string_lossy());
+            finding = Some(Finding::refused(path.clone(), message.clone(), &help));
             self.services.recorder.emit(Event::DirectoryProblem { path, message, help });
         }
+        *self.place.not_followed.lock().unwrap_or_else(PoisonError::into_inner) = finding;
         self.changes.nudge();
     }
 

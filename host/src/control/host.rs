@@ -418,7 +418,9 @@ impl Host {
 
     /// What in the directory is not as it was meant to be, now.
     pub fn problems(&self) -> Vec<Finding> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        problems.extend(self.place.not_followed());
+        problems
     }
 
     /// The worker a message is for: as [`Host::worker`], and a key of a template that starts its children
@@ -539,6 +541,11 @@ impl Host {
         let worker = self.receiver(name)?;
         let cast = self.services.cast(&worker, None, message);
         cast.map_err(|error| call_error(&worker, error))
+    }
+
+    /// The revision that [`Host::rollback`] would go to, outside a probation.
+    pub fn rollback_to(&self, worker: &Shared) -> Option<RevisionNumber> {
+        self.changes.rollback_target(worker, None).ok().map(|revision| revision.number)
     }
 
     /// Returns when the new revision serves.
@@ -862,9 +869,15 @@ pub(super) fn call_error(worker: &Shared, error: CallError) -> RequestError {
     let name = worker.name().clone();
     match (&error, worker.status().standing) {
         (CallError::Down(_), Standing::Isolated(why)) => RequestError::Isolated { worker: name, why: why.into() },
+        // Whether or not it runs.
+        (CallError::Down(_), _) if worker.status().kind == crate::sandbox::Kind::Command => {
+            RequestError::Call { worker: name, error: CallError::Rejected(TAKES_NO_MESSAGES.to_string()) }
+        }
         _ => RequestError::Call { worker: name, error },
     }
 }
+
+const TAKES_NO_MESSAGES: &str = "it is a command: it takes no messages";
 
 fn not_a_worker(error: ChangeError) -> RequestError {
     match error {

@@ -50,14 +50,14 @@ pub struct UpOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
     #[error("the host cannot start on {}", .dir.display())]
-    Host { dir: PathBuf, source: HostError },
+    Host { dir: PathBuf, command: String, source: HostError },
     #[error("the API cannot be served")]
     Serve(#[from] ServeError),
     #[error("signals cannot be listened to")]
     Signals(#[from] std::io::Error),
     /// It was stopped in order.
     #[error("the host could not go on, and stopped")]
-    Broken(String),
+    Broken { why: String, command: String },
 }
 
 impl UpError {
@@ -67,16 +67,16 @@ impl UpError {
             UpError::Host { source, .. } => Some(source.to_string()),
             UpError::Serve(error) => Some(error.to_string()),
             UpError::Signals(error) => Some(error.to_string()),
-            UpError::Broken(why) => Some(why.clone()),
+            UpError::Broken { why, .. } => Some(why.clone()),
         }
     }
 
     /// What to do about it.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            UpError::Host { dir, source } => match source {
+            UpError::Host { dir, command, source } => match source {
                 HostError::NoDirectory(_) => {
-                    format!("make it with `mkdir {}`, or name another: `paguro up DIR`", dir.display())
+                    format!("make it with `mkdir -p {}`, or name another: `paguro up DIR`", quoted(dir))
                 }
                 HostError::NotTrusted { help, .. } => help.clone(),
                 HostError::StateBehindLink { inside, beside, .. } => {
@@ -98,11 +98,10 @@ impl UpError {
                 HostError::Database(DatabaseError::DiskFull { .. }) => {
                     "make room on the disk and start again".to_string()
                 }
-                HostError::OtherDatabase(_) => {
-                    "put a copy of the whole state directory in its place; or go on without \
-                     what is lost: `paguro up --fresh`"
-                        .to_string()
-                }
+                HostError::OtherDatabase(_) => format!(
+                    "put a copy of the whole state directory in its place; or go on without what is lost: \
+                     `{command} --fresh`"
+                ),
                 HostError::Database(_) => {
                     "put a copy of the state directory in its place, or give another `--state`".to_string()
                 }
@@ -114,11 +113,11 @@ impl UpError {
             UpError::Serve(ServeError::LongPath(_)) => "give a shorter `--state DIR`".to_string(),
             UpError::Serve(ServeError::NoToken) => "give one with `--token-file FILE` or PAGURO_TOKEN".to_string(),
             UpError::Serve(ServeError::Address { .. }) => "choose another address with `--listen`".to_string(),
-            UpError::Broken(why) if why.contains(STATE_GONE) => {
-                "put the state directory back as it was, then start the host again: `paguro up`".to_string()
+            UpError::Broken { why, command } if why.contains(STATE_GONE) => {
+                format!("put the state directory back as it was, then start the host again: `{command}`")
             }
-            UpError::Broken(_) => {
-                "start it again: `paguro up`; what it said before, with backtraces, belongs into a report".to_string()
+            UpError::Broken { command, .. } => {
+                format!("start it again: `{command}`; what it said before, with backtraces, belongs into a report")
             }
             UpError::Serve(_) | UpError::Signals(_) => return None,
         })
@@ -131,6 +130,9 @@ const ANSWERS_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 /// Runs until SIGINT or SIGTERM; then every worker is stopped in order and its state saved. SIGHUP has it look at the
 /// directory at once, and follow the link that names it ([`Host::look_again`]); SIGUSR1, SIGUSR2 and SIGALRM are ignored.
 pub async fn up(options: UpOptions) -> Result<(), UpError> {
+    let state = options.state.as_ref().map(|state| format!(" --state {}", quoted(state))).unwrap_or_default();
+    // To be offered where it must be started again.
+    let command = format!("paguro up {}{state}", quoted(&options.dir));
     // Before anything starts: workers that run for a moment have done what they do.
     let tcp = options.listen.map(|address| (address, options.token));
     Server::check(tcp.as_ref())?;
@@ -160,7 +162,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
-    let cannot_start = |source| UpError::Host { dir: options.dir.clone(), source };
+    let cannot_start = |source| UpError::Host { dir: options.dir.clone(), command: command.clone(), source };
     let start = opened.map_err(cannot_start)?;
     let host = start.host().clone();
     let (stop, stopped) = watch::channel(false);
@@ -234,7 +236,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     showing.abort();
     let _ = showing.await;
     match broken {
-        Some(why) => Err(UpError::Broken(why)),
+        Some(why) => Err(UpError::Broken { why, command }),
         None => Ok(()),
     }
 }

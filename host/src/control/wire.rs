@@ -382,6 +382,9 @@ pub struct UpgradeInfo {
     /// Messages handed to the old revision by a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replayed: Option<u64>,
+    /// The revision that `paguro rollback` would go to from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_to: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

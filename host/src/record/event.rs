@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::tape::OnTape;
-use crate::base::units::{show_duration, show_size};
+use crate::base::units::{plural, show_duration, show_size};
 use crate::base::{ComponentHash, ExitReason, HostFault, Incarnation, Name, RevisionNumber};
 
 /// How much a reader should care.
@@ -608,7 +608,8 @@ impl fmt::Display for Event {
             Event::SupervisorStopped { why: None, .. } => f.write_str("supervisor stopped"),
             Event::SupervisorStopped { why: Some(why), .. } => write!(f, "supervisor stopped: {why}"),
             Event::SupervisorGaveUp { restarts, period, last, .. } => {
-                write!(f, "gave up: {restarts} restarts within {}, the last of {last:?}", show_duration(*period))
+                let needed = plural(*restarts, "restart");
+                write!(f, "gave up: it needed {needed} within {}, the last of {last:?}", show_duration(*period))
             }
             Event::TemplateCommitted { component, .. } => {
                 write!(f, "new keys start on {} from now on", component.short())
@@ -675,7 +676,11 @@ impl fmt::Display for Event {
             Event::WorkerIsolated { why, .. } => write!(f, "isolated: {why}"),
             Event::BreakerOpened { failures, recovery, .. } => {
                 let recovery = show_duration(*recovery);
-                write!(f, "circuit breaker open for {recovery}: {failures} messages failed")
+                let why = match failures {
+                    0 => "its supervisor restarted it too often".to_string(),
+                    failures => format!("{} failed", plural(*failures, "message")),
+                };
+                write!(f, "circuit breaker open for {recovery}: {why}")
             }
             Event::BreakerHalfOpen { .. } => {
                 f.write_str("circuit breaker half-open: messages are let through on trial")
@@ -740,7 +745,7 @@ impl fmt::Display for Event {
             }
             Event::PolicyChanged { .. } => f.write_str("policy changed"),
             Event::ChildAdded { .. } => f.write_str("added"),
-            Event::ChildRemoved { .. } => f.write_str("removed; its state and history are kept"),
+            Event::ChildRemoved { .. } => f.write_str("removed; its history is kept, and its state if it has one"),
             Event::DirectoryProblem { path, message, help } => {
                 write!(f, "{path}: {message}")?;
                 if help.is_empty() { Ok(()) } else { write!(f, "; {help}") }

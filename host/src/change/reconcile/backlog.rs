@@ -36,7 +36,9 @@ enum Place {
     Ready,
     Later(Tick),
     /// Somebody looks at it; with whether it is to be looked at once more.
-    InHand { again: bool },
+    InHand {
+        again: bool,
+    },
 }
 
 impl Backlog {
@@ -293,7 +295,11 @@ mod tests {
                     }
                     _ if holds < 3 => {
                         if let Some((next, _)) = backlog.next(now) {
-                            assert_eq!(known.insert(next.clone(), true), Some(false), "{next} is in hand already, or gone");
+                            assert_eq!(
+                                known.insert(next.clone(), true),
+                                Some(false),
+                                "{next} is in hand already, or gone"
+                            );
                         }
                     }
                     _ => {}
@@ -305,7 +311,8 @@ mod tests {
                 assert_eq!(names, expected, "seed {seed}");
             }
             // Each is come to at the latest after the longest pause.
-            let in_hand: Vec<Name> = known.iter().filter(|(_, in_hand)| **in_hand).map(|(key, _)| key.clone()).collect();
+            let in_hand: Vec<Name> =
+                known.iter().filter(|(_, in_hand)| **in_hand).map(|(key, _)| key.clone()).collect();
             in_hand.iter().for_each(|key| backlog.done(key));
             now = now.after(PAUSE_MAX);
             while let Some((next, _)) = backlog.next(now) {

@@ -130,7 +130,10 @@ mod tests {
     fn what_failed_on_a_key_is_not_tried_again_and_never_keeps_it_on_what_was_refused() {
         let rejects = Some("rolled back: trap".to_string());
         let forward = goal("b", "b", &[]);
-        assert_eq!(step(&forward, &KeyView { rejects: rejects.clone(), ..on("a") }), Step::Stays("rolled back: trap".into()));
+        assert_eq!(
+            step(&forward, &KeyView { rejects: rejects.clone(), ..on("a") }),
+            Step::Stays("rolled back: trap".into())
+        );
         assert_eq!(step(&goal("a", "b", &["b"]), &KeyView { rejects, ..on("b") }), Step::GoBack);
         assert_eq!(step(&forward, &KeyView { stays: true, ..on("a") }), Step::Done);
         assert_eq!(step(&forward, &KeyView { is_passing: true, ..on("a") }), Step::Wait);

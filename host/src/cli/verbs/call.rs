@@ -13,7 +13,7 @@ use crate::cli::output;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The reply's bytes go to standard output as they are. Text without a newline at its end gets one. \
-A body that starts with `@` or `-` goes through standard input.
+`-` alone is standard input; give a body that starts with `@` through it.
 
 Examples:
   paguro call counter add

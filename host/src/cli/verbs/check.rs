@@ -56,6 +56,10 @@ pub async fn run(args: CheckArgs, client: &Client) -> Result<(), CliError> {
     Ok(())
 }
 
+fn compiled(ms: u64) -> String {
+    if ms == 0 { "compiled before".to_string() } else { format!("compiled in {}", age(ms)) }
+}
+
 fn facts(info: &CheckInfo) -> String {
     let mut out = String::new();
     let mut fact = |label: &str, text: &str| {
@@ -63,7 +67,7 @@ fn facts(info: &CheckInfo) -> String {
     };
     let size = units::show_size(info.bytes);
     fact("kind", &safe(&info.kind));
-    fact("component", &safe(&format!("{}, {size}, compiled in {}", short(&info.component), age(info.compile_ms))));
+    fact("component", &safe(&format!("{}, {size}, {}", short(&info.component), compiled(info.compile_ms))));
     let named: Vec<&str> = [info.name.as_deref(), info.version.as_deref()].into_iter().flatten().collect();
     if !named.is_empty() {
         fact("calls it", &safe(&named.join(" ")));

@@ -1,9 +1,10 @@
 //! `paguro health`: how everything is.
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::base::units::show_size;
-use crate::cli::api::{ApiPath, Client};
+use crate::cli::api::{ApiPath, Client, parse};
 use crate::cli::errors::{CliError, Exit};
 use crate::cli::output;
 use crate::cli::render::{self, BAD, BOLD, Cell, DIM, cell, paint, safe, style_of, styled};
@@ -13,7 +14,7 @@ use crate::control::wire::{ChildHealth, HealthInfo};
 #[command(after_help = "\
 Degraded: something restarts, says that it does not work as it should, or has an open breaker. Critical: \
 something is isolated, or says that it does not work. What is in the directory and does not run as it says makes it \
-degraded too. Ends with 6 unless all is healthy. Without --all only what is not well is listed.
+degraded too, unless an operator stopped it. Ends with 6 unless all is healthy. Without --all only what is not well is listed.
 
 Examples:
   paguro health
@@ -23,7 +24,7 @@ pub struct HealthArgs {
     /// List every worker, the healthy ones too
     #[arg(long)]
     all: bool,
-    /// Print the API's JSON, one page at a time
+    /// Print the API's JSON, all workers in one
     #[arg(long)]
     json: bool,
 }
@@ -32,8 +33,7 @@ pub async fn run(args: HealthArgs, client: &Client) -> Result<(), CliError> {
     let reply = client.get(ApiPath::new("health")).await?;
     let mut report: HealthInfo = reply.json()?;
     if args.json {
-        output::print_json(&reply.body)?;
-        return well(&report.status);
+        return whole(&reply.body, client).await.and(well(&report.status));
     }
     while let Some(next) = report.next.take() {
         let page: HealthInfo = client.get(ApiPath::new("health").query("after", Some(next))).await?.json()?;
@@ -42,6 +42,22 @@ pub async fn run(args: HealthArgs, client: &Client) -> Result<(), CliError> {
     }
     output::print(&draw(&report, args.all))?;
     well(&report.status)
+}
+
+/// All pages in one, each worker as the host wrote it.
+async fn whole(first: &[u8], client: &Client) -> Result<(), CliError> {
+    let mut report: Value = parse(first)?;
+    while let Some(next) = report["next"].as_str().map(str::to_string) {
+        let mut page: Value = client.get(ApiPath::new("health").query("after", Some(next))).await?.json()?;
+        if let (Some(all), Some(more)) = (report["children"].as_array_mut(), page["children"].as_array_mut()) {
+            all.append(more);
+        }
+        report["next"] = page["next"].take();
+    }
+    if let Some(report) = report.as_object_mut() {
+        report.remove("next");
+    }
+    output::print_json(&serde_json::to_vec(&report).unwrap_or_default())
 }
 
 fn well(status: &str) -> Result<(), CliError> {

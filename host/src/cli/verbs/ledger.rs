@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use crate::base::Name;
 use crate::cli::api::{ApiPath, Client, Request, pages, parse};
 use crate::cli::errors::CliError;
+use crate::cli::input::name_or_root;
 use crate::cli::output;
 use crate::cli::render::{self, Cell, DIM, cell, count, styled};
 use crate::control::wire::LedgerInfo;
@@ -61,7 +62,7 @@ struct TrimArgs {
 #[derive(Args, Debug)]
 struct ListArgs {
     /// Only entries about this worker
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name_or_root)]
     worker: Option<Name>,
 
     /// Only entries after this number
@@ -147,6 +148,9 @@ async fn show(args: ListArgs, client: &Client) -> Result<(), CliError> {
     let rows: Vec<String> = latest.rows.into();
     if args.json {
         return output::print_json(format!("[{}]", rows.join(",")).as_bytes());
+    }
+    if let Some(name) = args.worker.filter(|_| rows.is_empty() && args.after == 0) {
+        output::note(&format!("nothing was decided about {name:?}; `paguro ps` lists what there is"));
     }
     let entries = rows.iter().map(|row| parse(row.as_bytes())).collect::<Result<Vec<LedgerInfo>, _>>()?;
     output::print(&list(&entries))

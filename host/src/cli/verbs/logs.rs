@@ -40,7 +40,16 @@ pub async fn run(args: LogsArgs, client: &Client) -> Result<(), CliError> {
     if args.follow {
         follow(client, path("logs/follow"), args.after, |event: &SseEvent| show(&event.data)).await
     } else {
-        pages(client, &path("logs"), args.after, show).await
+        let mut lines = 0;
+        let counted = |json: &str| {
+            lines += 1;
+            show(json)
+        };
+        pages(client, &path("logs"), args.after, counted).await?;
+        if let Some(name) = args.name.filter(|_| lines == 0 && args.after == 0 && !args.json) {
+            output::note(&format!("no lines of {name:?} are kept; `paguro ps` lists what there is"));
+        }
+        Ok(())
     }
 }
 

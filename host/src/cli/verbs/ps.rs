@@ -39,7 +39,9 @@ pub async fn run(args: PsArgs, client: &Client) -> Result<(), CliError> {
     if let Some(starting) = host.starting {
         output::note(&format!("starting: {starting}"));
     } else if workers.is_empty() {
-        output::note("no workers; put a component into the directory to start one");
+        output::note(
+            "no workers; put a component into the directory to start one, or see `paguro doctor` if one is there",
+        );
     }
     if workers.is_empty() {
         return Ok(());

@@ -99,7 +99,8 @@ fn facts(info: &UpgradeInfo) -> String {
 /// What a rehearsal learnt about the new component, on one line.
 pub fn rehearsed(info: &RehearsalInfo) -> String {
     let (took, fuel, memory) = (micros(info.took_us), about(info.fuel), show_size(info.memory_bytes));
-    format!("{took}, {fuel} fuel, {memory} memory, health {}", info.health)
+    let health = if info.health.is_empty() { String::new() } else { format!(", health {}", info.health) };
+    format!("{took}, {fuel} fuel, {memory} memory{health}")
 }
 
 /// What it would do to the state, on one line.
@@ -116,7 +117,7 @@ fn next(info: &UpgradeInfo, client: &Client) {
     let worker = &info.worker;
     let lines: &[(String, &str)] = match info.outcome.as_str() {
         "probation" => &[(format!("commit {worker}"), "to keep it now"), (format!("rollback {worker}"), "to go back")],
-        "committed" => &[(format!("rollback {worker}"), "to go back")],
+        "committed" if info.rollback_to.is_some() => &[(format!("rollback {worker}"), "to go back")],
         _ => return,
     };
     for (at, (command, purpose)) in lines.iter().enumerate() {
@@ -164,6 +165,7 @@ mod tests {
             probation_ms: Some(30_000),
             reason: None,
             replayed: None,
+            rollback_to: Some(1),
         }
     }
 

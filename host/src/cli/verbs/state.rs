@@ -138,7 +138,11 @@ async fn import(args: ImportArgs, client: &Client) -> Result<(), CliError> {
     let bytes = units::show_size(state.len() as u64);
     let path = ApiPath::worker(&args.name, "state").query("schema", Some(schema));
     client.send(Request::put(path, state, &media_type)).await?;
-    output::note(&format!("{} has the state of {bytes} (schema {schema}, {})", args.name, render::safe(&media_type)));
+    output::note(&format!(
+        "{} took over the state of {bytes} (schema {schema}, {})",
+        args.name,
+        render::safe(&media_type)
+    ));
     Ok(())
 }
 

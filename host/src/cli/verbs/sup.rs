@@ -5,14 +5,15 @@ use clap::Args;
 use crate::base::{Name, units};
 use crate::cli::api::{ApiPath, Client};
 use crate::cli::errors::CliError;
+use crate::cli::input::name_or_root;
 use crate::cli::output;
 use crate::cli::render::{self, BAD, BOLD, Cell, DIM, cell, paint, safe, style_of, styled};
 use crate::control::wire::{SupervisedInfo, SupervisorDetail};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Children come in pages, in start order: `--after` asks for those behind a name. RESTARTS counts those of one \
-child within the period, not an operator's.
+Children come in pages, in start order: `--after` asks for those behind a name. RESTARTS counts those after a \
+child's own failures within the period, neither those along with others nor an operator's.
 
 Examples:
   paguro sup                                the root
@@ -20,6 +21,7 @@ Examples:
   paguro sup tenants --after tenants/1000 --limit 100")]
 pub struct SupArgs {
     /// The supervisor, such as `billing`; without it, the root
+    #[arg(value_parser = name_or_root)]
     name: Option<Name>,
     /// Show the children behind this one
     #[arg(long, value_name = "NAME")]
@@ -32,7 +34,8 @@ pub struct SupArgs {
     json: bool,
 }
 
-pub async fn run(args: SupArgs, client: &Client) -> Result<(), CliError> {
+pub async fn run(mut args: SupArgs, client: &Client) -> Result<(), CliError> {
+    args.name = args.name.filter(|name| !name.is_root());
     let path = ApiPath::supervisor(args.name.as_ref()).query("after", args.after.as_ref().map(Name::as_str));
     let reply = client.get(path.query("limit", Some(args.limit))).await?;
     if args.json {
@@ -89,10 +92,14 @@ fn draw(info: &SupervisorDetail) -> String {
         line("on demand", "the first message to a key starts its child".to_string());
     }
     let counts = &info.counts;
-    let counted = format!(
-        "{} known, {} active: {} workers, {} supervisors",
-        counts.specs, counts.active, counts.workers, counts.supervisors
-    );
+    // Of a template one is known, however many keys there are.
+    let known = if info.strategy == "simple-one-for-one" {
+        "a template".to_string()
+    } else {
+        format!("{} known", counts.specs)
+    };
+    let counted =
+        format!("{known}, {} active: {} workers, {} supervisors", counts.active, counts.workers, counts.supervisors);
     line("children", counted);
     if let Some(failed) = &info.restarting_with {
         line("restarting", format!("with {failed}"));

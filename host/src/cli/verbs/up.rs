@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{events, logs};
+use crate::base::bounds::COMPILERS_BYTES_MIN;
 use crate::base::units::{parse_size, show_size};
 use crate::cli::errors::{CliError, Exit};
 use crate::cli::target::HostArgs;
@@ -37,7 +38,7 @@ pub struct UpArgs {
     token_file: Option<PathBuf>,
 
     /// Memory for all compilers together, such as 1GiB [default: 2GiB, or half of the machine's if that is less]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = compile_memory)]
     compile_memory: Option<u64>,
 
     /// Connections over TCP at one time, a quarter of them from one address [default: 1024]
@@ -57,9 +58,17 @@ pub struct UpArgs {
 const MEMORY_MIN: u64 = 16 << 20;
 
 fn memory(text: &str) -> Result<u64, String> {
+    at_least(MEMORY_MIN, text)
+}
+
+fn compile_memory(text: &str) -> Result<u64, String> {
+    at_least(COMPILERS_BYTES_MIN, text)
+}
+
+fn at_least(least: u64, text: &str) -> Result<u64, String> {
     let bytes = parse_size(text)?;
-    if bytes < MEMORY_MIN {
-        return Err(format!("{} are too little: give {} or more", show_size(bytes), show_size(MEMORY_MIN)));
+    if bytes < least {
+        return Err(format!("{} are too little: give {} or more", show_size(bytes), show_size(least)));
     }
     Ok(bytes)
 }
@@ -125,7 +134,7 @@ fn log(line: UpLine) {
 }
 
 fn told(error: UpError) -> CliError {
-    let exit = if matches!(error, UpError::Broken(_)) { Exit::Broken } else { Exit::Failed };
+    let exit = if matches!(error, UpError::Broken { .. }) { Exit::Broken } else { Exit::Failed };
     CliError::new(exit, error.to_string())
         .cause(error.cause().unwrap_or_default())
         .help(error.help().unwrap_or_default())

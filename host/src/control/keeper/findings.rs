@@ -37,7 +37,8 @@ impl Keeper {
         let mut waiting = BTreeMap::new();
         for (name, worker) in current.workers.iter().filter(|(_, worker)| worker.upgrading) {
             let Some(entry) = self.said.workers.get(name) else { continue };
-            let component = entry.hash != worker.component && worker.file != Some(entry.hash);
+            let is_new = entry.hash != worker.component && worker.file != Some(entry.hash);
+            let component = is_new && !self.changes.is_under_way_to(name, entry.hash);
             let settings = entry.settings.as_ref().is_ok_and(|settings| *settings != worker.settings);
             if component || settings {
                 waiting.insert(name.clone(), Waiting { component: component.then_some(entry.hash), settings });

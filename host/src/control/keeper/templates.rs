@@ -22,6 +22,8 @@ pub(super) struct Held {
     rollout: Arc<Rollout>,
     /// Brings its children to what the rollout says.
     reconciler: Arc<Reconciler>,
+    /// What it was before, as long as new keys may start on that.
+    older: Option<Component>,
 }
 
 impl Held {
@@ -66,11 +68,14 @@ impl Keeper {
             self.rollout(candidate, &supervisor, &wanted)
         };
         reconciler.follow(&rollout, wanted.path.clone());
-        self.put(&name, Held { wanted, component, keys, rollout, reconciler: reconciler.clone() });
+        let older = before.as_ref().map(|before| before.component.clone());
+        let held = Held { wanted, component, keys, rollout, reconciler: reconciler.clone(), older };
+        self.put(&name, held);
         match before {
             Some(before) => {
                 let configuring = self.configuring_children(&name, &before.wanted);
-                let (services, component) = (self.services.clone(), self.templates.get(&name).map(|held| held.component.hash()));
+                let (services, component) =
+                    (self.services.clone(), self.templates.get(&name).map(|held| held.component.hash()));
                 tokio::spawn(async move {
                     // Settings first: the newer component may have been made for them.
                     services.recorder.watched(NEW_SETTINGS, configuring).await;
@@ -151,11 +156,7 @@ impl Keeper {
         let runs = |child: &Arc<Shared>| child.status().component == served && child.status().standing.is_up();
         let is_used = children(&self.services, supervisor).iter().any(runs)
             || self.services.database.is_used_below(supervisor, served).unwrap_or(true);
-        if is_used {
-            Rollout::trying(candidate, served, probation)
-        } else {
-            Rollout::committed(candidate)
-        }
+        if is_used { Rollout::trying(candidate, served, probation) } else { Rollout::committed(candidate) }
     }
 
     /// What new keys of a template started on last, as far as the host still has it.
@@ -166,9 +167,10 @@ impl Keeper {
 
     fn put(&mut self, name: &Name, held: Held) {
         let Some(supervisor) = name.parent() else { return };
-        let Held { wanted, component, keys, rollout, .. } = &held;
-        let settings = wanted.settings.clone();
-        let template = ComponentTemplate::new(&self.changes, component.clone(), settings, *keys, rollout.clone());
+        let Held { wanted, component, keys, rollout, older, .. } = &held;
+        let (settings, older) = (wanted.settings.clone(), older.as_ref());
+        let template =
+            ComponentTemplate::new(&self.changes, component.clone(), settings, *keys, rollout.clone(), older);
         self.services.templates.set(supervisor, Arc::new(template));
         self.services.recorder.emit(Event::TemplateSet { name: name.clone(), component: component.hash() });
         self.templates.insert(name.clone(), held);

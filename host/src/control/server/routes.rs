@@ -18,13 +18,14 @@ use super::connections::Connections;
 use super::failed::{Answer, Failed, Refusals, in_one_form};
 use super::front::Waited;
 use super::stream;
-use crate::base::units::{show_duration, show_size};
+use crate::base::units::show_duration;
 use crate::base::{ComponentHash, Name, Payload, RevisionNumber, Snapshot, bounds};
 use crate::control::answer;
+use crate::control::errors::more_than;
 use crate::control::host::{Host, RequestError};
 use crate::control::wire::{DeadLetterInfo, DroppedInfo, UpgradeInfo};
 use crate::control::{doctor, metrics, openapi};
-use crate::runtime::{CALL_DEADLINE, Page};
+use crate::runtime::{CALL_DEADLINE, Page, Shared};
 use crate::sandbox::CallError;
 
 /// Every route, as `METHOD path`: what the OpenAPI document must describe.
@@ -252,8 +253,9 @@ async fn upgrade(
     app.host.worker(&name)?;
     let most = bounds::PROBATION_MAX;
     if let Some(asked) = query.probation_ms.map(Duration::from_millis).filter(|asked| *asked > most) {
-        let message = format!("probation cannot last {}", show_duration(asked));
-        let help = format!("`--probation` takes {} at the most", show_duration(most));
+        // As it is: rounded, it may look like the bound.
+        let message = format!("probation cannot last {asked:?}");
+        let help = format!("`--probation` takes {} ({most:?}) at the most", show_duration(most));
         return Err(Failed::new("usage", message, "", &help));
     }
     let body = read_component(&app, body).await?;
@@ -272,7 +274,7 @@ async fn read_component(app: &Api, body: Body) -> Answer<Received> {
 }
 
 fn too_large(what: &str, size: u64, limit: u64, help: &str) -> Failed {
-    let cause = format!("{} where {} are accepted", show_size(size), show_size(limit));
+    let cause = more_than(size, limit);
     Failed::new("too-large", format!("the {what} is too large"), cause, help)
 }
 
@@ -294,6 +296,7 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Received
             probation_ms: None,
             reason: None,
             replayed: None,
+            rollback_to: None,
         }));
     }
     let probation = query.probation_ms.map(Duration::from_millis);
@@ -304,7 +307,12 @@ async fn run_upgrade(app: App, name: String, query: UpgradeQuery, body: Received
     } else {
         switched.outcome.try_recv().ok()
     };
-    Ok(Json(answer::upgrade_info(&worker, &switched, outcome)))
+    Ok(Json(with_way_back(&app, &worker, answer::upgrade_info(&worker, &switched, outcome))))
+}
+
+/// Whether it could be rolled back from here.
+fn with_way_back(app: &Api, worker: &Shared, info: UpgradeInfo) -> UpgradeInfo {
+    UpgradeInfo { rollback_to: app.host.rollback_to(worker).map(|revision| revision.0), ..info }
 }
 
 #[derive(Deserialize)]
@@ -323,20 +331,21 @@ async fn rollback(
     let worker = app.host.worker(&name)?;
     let before = worker.status().component;
     let rolled_back = app.host.rollback_with(&name, query.to.map(RevisionNumber), query.fewer_exports).await?;
-    Ok(Json(match rolled_back {
+    let info = match rolled_back {
         Ok(outcome) => answer::ended_info(&worker, before, outcome),
         Err(mut switched) => {
             let outcome = switched.outcome.try_recv().ok();
             answer::upgrade_info(&worker, &switched, outcome)
         }
-    }))
+    };
+    Ok(Json(with_way_back(&app, &worker, info)))
 }
 
 async fn commit(State(app): State<App>, Path(name): Path<String>) -> Answer<Json<UpgradeInfo>> {
     let worker = app.host.worker(&name)?;
     let before = worker.status().component;
     let outcome = app.host.commit(&name).await?;
-    Ok(Json(answer::ended_info(&worker, before, outcome)))
+    Ok(Json(with_way_back(&app, &worker, answer::ended_info(&worker, before, outcome))))
 }
 
 async fn start(State(app): State<App>, Path(name): Path<String>, body: Body) -> Answer<StatusCode> {
@@ -473,8 +482,8 @@ async fn ledger(State(app): State<App>, Query(query): Query<LedgerQuery>) -> Ans
         None => database.ledger(query.after, bounds::PAGE_ROWS_MAX)?,
         Some(name) => {
             // A worker that was removed has its story still: only a text that is no name has none.
-            let name =
-                Name::parse(&name).map_err(|_| RequestError::NoWorker { name, nearest: Vec::new(), problem: None })?;
+            let parsed = if name == "/" { Ok(Name::root()) } else { Name::parse(&name) };
+            let name = parsed.map_err(|_| RequestError::NoWorker { name, nearest: Vec::new(), problem: None })?;
             let mut entries = database.ledger_for(&name, bounds::PAGE_ROWS_MAX)?;
             entries.retain(|entry| entry.seq > query.after);
             entries

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{SettingsError, nearest, one_line, position};
 use crate::base::bounds;
-use crate::base::units::{parse_duration, parse_size, show_duration, show_size};
+use crate::base::units::{parse_duration, parse_size, plural, show_duration, show_size};
 
 /// Longest time a setting may say: a year. Longer: refused, for it is a slip of the pen, and sums of times
 /// must not overflow. Who means "for ever" has the word for it where it makes sense.
@@ -233,7 +233,7 @@ impl<'a> Field<'a> {
             ));
         };
         let duration = parse_duration(text).map_err(|error| self.unreadable(&error))?;
-        self.within(duration, range, show_duration)
+        self.within(duration, range, show_duration, |exact| format!("{exact:?}"))
     }
 
     fn unreadable(&self, error: &str) -> SettingsError {
@@ -262,12 +262,12 @@ impl<'a> Field<'a> {
                 );
             }
         };
-        self.within(bytes, range, show_size)
+        self.within(bytes, range, show_size, |exact| plural(exact, "byte"))
     }
 
     pub fn count(&self, range: RangeInclusive<u64>) -> Result<u64, SettingsError> {
         let count = self.whole()?;
-        self.within(count, range, |count| count.to_string())
+        self.within(count, range, |count| count.to_string(), |count| count.to_string())
     }
 
     /// As [`Field::count`], for settings that are kept in 32 bits.
@@ -288,11 +288,15 @@ impl<'a> Field<'a> {
         &self,
         value: T,
         range: RangeInclusive<T>,
-        show: impl Fn(T) -> String,
+        rounded: impl Fn(T) -> String,
+        exact: impl Fn(T) -> String,
     ) -> Result<T, SettingsError> {
         if range.contains(&value) {
             return Ok(value);
         }
+        // Where they would look the same.
+        let is_near = [*range.start(), *range.end()].into_iter().any(|bound| rounded(bound) == rounded(value));
+        let show = |value| if is_near { exact(value) } else { rounded(value) };
         let message = format!("`{}` cannot be {}", self.key, show(value));
         let help = if value < *range.start() {
             format!("it must be at least {}", show(*range.start()))

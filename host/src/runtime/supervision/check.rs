@@ -130,15 +130,22 @@ fn dependencies(settings: &SupervisorSettings, children: &[Sibling], refusals: &
     }
 }
 
-/// Names in `order` and `after` of which there is no child. They are passed over, and no reason to refuse: a file that is
-/// removed must not take those along that name it.
+/// What is passed over, and is no reason to refuse: names in `order` and `after` of which there is no child, for a file that
+/// is removed must not take those along that name it; and what is said of keys where there are none.
 pub fn absent(settings: &SupervisorSettings, children: &[Sibling]) -> Vec<Refusal> {
     if settings.strategy == Strategy::SimpleOneForOne {
         return Vec::new();
     }
     let known: BTreeMap<&str, &Sibling> = children.iter().map(|child| (child.leaf.as_str(), child)).collect();
+    let default = SupervisorSettings::default();
+    let of_keys =
+        [("new-keys", settings.new_keys != default.new_keys), ("idle-stop", settings.idle_stop != default.idle_stop)];
+    let of_keys = of_keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| {
+        let reason = format!("`{key}` is for children of a template, of which there are none here: it is passed over");
+        own(key, reason, "")
+    });
     let is_absent = |named: &&String| !known.contains_key(named.as_str());
-    let mut absent = Vec::new();
+    let mut absent: Vec<Refusal> = of_keys.collect();
     for named in settings.order.iter().filter(is_absent) {
         let reason = format!("`order` names `{named}`, which is not here: it is passed over");
         absent.push(own("order", reason, &nearest(named, known.keys())));

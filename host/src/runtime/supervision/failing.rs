@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Action, Cause, ChildState, Ended, Moment, Phase, Place, Round, Supervision, Then};
-use crate::base::units::show_duration;
+use crate::base::units::{plural, show_duration};
 use crate::base::{ExitReason, Name, Tick, bounds};
 use crate::runtime::backoff;
 use crate::runtime::spec::{AutoShutdown, Restart, Strategy};
@@ -124,7 +124,8 @@ impl Supervision {
             }
             Step::Isolate { restarts } => {
                 let period = show_duration(self.settings.period);
-                let why = format!("{restarts} restarts within {period}, the last after: {reason}");
+                let why =
+                    format!("it needed {} within {period}, the last after: {reason}", plural(restarts, "restart"));
                 self.children.set(place, ChildState::Isolated);
                 self.children.at_mut(place).restarts.clear();
                 self.restarts.forget_child(&name);

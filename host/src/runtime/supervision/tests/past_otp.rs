@@ -175,7 +175,7 @@ fn beyond_isolate_the_child_is_let_go_of_and_the_others_go_on() {
         0     a started
         0     a exited: trap -> break the circuit of a after 2, restart a in 0 ms (2 used), start a#2
         0     a started
-        0     a exited: trap -> isolate a: 3 restarts within 5.00s, the last after: trap: oops
+        0     a exited: trap -> isolate a: it needed 3 restarts within 5.00s, the last after: trap: oops
     "#]]);
     assert_eq!(world.states(), "a Isolated, b Running, c Running");
     assert_eq!(world.restarts(), 0, "its restarts do not use up the budget of the others");
@@ -227,15 +227,15 @@ fn where_several_are_reached_the_last_holds() {
         writeln!(table, "{of:<4} {intensity} {steps}  {failures}: {}", done.join(", ")).unwrap();
     }
     expect![[r#"
-        sup  9 1 1 -  2: isolate a: 2 restarts within 5.00s, the last after: trap: oops
+        sup  9 1 1 -  2: isolate a: it needed 2 restarts within 5.00s, the last after: trap: oops
         sup  9 1 1 1  2: give up after 2, last a, DOWN with shutdown
         sup  9 1 2 3  2: break the circuit of a after 2, restart a in 0 ms (2 used), start a#2
         sup  0 - 1 -  1: give up after 1, last a, DOWN with shutdown
-        sup  1 - 1 -  2: isolate a: 2 restarts within 5.00s, the last after: trap: oops
+        sup  1 - 1 -  2: isolate a: it needed 2 restarts within 5.00s, the last after: trap: oops
         sup  1 1 - -  2: give up after 2, last a, DOWN with shutdown
-        root 9 - - 1  2: isolate a: 2 restarts within 5.00s, the last after: trap: oops
+        root 9 - - 1  2: isolate a: it needed 2 restarts within 5.00s, the last after: trap: oops
         root 9 1 - -  2: break the circuit of a after 2, restart a in 0 ms (2 used), start a#2
-        root 0 1 2 -  1: isolate a: 1 restarts within 5.00s, the last after: trap: oops
+        root 0 1 2 -  1: isolate a: it needed 1 restart within 5.00s, the last after: trap: oops
     "#]]
     .assert_eq(&table);
 }
@@ -263,7 +263,7 @@ fn one_isolated_during_a_round_does_not_hold_it_up() {
     world.slow("");
     world.stopped("d");
     world.saw(expect![[r#"
-        0     b exited: trap -> isolate b: 2 restarts within 5.00s, the last after: trap: oops
+        0     b exited: trap -> isolate b: it needed 2 restarts within 5.00s, the last after: trap: oops
         0     d stopped -> start c#2
         0     c started -> start d#2
         0     d started
@@ -284,7 +284,7 @@ fn the_root_isolates_the_child_and_its_neighbours_go_on() {
     world.saw(expect![[r#"
         0     a exited: trap -> restart a in 0 ms (1 used), start a#1
         0     a started
-        0     a exited: trap -> isolate a: 2 restarts within 5.00s, the last after: trap: oops
+        0     a exited: trap -> isolate a: it needed 2 restarts within 5.00s, the last after: trap: oops
         0     b exited: trap -> restart b in 0 ms (1 used), start b#1
         0     b started
     "#]]);
@@ -297,7 +297,7 @@ fn the_root_isolates_the_child_and_its_neighbours_go_on() {
         0     a started
         0     a exited: trap -> restart a in 0 ms (1 used), start a#3
         0     a started
-        0     a exited: trap -> isolate a: 2 restarts within 5.00s, the last after: trap: oops
+        0     a exited: trap -> isolate a: it needed 2 restarts within 5.00s, the last after: trap: oops
     "#]]);
 }
 
@@ -397,7 +397,7 @@ fn the_root_may_take_siblings_along() {
         0     b stopped -> start a#1, start b#1
         0     a started
         0     b started
-        0     a exited: trap -> isolate a: 2 restarts within 5.00s, the last after: trap: oops
+        0     a exited: trap -> isolate a: it needed 2 restarts within 5.00s, the last after: trap: oops
     "#]]);
     assert_eq!(world.states(), "a Isolated, b Running");
 }
@@ -415,7 +415,7 @@ fn an_added_child_that_does_not_start_has_a_budget_of_its_own_and_is_then_isolat
         0     x failed to start -> restart x in 0 ms (1 used), start x#1
         0     x failed to start -> restart x in 100 ms (2 used), wake at 100
         100   due -> start x#2
-        100   x failed to start -> isolate x: 3 restarts within 5.00s, the last after: trap: oops
+        100   x failed to start -> isolate x: it needed 3 restarts within 5.00s, the last after: trap: oops
     "#]]);
     assert_eq!(world.restarts(), 0);
     assert_eq!(world.states(), "a Running, b Running, c Running, x Isolated");

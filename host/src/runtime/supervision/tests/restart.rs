@@ -128,7 +128,7 @@ fn every_start_after_the_first_is_another_incarnation() {
         0     a started
         0     a exited: trap -> restart a in 0 ms (1 used), start a#3
         0     a started
-        0     a exited: trap -> isolate a: 2 restarts within 5.00s, the last after: trap: oops
+        0     a exited: trap -> isolate a: it needed 2 restarts within 5.00s, the last after: trap: oops
         0     operator starts a -> start a#4
         0     a started
         0     operator restarts a -> stop a

@@ -404,11 +404,11 @@ fn where_no_intensity_is_written_each_key_has_a_budget_of_its_own() {
         0     1 started
         0     2 exited: trap -> restart 2 in 0 ms (1 used), start 2#1
         0     2 started
-        0     1 exited: trap -> isolate 1: 2 restarts within 5.00s, the last after: trap: oops
+        0     1 exited: trap -> isolate 1: it needed 2 restarts within 5.00s, the last after: trap: oops
         0     3 exited: trap -> restart 3 in 0 ms (1 used), start 3#1
         0     3 started
-        0     3 exited: trap -> isolate 3: 2 restarts within 5.00s, the last after: trap: oops, MANY ISOLATED: 2 of 20
-        0     2 exited: trap -> isolate 2: 2 restarts within 5.00s, the last after: trap: oops
+        0     3 exited: trap -> isolate 3: it needed 2 restarts within 5.00s, the last after: trap: oops, MANY ISOLATED: 2 of 20
+        0     2 exited: trap -> isolate 2: it needed 2 restarts within 5.00s, the last after: trap: oops
     "#]]);
     // Those that are isolated are told of again only after there were fewer.
     world.start_child("1");
@@ -418,7 +418,7 @@ fn where_no_intensity_is_written_each_key_has_a_budget_of_its_own() {
     world.saw(expect![[r#"
         0     4 exited: trap -> restart 4 in 0 ms (1 used), start 4#1
         0     4 started
-        0     4 exited: trap -> isolate 4: 2 restarts within 5.00s, the last after: trap: oops, MANY ISOLATED: 2 of 20
+        0     4 exited: trap -> isolate 4: it needed 2 restarts within 5.00s, the last after: trap: oops, MANY ISOLATED: 2 of 20
     "#]]);
     assert_eq!(world.policy.counts().active, 18);
 }
