@@ -446,17 +446,19 @@ async fn a_key_that_was_upgraded_by_command_stays_so_and_one_that_failed_alone_i
 async fn a_key_that_was_away_goes_back_to_a_component_that_exports_less() {
     let (mut world, host) = template("readme-counter-c", "", "[upgrade]\nprobation = \"1h\"\n").await;
     let old = ComponentHash::of(&guest("readme-counter-c"));
-    for key in ["tenants/1", "tenants/2"] {
+    for key in ["tenants/1", "tenants/2", "tenants/late"] {
         host.start_worker(key).await.unwrap();
         call(&host, key, "add").await.unwrap();
     }
     world.put("tenants/tenant", "readme-counter-rs");
-    for key in ["tenants/1", "tenants/2"] {
+    for key in ["tenants/1", "tenants/2", "tenants/late"] {
         until("it is on trial", async || standing(&host, key) == "probation").await;
         host.commit(key).await.unwrap();
     }
     event(&host, "new keys follow", |event| event.kind() == "template-committed").await;
-    host.stop_worker("tenants/2").await.unwrap();
+    for key in ["tenants/2", "tenants/late"] {
+        host.stop_worker(key).await.unwrap();
+    }
     for key in ["tenants/3", "tenants/4"] {
         host.start_worker(key).await.unwrap();
         let name = Name::parse(key).unwrap();
@@ -479,6 +481,14 @@ async fn a_key_that_was_away_goes_back_to_a_component_that_exports_less() {
     // Another one comes after what the first may have caused.
     host.start_worker("tenants/5").await.unwrap();
     assert_eq!(host.worker("tenants/1").unwrap().status().component, by_command, "an operator's word holds");
+    // Nor is it what was refused where somebody puts the old file back.
+    let set = || host.recorder().events().after(0).iter().filter(|event| event.item.kind() == "template-set").count();
+    let before = set();
+    world.put("tenants/tenant", "readme-counter-c");
+    until("it is the file", async || set() > before).await;
+    host.start_worker("tenants/late").await.unwrap();
+    until("it goes back as well", async || runs(&host, "tenants/late") == Some(old)).await;
+    until("without probation", async || standing(&host, "tenants/late") == "running").await;
     world.down().await;
 }
 
@@ -593,6 +603,8 @@ async fn a_key_that_was_isolated_on_what_failed_runs_again_after_the_way_back() 
         until("it is on trial", async || standing(&host, key) == "probation").await;
         host.commit(key).await.unwrap();
     }
+    // One that is about to be isolated by itself counts as an operator's too.
+    call(&host, "tenants/3", "crash").await.unwrap_err();
     host.isolate_worker("tenants/3").await.unwrap();
     while standing(&host, "tenants/1") != "isolated" {
         let _ = call(&host, "tenants/1", "crash").await;
@@ -603,6 +615,8 @@ async fn a_key_that_was_isolated_on_what_failed_runs_again_after_the_way_back() 
     assert_eq!(call(&host, "tenants/1", "get").await.as_deref(), Ok("1"), "with its state");
     until("the other is on it too", async || runs(&host, "tenants/3") == Some(old)).await;
     assert_eq!(standing(&host, "tenants/3"), "isolated", "an operator's word holds");
+    world.put("tenants/tenant", "counter-v3");
+    until("a new file ends it", async || standing(&host, "tenants/3") == "running").await;
     world.down().await;
 }
 

@@ -78,7 +78,7 @@ fn times_are_never_cut_in_silence() {
     program.refused(
         &["upgrade", "counter", &newer, "--probation", "25h"],
         2,
-        &["cannot last 1day 1h", "1day at the most"],
+        &["cannot last 1day 1h", "1day (86400s) at the most"],
     );
     assert_eq!(program.number(&["call", "counter", "add", "--timeout", "99999999999999999s"]), Some(1));
     program.write("counter.toml", b"[limits]\ndeadline = \"5 parsecs\"\n");

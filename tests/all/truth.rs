@@ -170,7 +170,7 @@ fn a_database_that_is_gone_or_older_is_noticed_and_taken_only_when_asked() {
     assert_eq!(program.terminate(), 0);
     let refused = |program: &mut Program, why: &str| {
         let (code, said) = program.refused_up();
-        assert!(code == Some(1) && said.contains(why) && said.contains("paguro up --fresh"), "{said}");
+        assert!(code == Some(1) && said.contains(why) && said.contains(" --fresh`"), "{said}");
     };
     std::fs::write(&database, older).unwrap();
     refused(&mut program, "does not reach entry");

@@ -26,8 +26,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Notify;
 
-use self::backlog::Backlog;
-use self::stays::Staying;
+use self::backlog::{Backlog, WaitsFor};
+use self::stays::{Staying, Weight};
 pub(super) use self::step::{ChangeView, Goal};
 use self::step::{KeyView, Step, step};
 use super::error::{ChangeError, with_cause};
@@ -36,7 +36,7 @@ use super::rollout::Rollout;
 use super::trial::Outcome;
 use super::under_way::{Changes, Switched};
 use super::upgrade::UpgradeRequest;
-use crate::base::{ComponentHash, ExitReason, Name};
+use crate::base::{ComponentHash, Name, Tick};
 use crate::record::{By, Event, Follower, Why};
 use crate::runtime::worker::Blame;
 use crate::runtime::{Shared, Standing, Tree};
@@ -66,6 +66,8 @@ pub struct Reconciler {
 struct Current {
     rollout: Arc<Rollout>,
     path: PathBuf,
+    /// When the file came.
+    since: Tick,
 }
 
 #[derive(Default)]
@@ -75,17 +77,13 @@ struct Work {
     is_running: bool,
 }
 
-/// What keys are to run, read once for all of them.
-#[derive(Clone)]
-struct Target {
-    component: ComponentHash,
-    bytes: Result<Bytes, ChangeError>,
-}
+/// The bytes that were read last.
+type Read = Arc<tokio::sync::Mutex<Option<(ComponentHash, Bytes)>>>;
 
 /// What is next for a key that was looked at.
 enum Next {
     Done,
-    Wait,
+    Wait(WaitsFor),
     Retry,
     Again,
 }
@@ -99,8 +97,10 @@ impl Reconciler {
 
     /// Another file. What it means for keys that are there is found by [`Reconciler::look_at_all`].
     pub fn follow(&self, rollout: &Arc<Rollout>, path: PathBuf) {
-        *locked(&self.current) = Some(Current { rollout: rollout.clone(), path });
+        let (rollout, since) = (rollout.clone(), self.changes.services.clock.now());
+        *locked(&self.current) = Some(Current { rollout, path, since });
         locked(&self.staying).clear();
+        locked(&self.work).backlog.begin_anew();
     }
 
     /// The template is gone.
@@ -119,7 +119,10 @@ impl Reconciler {
         let all = all.filter(|child| child.name().parent().as_ref() == Some(&self.supervisor));
         let other = |child: &Arc<Shared>| child.status().component != to || self.changes.is_under_way(child.name());
         let other: Vec<Arc<Shared>> = all.filter(other).collect();
-        self.put(|backlog, _| other.iter().for_each(|child| backlog.add(child.name())));
+        self.put(|backlog, _| {
+            backlog.begin_anew();
+            other.iter().for_each(|child| backlog.add(child.name()));
+        });
     }
 
     pub(super) fn add(self: &Arc<Self>, key: &Name) {
@@ -131,9 +134,21 @@ impl Reconciler {
         self.put(|backlog, changes| backlog.expect(key, is_new, changes.services.clock.now()));
     }
 
-    /// What was in its way may pass.
-    pub(super) fn add_later(self: &Arc<Self>, key: &Name) {
-        self.put(|backlog, changes| backlog.add_later(key, changes.services.clock.now()));
+    /// It went back for a reason that may pass.
+    pub(super) fn add_later(self: &Arc<Self>, child: &Shared, to: ComponentHash, why: String) {
+        self.note(child.name(), (child.status().component, to), why, Weight::Passing);
+        self.put(|backlog, changes| backlog.add_later(child.name(), changes.services.clock.now()));
+    }
+
+    /// It was rolled back, and is not tried again.
+    pub(super) fn failed(self: &Arc<Self>, child: &Shared, to: ComponentHash, why: String) {
+        self.note(child.name(), (child.status().component, to), why, Weight::ForGood);
+        self.add(child.name());
+    }
+
+    /// It has passed its probation.
+    pub(super) fn succeeded(&self, key: &Name) {
+        locked(&self.work).backlog.succeeded(key);
     }
 
     fn put(self: &Arc<Self>, put: impl FnOnce(&mut Backlog, &Changes)) {
@@ -175,21 +190,16 @@ impl Reconciler {
     async fn run(self: &Arc<Self>, mut events: Follower<Event>) {
         let mut changed = self.changes.watch();
         let mut in_hand = FuturesUnordered::new();
-        let mut read: Option<Target> = None;
+        // What they are to run, for all of them: nobody keeps it once the task has ended.
+        let read = Arc::new(tokio::sync::Mutex::new(None));
         let pause = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(pause);
         loop {
             let Some(current) = self.current() else { return };
-            let to = current.rollout.target();
             while in_hand.len() < SIDE_BY_SIDE
                 && let Some((key, is_new)) = self.next()
             {
-                let target = match read.take().filter(|target| target.component == to && target.bytes.is_ok()) {
-                    Some(target) => target,
-                    None => Target { component: to, bytes: self.bytes_of(to).await },
-                };
-                in_hand.push(self.look_at(key, is_new, current.rollout.clone(), target.clone()));
-                read = Some(target);
+                in_hand.push(self.look_at(key, is_new, current.clone(), read.clone()));
             }
             if in_hand.is_empty() {
                 self.tell_of_stays(&current);
@@ -197,6 +207,7 @@ impl Reconciler {
                     return;
                 }
             }
+            let has_room = in_hand.len() < SIDE_BY_SIDE;
             let (now, next_at) = (self.changes.services.clock.now(), locked(&self.work).backlog.next_at());
             tokio::select! {
                 () = self.changes.stopped() => return,
@@ -208,11 +219,11 @@ impl Reconciler {
                     Err(_) => locked(&self.work).backlog.wake_all(),
                 },
                 _ = changed.changed(), if pause.is_elapsed() => {
-                    locked(&self.work).backlog.wake_all();
+                    locked(&self.work).backlog.wake_changes();
                     pause.as_mut().reset(tokio::time::Instant::now() + CHANGES_PAUSE);
                 }
                 () = &mut pause, if !pause.is_elapsed() => {}
-                () = tokio::time::sleep(next_at.unwrap_or(now).since(now)), if next_at.is_some() => {}
+                () = tokio::time::sleep(next_at.unwrap_or(now).since(now)), if next_at.is_some() && has_room => {}
             }
         }
     }
@@ -221,21 +232,24 @@ impl Reconciler {
         locked(&self.work).backlog.next(self.changes.services.clock.now())
     }
 
-    async fn bytes_of(&self, component: ComponentHash) -> Result<Bytes, ChangeError> {
+    /// Read again only where it is another one, or could not be read.
+    async fn bytes_of(&self, component: ComponentHash, read: &Read) -> Result<Bytes, ChangeError> {
+        let mut read = read.lock().await;
+        if let Some((_, bytes)) = read.as_ref().filter(|(of, _)| *of == component) {
+            return Ok(bytes.clone());
+        }
         let changes = self.changes.clone();
-        let read = crate::record::blocking(move || changes.bytes_of(component)).await;
-        read.map_err(|_| ChangeError::Stopping)?.map(Bytes::from)
+        let bytes = crate::record::blocking(move || changes.bytes_of(component)).await;
+        let bytes = bytes.map_err(|_| ChangeError::Stopping)?.map(Bytes::from)?;
+        *read = Some((component, bytes.clone()));
+        Ok(bytes)
     }
 
     fn tell_of_stays(&self, current: &Current) {
-        let untold = locked(&self.staying).untold();
-        if let Some(key) = untold
-            && let Some(message) = self.stayed()
-        {
-            let help = format!("`paguro history {key}` tells more; a file that changes is tried again");
-            let path = current.path.display().to_string();
-            self.changes.services.recorder.emit(Event::DirectoryProblem { path, message, help });
-        }
+        let Some((key, message)) = locked(&self.staying).untold() else { return };
+        let help = format!("`paguro history {key}` tells more; a file that changes is tried again");
+        let path = current.path.display().to_string();
+        self.changes.services.recorder.emit(Event::DirectoryProblem { path, message, help });
     }
 
     /// Whether nothing is left; the task is over then.
@@ -249,8 +263,11 @@ impl Reconciler {
         let Some(key) = event.subject().filter(|name| name.parent().as_ref() == Some(&self.supervisor)) else { return };
         let mut work = locked(&self.work);
         match event {
-            Event::WorkerStartFailed { reason, .. } if work.backlog.is_new(key) => {
-                work.backlog.forget(key);
+            // Of what new keys start on.
+            Event::WorkerStartFailed { component, reason, .. }
+                if work.backlog.is_new(key) && *component == rollout.serving() =>
+            {
+                work.backlog.wake(key);
                 drop(work);
                 rollout.has_no_way_back(key, reason);
             }
@@ -265,14 +282,14 @@ impl Reconciler {
         }
     }
 
-    async fn look_at(self: &Arc<Self>, key: Name, is_new: bool, rollout: Arc<Rollout>, target: Target) {
+    async fn look_at(self: &Arc<Self>, key: Name, is_new: bool, current: Current, read: Read) {
         let recorder = self.changes.services.recorder.clone();
-        let bringing = self.bring(&key, is_new, &rollout, target);
+        let bringing = self.bring(&key, is_new, &current, &read);
         let next = recorder.watched("the upgrade of a key of a template", bringing).await;
         let (mut work, now) = (locked(&self.work), self.changes.services.clock.now());
         match next {
             Some(Next::Done) => work.backlog.done(&key),
-            Some(Next::Wait) => work.backlog.wait(&key, now),
+            Some(Next::Wait(waits_for)) => work.backlog.wait(&key, waits_for, now),
             Some(Next::Retry) | None => work.backlog.retry(&key, now),
             Some(Next::Again) => {
                 work.backlog.wake(&key);
@@ -281,35 +298,33 @@ impl Reconciler {
         }
     }
 
-    async fn bring(self: &Arc<Self>, key: &Name, is_new: bool, rollout: &Arc<Rollout>, target: Target) -> Next {
+    async fn bring(self: &Arc<Self>, key: &Name, is_new: bool, current: &Current, read: &Read) -> Next {
         let services = &self.changes.services;
         services.making_is_done();
         let Some(child) = services.registry.get(key) else { return Next::Done };
-        let goal = rollout.goal();
-        if goal.to != target.component {
-            // All went back this moment.
-            return Next::Again;
-        }
-        let way = (child.status().component, goal.to);
-        let (step, bytes) = match (step(&goal, &self.view(&child, &goal)), target.bytes) {
-            (Step::Upgrade | Step::GoBack, Err(error)) => return self.not_brought(key, way, &error),
-            (step, Ok(bytes)) => (step, bytes),
-            (step, Err(_)) => (step, Bytes::new()),
-        };
-        match step {
+        let goal = current.rollout.goal();
+        let runs = child.status().component;
+        match step(&goal, &self.view(&child, &goal)) {
             Step::Done => Next::Done,
-            Step::Wait => Next::Wait,
+            Step::Wait if self.changes.is_under_way(key) => Next::Wait(WaitsFor::Change),
+            Step::Wait => Next::Wait(WaitsFor::Itself),
             Step::Withdraw(of) => match self.changes.order(key, Order::Withdraw(of)).await {
                 Ok(_) => Next::Again,
                 // Not in probation yet, or not any more: its end is a change.
-                Err(_) => Next::Wait,
+                Err(_) => Next::Wait(WaitsFor::Change),
             },
             Step::Stays(why) => {
-                self.note(key, way, why, true);
+                self.note(key, (runs, goal.to), why, Weight::Known);
                 Next::Done
             }
-            Step::Upgrade => self.upgrade(child, is_new, rollout, way, bytes).await,
-            Step::GoBack => self.go_back(child, way, bytes).await,
+            Step::Upgrade => match self.bytes_of(goal.to, read).await {
+                Ok(bytes) => self.upgrade(child, is_new, current, (runs, goal.to), bytes).await,
+                Err(error) => self.not_brought(key, (runs, goal.to), &error),
+            },
+            Step::GoBack(to) => match self.bytes_of(to, read).await {
+                Ok(bytes) => self.go_back(child, (runs, to), bytes).await,
+                Err(error) => self.not_brought(key, (runs, to), &error),
+            },
         }
     }
 
@@ -318,27 +333,31 @@ impl Reconciler {
         let (database, key, status) = (&self.changes.services.database, child.name(), child.status());
         let change = self.changes.under_way(key);
         let runs = status.component;
-        if change.is_some() || runs == goal.to {
+        let is_passing = matches!(status.standing, Standing::Starting | Standing::Stopping | Standing::RollingBack);
+        if change.is_some() || runs == goal.to || is_passing {
             // Nothing else decides.
-            return KeyView { runs, is_passing: false, change, is_overridden: false, rejects: None, stays: false };
+            return KeyView { runs, is_passing, change, is_overridden: false, rejects: None, stays: false };
         }
         let record = database.worker(key).ok().flatten();
         let is_overridden =
             record.is_some_and(|record| record.component == runs && record.overrides_any_of(&[goal.to, goal.file]));
         let rejection = self.changes.rejection_of(key, goal.to);
+        let is_on_refused = goal.refused.contains(&runs);
         let (is_operators, rejects) = match rejection {
-            Some(rejected) if rejected.is_operators => (true, None),
+            Some(rejected) if rejected.is_operators && !is_on_refused => (true, None),
             rejected => (false, rejected.map(|rejected| rejected.why)),
         };
-        let is_passing = matches!(status.standing, Standing::Starting | Standing::Stopping | Standing::RollingBack);
-        let goes_back = goal.to != goal.file && goal.refused.contains(&runs);
+        let destination = match goal.before {
+            Some(before) if rejects.is_some() && is_on_refused => before,
+            _ => goal.to,
+        };
         KeyView {
             runs,
             is_passing,
             change,
-            is_overridden: is_overridden || is_operators && !goes_back,
+            is_overridden: is_overridden || is_operators,
+            stays: locked(&self.staying).for_good(key, runs, destination),
             rejects,
-            stays: locked(&self.staying).for_good(key, runs, goal.to),
         }
     }
 
@@ -346,10 +365,11 @@ impl Reconciler {
         self: &Arc<Self>,
         child: Arc<Shared>,
         is_new: bool,
-        rollout: &Arc<Rollout>,
+        current: &Current,
         way: (ComponentHash, ComponentHash),
         bytes: Bytes,
     ) -> Next {
+        let rollout = &current.rollout;
         let request = UpgradeRequest {
             worker: child.clone(),
             bytes,
@@ -360,8 +380,12 @@ impl Reconciler {
         };
         match self.changes.upgrade(request).await {
             Ok(switched) => {
-                // An operator's isolation ends too: the file says otherwise.
-                let is_down = |standing: &Standing| matches!(standing, Standing::Isolated(_) | Standing::Restarting);
+                // An operator's isolation ends as well, where the file came after it.
+                let is_older = child.status().since < current.since;
+                let is_down = |standing: &Standing| match standing {
+                    Standing::Isolated(_) => is_older || !standing.is_isolated_by_operator(),
+                    standing => *standing == Standing::Restarting,
+                };
                 self.start_adopted(&child, &switched, is_down).await;
                 let (rollout, recorder) = (rollout.clone(), self.changes.services.recorder.clone());
                 // Its probation may last a day.
@@ -393,24 +417,23 @@ impl Reconciler {
             Ok(switched) => switched,
             Err(error) => return self.not_brought(child.name(), way, &error),
         };
-        // What an operator isolated stays so: nothing failed.
-        let has_failed = matches!(child.status().last_exit, Some(ExitReason::Failed(_)));
-        let is_down = |standing: &Standing| {
-            matches!(standing, Standing::Isolated(_)) && has_failed || *standing == Standing::Restarting
+        let is_down = |standing: &Standing| match standing {
+            Standing::Isolated(_) => !standing.is_isolated_by_operator(),
+            standing => *standing == Standing::Restarting,
         };
         self.start_adopted(&child, &switched, is_down).await;
         match switched.outcome.await {
             Ok(Outcome::RolledBack { why, blame: Blame::Component, .. }) => {
-                self.note(child.name(), way, why, true);
+                self.note(child.name(), way, why, Weight::ForGood);
                 Next::Done
             }
             Ok(Outcome::RolledBack { why, .. }) => {
-                self.note(child.name(), way, why, false);
+                self.note(child.name(), way, why, Weight::Passing);
                 Next::Retry
             }
             Ok(Outcome::Committed { .. }) => Next::Again,
-            // The host stops.
-            Err(_) => Next::Done,
+            // Nobody knows what came of it.
+            Err(_) => Next::Retry,
         }
     }
 
@@ -426,18 +449,19 @@ impl Reconciler {
         let (why, for_good) = match error {
             ChangeError::SameComponent { .. } => return Next::Again,
             ChangeError::Gone(_) | ChangeError::Stopping => return Next::Done,
-            ChangeError::UnderWay { .. } => return Next::Wait,
-            ChangeError::CalledOff { blame, reason, .. } => (reason.clone(), *blame == Blame::Component),
+            ChangeError::UnderWay { .. } => return Next::Wait(WaitsFor::Change),
+            ChangeError::CalledOff { blame, reason, .. } => (reason.clone(), *blame != Blame::Nobody),
             error => (with_cause(error), error.is_final()),
         };
-        self.note(key, way, why, for_good);
+        self.note(key, way, why, if for_good { Weight::ForGood } else { Weight::Passing });
         if for_good { Next::Done } else { Next::Retry }
     }
 
-    fn note(&self, key: &Name, way: (ComponentHash, ComponentHash), why: String, for_good: bool) {
-        locked(&self.staying).note(key, way, why, for_good);
-        // Findings are published at the next look.
-        self.changes.nudge();
+    fn note(&self, key: &Name, way: (ComponentHash, ComponentHash), why: String, weight: Weight) {
+        if locked(&self.staying).note(key, way, why, weight) {
+            // Findings are published at the next look.
+            self.changes.nudge();
+        }
     }
 
     /// Which keys stay on what they were, and why.

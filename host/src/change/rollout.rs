@@ -175,14 +175,17 @@ impl Rollout {
     /// What its keys are to run.
     pub(super) fn goal(&self) -> Goal {
         let (file, mut refused) = (self.newest, self.refused.clone());
-        let to = match &*self.stage() {
-            Stage::Trying { .. } | Stage::Committed { .. } => file,
+        let (to, before) = match &*self.stage() {
+            Stage::Trying { before } => (file, Some(*before)),
+            Stage::Committed { .. } => (file, None),
             Stage::RolledBack { to, .. } => {
                 refused.push(file);
-                *to
+                (*to, None)
             }
         };
-        Goal { to, file, refused }
+        // Where it serves again, it is not left.
+        refused.retain(|refused| *refused != to);
+        Goal { to, file, before, refused }
     }
 
     /// A key is about to start on another component than the target. `is_new`: nothing of its own could be at fault.
@@ -217,14 +220,19 @@ impl Rollout {
         // The verdict alone is kept: what else an upgrade tells are two states, and a probation may last a day.
         match outcome_of(switched).await {
             // One that did not run, or was stopped, has not passed anything.
-            Ok(Outcome::Committed { why }) if has_run && (why != STOPPED || has_ended()) => self.commit(to),
+            Ok(Outcome::Committed { why }) if has_run && (why != STOPPED || has_ended()) => {
+                reconciler.iter().for_each(|reconciler| reconciler.succeeded(key));
+                self.commit(to);
+            }
             Ok(Outcome::RolledBack { why, blame, .. }) if why != BY_OPERATOR => {
                 if is_new && blame == Blame::Component {
                     self.failed_on(key, &why);
                 }
                 match blame {
-                    Blame::Component => reconciler.iter().for_each(|reconciler| reconciler.add(key)),
-                    Blame::Nobody => reconciler.iter().for_each(|reconciler| reconciler.add_later(key)),
+                    Blame::Nobody => reconciler.iter().for_each(|it| it.add_later(child, to, why.clone())),
+                    Blame::Component | Blame::Running => {
+                        reconciler.iter().for_each(|it| it.failed(child, to, format!("rolled back: {why}")));
+                    }
                 }
             }
             // An error means that the host is stopping.
@@ -435,17 +443,21 @@ impl Rollout {
     /// Whenever there is room, what is so by then.
     async fn write_late(self: Arc<Self>) {
         // Waits its turn in the queue.
-        while self.changes.services.database.commit(Vec::new()).await.is_ok() && !self.is_written() {}
+        while self.changes.services.database.commit(self.late_entries()).await.is_ok() && !self.is_written() {}
+    }
+
+    /// Where another file has taken its place, its decisions are told all the same.
+    fn late_entries(&self) -> Vec<Change> {
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = unwritten.take_if(|_| self.is_retired());
+        late.unwrap_or_default()
     }
 
     fn is_written(self: &Arc<Self>) -> bool {
         let stage = self.stage();
         let is_due = || self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        // Where another file has taken its place, its decisions are told all the same.
         if is_due() && !self.is_retired() {
             self.write(&stage, Vec::new());
-        } else if let Some(entries) = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = self.changes.services.database.submit(entries);
         }
         !is_due()
     }

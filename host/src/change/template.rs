@@ -192,8 +192,8 @@ impl ComponentTemplate {
         // Whether or not it seems to be so already: that it was removed may still be on its way there.
         database.submit(vec![Change::PutWorker(record)]).map_err(not_noted)?;
         let mut launch = self.launch_of(&name, loaded, revision, config.as_deref());
-        // Nothing of its own could be at fault.
-        let is_new = saved.is_none();
+        // Nothing of its own could be at fault, nor an operator.
+        let is_new = saved.is_none() && !overrides;
         launch.saved = saved.map(|saved| saved.snapshot);
         launch.breaker = breaker;
         if component != target {

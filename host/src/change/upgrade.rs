@@ -183,7 +183,7 @@ impl Changes {
     pub(super) fn rejection_of(&self, worker: &Name, component: ComponentHash) -> Option<Rejection> {
         let rejected = self.services.database.rejections(worker).unwrap_or_default();
         let found = rejected.into_iter().find(|rejected| rejected.component == component)?;
-        Some(Rejection { is_operators: found.why.ends_with(BY_OPERATOR), why: found.why })
+        Some(Rejection { is_operators: found.why == format!("rolled back: {BY_OPERATOR}"), why: found.why })
     }
 
     /// The host's own copy of a component. Blocks on the disk.
@@ -363,7 +363,8 @@ impl Changes {
         let pause = match replaced {
             Ok(replaced) => replaced.pause,
             Err(called_off) => {
-                let blame = called_off.blame.unwrap_or_else(|| verified.blame_of_what_runs());
+                let is_running = called_off.blame == Blame::Running;
+                let blame = if is_running { verified.blame_of_what_runs() } else { called_off.blame };
                 return Err(self.call_off(&verified, revision, called_off.phase, called_off.reason, blame).await);
             }
         };
@@ -508,7 +509,7 @@ impl Changes {
             Change::PutRevision(name.clone(), record),
             self.entry(&name, Action::UpgradeCalledOff, Some(to), verified.by, format!("while {phase}: {reason}")),
         ];
-        if blame == Blame::Component {
+        if blame != Blame::Nobody {
             changes.push(self.rejection(&name, to, format!("called off while {phase}: {reason}")));
         }
         if let Err(error) = self.services.database.commit(changes).await {
@@ -608,7 +609,7 @@ impl Verified {
     /// Where what runs cannot save its state, trying again would end it again: not until the file changes. But the way back
     /// is away from just that, and goes on from what was saved last once it has ended.
     fn blame_of_what_runs(&self) -> Blame {
-        if self.why == Why::Rollback && self.by == By::Host { Blame::Nobody } else { Blame::Component }
+        if self.why == Why::Rollback && self.by == By::Host { Blame::Nobody } else { Blame::Running }
     }
 
     fn record(&self, number: RevisionNumber, verdict: Verdict, note: String, changes: &Changes) -> RevisionRecord {

@@ -1,6 +1,6 @@
 //! Keys that are to be looked at, and when. Pure.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::base::{Name, Tick};
@@ -19,8 +19,19 @@ pub struct Backlog {
     ready: VecDeque<Name>,
     /// When those that are not ready are looked at.
     later: BTreeSet<(Tick, Name)>,
-    /// Those of `later` that are looked at sooner when something has changed.
-    waiting: HashSet<Name>,
+    /// Those of `later` that are looked at sooner, when this has changed.
+    waiting: HashMap<Name, WaitsFor>,
+    /// How often something passing was in the way, of those where it was since the goal or the key changed.
+    tried: HashMap<Name, u32>,
+}
+
+/// What may change about a key that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// It starts, or stops.
+    Itself,
+    /// A change of it ends.
+    Change,
 }
 
 #[derive(Debug)]
@@ -28,7 +39,6 @@ struct Entry {
     place: Place,
     /// Its upgrade may be the first thing that it does: nothing of its own could be at fault.
     is_new: bool,
-    tries: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +58,29 @@ impl Backlog {
             Some(Entry { place: Place::InHand { again }, .. }) => *again = true,
             Some(_) => self.make_ready(key),
             None => {
-                self.keys.insert(key.clone(), Entry { place: Place::Ready, is_new: false, tries: 0 });
+                self.keys.insert(key.clone(), Entry { place: Place::Ready, is_new: false });
                 self.ready.push_back(key.clone());
             }
         }
     }
 
-    /// It is tried, after a pause.
+    /// Something passing was in its way: it is tried after a pause.
     pub fn add_later(&mut self, key: &Name, now: Tick) {
         if !self.keys.contains_key(key) {
-            self.keys.insert(key.clone(), Entry { place: Place::Later(now.after(PAUSE)), is_new: false, tries: 1 });
-            self.later.insert((now.after(PAUSE), key.clone()));
+            self.keys.insert(key.clone(), Entry { place: Place::Ready, is_new: false });
+            let at = now.after(self.pause(key));
+            self.put_off(key, at);
         }
+    }
+
+    /// Nothing is in its way any more.
+    pub fn succeeded(&mut self, key: &Name) {
+        self.tried.remove(key);
+    }
+
+    /// There is another goal: what was in the way says nothing of it.
+    pub fn begin_anew(&mut self) {
+        self.tried.clear();
     }
 
     /// It is about to start, and is looked at then.
@@ -69,25 +90,32 @@ impl Backlog {
             return self.add(key);
         }
         let at = now.after(WAIT_MAX);
-        self.keys.insert(key.clone(), Entry { place: Place::Later(at), is_new, tries: 0 });
+        self.keys.insert(key.clone(), Entry { place: Place::Later(at), is_new });
         self.later.insert((at, key.clone()));
-        self.waiting.insert(key.clone());
+        self.waiting.insert(key.clone(), WaitsFor::Itself);
     }
 
     /// Something about it has changed.
     pub fn wake(&mut self, key: &Name) {
         match self.keys.get_mut(key) {
             Some(Entry { place: Place::InHand { again }, .. }) => *again = true,
-            _ if self.waiting.contains(key) => self.make_ready(key),
+            _ if self.waiting.contains_key(key) => self.make_ready(key),
             _ => {}
         }
     }
 
     /// Something has changed that may be about any of them.
     pub fn wake_all(&mut self) {
-        for key in std::mem::take(&mut self.waiting) {
+        for (key, _) in std::mem::take(&mut self.waiting) {
             self.make_ready(&key);
         }
+    }
+
+    /// Some change of a worker has ended.
+    pub fn wake_changes(&mut self) {
+        let woken: Vec<Name> =
+            self.waiting.extract_if(|_, waits_for| *waits_for == WaitsFor::Change).map(|(key, _)| key).collect();
+        woken.iter().for_each(|key| self.make_ready(key));
     }
 
     /// The next one that is due, and whether it is new. Whoever takes it says what came of it.
@@ -109,22 +137,35 @@ impl Backlog {
     }
 
     /// It is looked at when it is woken.
-    pub fn wait(&mut self, key: &Name, now: Tick) {
+    pub fn wait(&mut self, key: &Name, waits_for: WaitsFor, now: Tick) {
+        if waits_for == WaitsFor::Change {
+            self.is_old(key);
+        }
         if !self.goes_again(key) {
             self.put_off(key, now.after(WAIT_MAX));
-            self.waiting.insert(key.clone());
+            self.waiting.insert(key.clone(), waits_for);
         }
     }
 
-    /// It is tried again, after a pause that doubles.
+    /// It is tried again, after a pause that doubles. Meanwhile it handles messages: it is not new any more.
     pub fn retry(&mut self, key: &Name, now: Tick) {
-        if self.goes_again(key) {
-            return;
+        self.is_old(key);
+        let pause = self.pause(key);
+        if !self.goes_again(key) {
+            self.put_off(key, now.after(pause));
         }
-        let Some(entry) = self.keys.get_mut(key) else { return };
-        let pause = PAUSE.saturating_mul(1 << entry.tries.min(16)).min(PAUSE_MAX);
-        entry.tries += 1;
-        self.put_off(key, now.after(pause));
+    }
+
+    fn pause(&mut self, key: &Name) -> Duration {
+        let tried = self.tried.entry(key.clone()).or_default();
+        *tried += 1;
+        PAUSE.saturating_mul(1 << (*tried - 1).min(16)).min(PAUSE_MAX)
+    }
+
+    fn is_old(&mut self, key: &Name) {
+        if let Some(entry) = self.keys.get_mut(key) {
+            entry.is_new = false;
+        }
     }
 
     /// Whoever had some in hand is gone: they are tried again.
@@ -136,15 +177,6 @@ impl Backlog {
 
     pub fn is_new(&self, key: &Name) -> bool {
         self.keys.get(key).is_some_and(|entry| entry.is_new)
-    }
-
-    /// Nothing is to be done about it, unless somebody looks at it this moment.
-    pub fn forget(&mut self, key: &Name) {
-        self.make_ready(key);
-        if self.keys.get(key).is_some_and(|entry| entry.place == Place::Ready) {
-            self.keys.remove(key);
-            self.ready.retain(|ready| ready != key);
-        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -222,7 +254,7 @@ mod tests {
             backlog.wake(&key(1));
             match end {
                 0 => backlog.done(&key(1)),
-                1 => backlog.wait(&key(1), at(0)),
+                1 => backlog.wait(&key(1), WaitsFor::Itself, at(0)),
                 _ => backlog.retry(&key(1), at(0)),
             }
             assert_eq!(backlog.next(at(0)), Some((key(1), false)));
@@ -250,6 +282,46 @@ mod tests {
         assert!(backlog.next(at(0)).is_some());
         backlog.done(&key(1));
         assert!(backlog.later.is_empty());
+        // What failed after all is tried no sooner, until there is another goal.
+        backlog.add_later(&key(1), at(0));
+        assert_eq!(backlog.next_at(), Some(at(600)));
+        backlog.add(&key(1));
+        assert!(backlog.next(at(0)).is_some());
+        backlog.begin_anew();
+        backlog.retry(&key(1), at(0));
+        assert_eq!(backlog.next_at(), Some(at(1)));
+    }
+
+    #[test]
+    fn a_key_is_new_until_it_has_had_time_to_handle_messages() {
+        let mut backlog = Backlog::default();
+        let is_new = |backlog: &mut Backlog| {
+            backlog.wake_all();
+            backlog.next(at(100)).map(|(_, is_new)| is_new)
+        };
+        backlog.expect(&key(1), true, at(0));
+        assert_eq!(is_new(&mut backlog), Some(true));
+        backlog.wait(&key(1), WaitsFor::Itself, at(0));
+        assert_eq!(is_new(&mut backlog), Some(true), "it starts");
+        backlog.wait(&key(1), WaitsFor::Change, at(0));
+        assert_eq!(is_new(&mut backlog), Some(false), "an operator changes it");
+        backlog.done(&key(1));
+        backlog.expect(&key(1), true, at(0));
+        assert_eq!(is_new(&mut backlog), Some(true));
+        backlog.retry(&key(1), at(0));
+        assert_eq!(is_new(&mut backlog), Some(false));
+    }
+
+    #[test]
+    fn the_end_of_a_change_wakes_those_that_wait_for_one() {
+        let mut backlog = Backlog::default();
+        for (number, waits_for) in [(1, WaitsFor::Itself), (2, WaitsFor::Change)] {
+            backlog.add(&key(number));
+            assert!(backlog.next(at(0)).is_some());
+            backlog.wait(&key(number), waits_for, at(0));
+        }
+        backlog.wake_changes();
+        assert_eq!((backlog.next(at(0)), backlog.next(at(0))), (Some((key(2), false)), None));
     }
 
     /// Against a model that keeps one fact about each key, over random uses.
@@ -273,10 +345,7 @@ mod tests {
                     }
                     2 => backlog.wake(&chosen),
                     3 => backlog.wake_all(),
-                    4 => {
-                        backlog.forget(&chosen);
-                        known.retain(|key, in_hand| *key != chosen || *in_hand);
-                    }
+                    4 => backlog.wake_changes(),
                     5 => now = now.after(Duration::from_secs(random.u64(0..40))),
                     6 if known.get(&chosen) == Some(&true) => {
                         backlog.done(&chosen);
@@ -288,7 +357,7 @@ mod tests {
                     }
                     7 if known.get(&chosen) == Some(&true) => {
                         match random.bool() {
-                            true => backlog.wait(&chosen, now),
+                            true => backlog.wait(&chosen, WaitsFor::Change, now),
                             false => backlog.retry(&chosen, now),
                         }
                         known.insert(chosen, false);

@@ -7,8 +7,10 @@ use crate::base::{ComponentHash, Name};
 #[derive(Debug, Default)]
 pub struct Staying {
     keys: BTreeMap<Name, Stays>,
-    /// Some came that no event has told of.
-    is_untold: bool,
+    /// The first that came for good, and that no event has told of.
+    untold: Option<Name>,
+    /// One was told of: `doctor` has the others.
+    is_told: bool,
 }
 
 #[derive(Debug)]
@@ -16,20 +18,34 @@ struct Stays {
     on: ComponentHash,
     to: ComponentHash,
     why: String,
-    /// No other try would help.
-    for_good: bool,
+    weight: Weight,
+}
+
+/// What is known of a key that stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Another try may help.
+    Passing,
+    /// No other try would.
+    ForGood,
+    /// Nor would it, and that was found long ago: no news.
+    Known,
 }
 
 impl Staying {
-    pub fn note(&mut self, key: &Name, (on, to): (ComponentHash, ComponentHash), why: String, for_good: bool) {
-        let stays = Stays { on, to, why, for_good };
-        self.is_untold |= for_good;
-        self.keys.insert(key.clone(), stays);
+    /// Whether it is the first one.
+    pub fn note(&mut self, key: &Name, (on, to): (ComponentHash, ComponentHash), why: String, weight: Weight) -> bool {
+        let is_first = self.keys.is_empty();
+        if weight == Weight::ForGood && !self.is_told {
+            self.untold.get_or_insert_with(|| key.clone());
+        }
+        self.keys.insert(key.clone(), Stays { on, to, why, weight });
+        is_first
     }
 
     /// Whether nothing brings a key from what it runs to this.
     pub fn for_good(&self, key: &Name, on: ComponentHash, to: ComponentHash) -> bool {
-        self.keys.get(key).is_some_and(|stays| stays.for_good && stays.on == on && stays.to == to)
+        self.keys.get(key).is_some_and(|stays| stays.weight != Weight::Passing && stays.on == on && stays.to == to)
     }
 
     /// How many there are, and one of them. `runs`: what a key runs, if it is there; those that run another component by now,
@@ -37,14 +53,19 @@ impl Staying {
     pub fn told(&mut self, to: ComponentHash, runs: impl Fn(&Name) -> Option<ComponentHash>) -> Option<String> {
         self.keys.retain(|key, stays| stays.on != to && runs(key) == Some(stays.on));
         let (key, stays) = self.keys.first_key_value()?;
-        let (count, why) = (self.keys.len(), &stays.why);
-        Some(format!("{count} of its keys stay on what they were, such as {key:?}: {why}"))
+        Some(self.sentence(key, &stays.why))
     }
 
-    /// One that stays for good, where one came since this was asked last.
-    pub fn untold(&mut self) -> Option<Name> {
-        let is_untold = std::mem::take(&mut self.is_untold);
-        self.keys.iter().find(|(_, stays)| is_untold && stays.for_good).map(|(key, _)| key.clone())
+    /// The first that stays for good, and what is to be told of it: once.
+    pub fn untold(&mut self) -> Option<(Name, String)> {
+        let key = self.untold.take()?;
+        self.is_told = true;
+        let sentence = self.sentence(&key, &self.keys.get(&key)?.why);
+        Some((key, sentence))
+    }
+
+    fn sentence(&self, key: &Name, why: &str) -> String {
+        format!("{} of its keys stay on what they were, such as {key:?}: {why}", self.keys.len())
     }
 
     /// Another file is another try for all.
@@ -63,13 +84,18 @@ mod tests {
         let key = |text| Name::parse(text).unwrap();
         let (a, b) = (hash("a"), hash("b"));
         let mut staying = Staying::default();
-        staying.note(&key("t/1"), (a, b), "trap".to_string(), true);
-        staying.note(&key("t/2"), (a, b), "no room".to_string(), false);
+        assert!(staying.note(&key("t/0"), (a, b), "rejected before".to_string(), Weight::Known));
+        assert_eq!(staying.untold(), None);
+        assert!(!staying.note(&key("t/1"), (a, b), "trap".to_string(), Weight::ForGood));
+        staying.note(&key("t/2"), (a, b), "no room".to_string(), Weight::Passing);
         assert!(staying.for_good(&key("t/1"), a, b) && !staying.for_good(&key("t/1"), b, a));
-        assert!(!staying.for_good(&key("t/2"), a, b));
-        assert_eq!((staying.untold(), staying.untold()), (Some(key("t/1")), None));
+        assert!(staying.for_good(&key("t/0"), a, b) && !staying.for_good(&key("t/2"), a, b));
+        let sentence = "3 of its keys stay on what they were, such as `t/1`: trap";
+        assert_eq!(staying.untold(), Some((key("t/1"), sentence.to_string())));
+        staying.note(&key("t/3"), (a, b), "trap".to_string(), Weight::ForGood);
+        assert_eq!(staying.untold(), None, "once");
         let told = staying.told(b, |_| Some(a)).unwrap();
-        assert_eq!(told, "2 of its keys stay on what they were, such as `t/1`: trap");
+        assert_eq!(told, "4 of its keys stay on what they were, such as `t/0`: rejected before");
         let told = staying.told(b, |name| (*name == key("t/2")).then_some(a)).unwrap();
         assert!(told.starts_with("1 of its keys") && told.contains("no room"), "{told}");
         assert_eq!(staying.told(a, |_| Some(a)), None, "it is where it belongs");

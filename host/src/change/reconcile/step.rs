@@ -12,6 +12,8 @@ pub struct Goal {
     pub to: ComponentHash,
     /// The template's file. Another one than `to` where it was rolled back for all keys.
     pub file: ComponentHash,
+    /// While `to` is being tried: what serves.
+    pub before: Option<ComponentHash>,
     /// Components that were rolled back for all keys, the newest last.
     pub refused: Vec<ComponentHash>,
 }
@@ -48,8 +50,8 @@ pub enum Step {
     Withdraw(ComponentHash),
     /// An upgrade like any other.
     Upgrade,
-    /// Away from a refused component: without probation, and whatever the other exports less.
-    GoBack,
+    /// Away from a refused component, to this one: without probation, and whatever it exports less.
+    GoBack(ComponentHash),
     /// It is not tried, for this reason.
     Stays(String),
 }
@@ -70,12 +72,13 @@ pub fn step(goal: &Goal, key: &KeyView) -> Step {
     if key.is_passing {
         return Step::Wait;
     }
-    if goal.to != goal.file && goal.refused.contains(&key.runs) {
-        return Step::GoBack;
-    }
-    match &key.rejects {
-        Some(why) => Step::Stays(why.clone()),
-        None => Step::Upgrade,
+    let is_on_refused = goal.refused.contains(&key.runs);
+    match (&key.rejects, goal.before) {
+        // It serves others.
+        (_, None) if is_on_refused => Step::GoBack(goal.to),
+        (Some(_), Some(before)) if is_on_refused && before != key.runs => Step::GoBack(before),
+        (Some(why), _) => Step::Stays(why.clone()),
+        (None, _) => Step::Upgrade,
     }
 }
 
@@ -88,7 +91,12 @@ mod tests {
     }
 
     fn goal(to: &str, file: &str, refused: &[&str]) -> Goal {
-        Goal { to: hash(to), file: hash(file), refused: refused.iter().map(|text| hash(text)).collect() }
+        let refused = refused.iter().map(|text| hash(text)).collect();
+        Goal { to: hash(to), file: hash(file), before: None, refused }
+    }
+
+    fn trying(to: &str, before: &str, refused: &[&str]) -> Goal {
+        Goal { before: Some(hash(before)), ..goal(to, to, refused) }
     }
 
     fn on(runs: &str) -> KeyView {
@@ -102,17 +110,22 @@ mod tests {
 
     #[test]
     fn a_key_goes_forward_to_the_file_and_back_from_one_that_was_refused() {
-        let (forward, fell) = (goal("b", "b", &[]), goal("a", "b", &["b"]));
+        let (forward, fell) = (trying("b", "a", &[]), goal("a", "b", &["b"]));
         assert_eq!(step(&forward, &on("a")), Step::Upgrade);
         assert_eq!(step(&forward, &on("b")), Step::Done);
-        assert_eq!(step(&fell, &on("b")), Step::GoBack);
+        assert_eq!(step(&fell, &on("b")), Step::GoBack(hash("a")));
         assert_eq!(step(&fell, &on("a")), Step::Done);
         // One that was on neither was never on what failed: an upgrade as any other.
         assert_eq!(step(&fell, &on("older")), Step::Upgrade);
         // What failed before the last file is no better now.
         let twice = goal("a", "c", &["b", "c"]);
-        assert_eq!(step(&twice, &on("b")), Step::GoBack);
-        assert_eq!(step(&goal("c", "c", &["b"]), &on("b")), Step::Upgrade, "a newer file may mend it");
+        assert_eq!(step(&twice, &on("b")), Step::GoBack(hash("a")));
+        // Nor where the file that served is put back.
+        assert_eq!(step(&goal("a", "a", &["b"]), &on("b")), Step::GoBack(hash("a")));
+        let newer = trying("c", "a", &["b"]);
+        assert_eq!(step(&newer, &on("b")), Step::Upgrade, "a newer file may mend it");
+        let rejects = Some("trap".to_string());
+        assert_eq!(step(&newer, &KeyView { rejects, ..on("b") }), Step::GoBack(hash("a")), "or not");
     }
 
     #[test]
@@ -134,7 +147,7 @@ mod tests {
             step(&forward, &KeyView { rejects: rejects.clone(), ..on("a") }),
             Step::Stays("rolled back: trap".into())
         );
-        assert_eq!(step(&goal("a", "b", &["b"]), &KeyView { rejects, ..on("b") }), Step::GoBack);
+        assert_eq!(step(&goal("a", "b", &["b"]), &KeyView { rejects, ..on("b") }), Step::GoBack(hash("a")));
         assert_eq!(step(&forward, &KeyView { stays: true, ..on("a") }), Step::Done);
         assert_eq!(step(&forward, &KeyView { is_passing: true, ..on("a") }), Step::Wait);
     }

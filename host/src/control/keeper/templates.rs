@@ -24,6 +24,8 @@ pub(super) struct Held {
     reconciler: Arc<Reconciler>,
     /// What it was before, as long as new keys may start on that.
     older: Option<Component>,
+    /// Its file could not be taken when the host started.
+    stands_in: bool,
 }
 
 impl Held {
@@ -69,7 +71,7 @@ impl Keeper {
         };
         reconciler.follow(&rollout, wanted.path.clone());
         let older = before.as_ref().map(|before| before.component.clone());
-        let held = Held { wanted, component, keys, rollout, reconciler: reconciler.clone(), older };
+        let held = Held { wanted, component, keys, rollout, reconciler: reconciler.clone(), older, stands_in };
         self.put(&name, held);
         match before {
             Some(before) => {
@@ -80,7 +82,9 @@ impl Keeper {
                     // Settings first: the newer component may have been made for them.
                     services.recorder.watched(NEW_SETTINGS, configuring).await;
                     // A file that changes is tried again, also where it is one that was there before.
-                    if let Some(component) = component.filter(|component| *component != before.component.hash()) {
+                    if let Some(component) =
+                        component.filter(|component| *component != before.component.hash() && !before.stands_in)
+                    {
                         let anew = vec![Change::ClearRejectionsBelow(supervisor, component)];
                         if let Err(error) = services.database.commit(anew).await {
                             let what = "forget what failed on a template's children";

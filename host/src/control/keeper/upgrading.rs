@@ -40,9 +40,10 @@ impl Upgrading {
             // Its turn comes when the other has ended.
             Err(ChangeError::UnderWay { .. } | ChangeError::SameComponent { .. }) => {}
             // The file cannot become this worker: it is not tried again until it changes.
-            Err(error @ (ChangeError::Component(_) | ChangeError::CalledOff { blame: Blame::Component, .. })) => {
-                self.reject(&error).await
-            }
+            Err(
+                error @ (ChangeError::Component(_)
+                | ChangeError::CalledOff { blame: Blame::Component | Blame::Running, .. }),
+            ) => self.reject(&error).await,
             // Tried again, after a while.
             Err(ChangeError::CalledOff { .. } | ChangeError::Stopping) => {}
             Err(error) => self.problem(error.to_string()),

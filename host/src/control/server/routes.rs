@@ -253,8 +253,10 @@ async fn upgrade(
     app.host.worker(&name)?;
     let most = bounds::PROBATION_MAX;
     if let Some(asked) = query.probation_ms.map(Duration::from_millis).filter(|asked| *asked > most) {
-        // As it is: rounded, it may look like the bound.
-        let message = format!("probation cannot last {asked:?}");
+        // Exact, where it would look like the bound.
+        let is_near = show_duration(asked) == show_duration(most);
+        let shown = if is_near { format!("{asked:?}") } else { show_duration(asked) };
+        let message = format!("probation cannot last {shown}");
         let help = format!("`--probation` takes {} ({most:?}) at the most", show_duration(most));
         return Err(Failed::new("usage", message, "", &help));
     }

@@ -17,6 +17,7 @@ use crate::runtime::residents::Lodger;
 use crate::runtime::services::{NO_CALL, Services};
 use crate::runtime::share::CpuShare;
 use crate::runtime::spec::{Durability, WorkerSettings};
+use crate::runtime::supervision::BY_OPERATOR;
 use crate::runtime::waits::WaitsFor;
 use crate::sandbox::{CallError, Component, Exports, Health, Kind};
 
@@ -185,6 +186,10 @@ impl Standing {
     /// Whether it serves: what comes for it is handled by an instance that is live, or that is made for it.
     pub fn is_up(&self) -> bool {
         matches!(self, Standing::Running | Standing::Hibernated | Standing::Probation)
+    }
+
+    pub fn is_isolated_by_operator(&self) -> bool {
+        matches!(self, Standing::Isolated(why) if **why == *BY_OPERATOR)
     }
 
     pub fn word(&self) -> &'static str {

@@ -34,7 +34,7 @@ impl Driver {
         }
         if (self.live.is_none() && self.asleep.is_none()) || self.trial.is_some() {
             let reason = "it does not run, or is in probation".to_string();
-            let _ = done.send(Err(CalledOff { phase: "quiesced", reason, blame: Some(Blame::Nobody) }));
+            let _ = done.send(Err(CalledOff { phase: "quiesced", reason, blame: Blame::Nobody }));
             return;
         }
         // What a rollback handed back, or a batch left, came before.
@@ -42,7 +42,7 @@ impl Driver {
             self.again(kept).await;
             if self.live.is_none() {
                 let reason = "it ended over a message that came before".to_string();
-                let _ = done.send(Err(CalledOff { phase: "quiesced", reason, blame: Some(Blame::Nobody) }));
+                let _ = done.send(Err(CalledOff { phase: "quiesced", reason, blame: Blame::Nobody }));
                 return;
             }
         }
@@ -118,7 +118,7 @@ impl Driver {
             match self.save_state().await {
                 Ok(snapshot) => Some(snapshot),
                 Err(error) => {
-                    let called_off = CalledOff { phase: "quiesced", reason: error.to_string(), blame: None };
+                    let called_off = CalledOff { phase: "quiesced", reason: error.to_string(), blame: Blame::Running };
                     if let NoState::Died(reason) = error {
                         self.ended(reason).await;
                     }
@@ -136,7 +136,7 @@ impl Driver {
         taken.map_err(|failure| CalledOff {
             phase: "migrated",
             reason: failure.to_string(),
-            blame: Some(Blame::of(&failure)),
+            blame: Blame::of(&failure),
         })?;
         Ok((Live::Worker(Box::new(new.take())), before))
     }
@@ -148,7 +148,7 @@ impl Driver {
         live.map(|live| (live, None)).map_err(|not_up| CalledOff {
             phase: "migrated",
             reason: not_up.reason().to_string(),
-            blame: Some(Blame::Component),
+            blame: Blame::Component,
         })
     }
 

@@ -155,8 +155,7 @@ pub struct CalledOff {
     /// Which step failed: `quiesced`, `migrated`.
     pub phase: &'static str,
     pub reason: String,
-    /// `None`: the old instance could not save its state.
-    pub blame: Option<Blame>,
+    pub blame: Blame,
 }
 
 /// Whether another try with the same component could go better.
@@ -164,6 +163,8 @@ pub struct CalledOff {
 pub enum Blame {
     /// It could not: the component is not tried again by itself.
     Component,
+    /// It could not either: what runs cannot save its state. That says nothing of the component.
+    Running,
     /// It could: the worker, the host or the disk was in the way.
     Nobody,
 }
