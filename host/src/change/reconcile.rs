@@ -220,7 +220,7 @@ impl Reconciler {
                 },
                 _ = changed.changed(), if pause.is_elapsed() => {
                     locked(&self.work).backlog.wake_changes();
-                    pause.as_mut().reset(tokio::time::Instant::now() + CHANGES_PAUSE);
+                    pause.set(tokio::time::sleep(CHANGES_PAUSE));
                 }
                 () = &mut pause, if !pause.is_elapsed() => {}
                 () = tokio::time::sleep(next_at.unwrap_or(now).since(now)), if next_at.is_some() && has_room => {}
