@@ -27,7 +27,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::Notify;
 
 use self::backlog::{Backlog, WaitsFor};
-use self::stays::{Staying, Weight};
+use self::stays::{Staying, Way, Weight};
 pub(super) use self::step::{ChangeView, Goal};
 use self::step::{KeyView, Step, step};
 use super::error::{ChangeError, with_cause};
@@ -46,6 +46,9 @@ const SIDE_BY_SIDE: usize = 16;
 
 /// Between two looks at all that wait, because some change in the host has ended.
 const CHANGES_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long after its start a key is new.
+const NEW_TIME: Duration = Duration::from_secs(1);
 
 /// After a fault of the host's own code.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
@@ -136,13 +139,13 @@ impl Reconciler {
 
     /// It went back for a reason that may pass.
     pub(super) fn add_later(self: &Arc<Self>, child: &Shared, to: ComponentHash, why: String) {
-        self.note(child.name(), (child.status().component, to), why, Weight::Passing);
+        self.note(child.name(), Way { from: child.status().component, to, is_back: false }, why, Weight::Passing);
         self.put(|backlog, changes| backlog.add_later(child.name(), changes.services.clock.now()));
     }
 
     /// It was rolled back, and is not tried again.
     pub(super) fn failed(self: &Arc<Self>, child: &Shared, to: ComponentHash, why: String) {
-        self.note(child.name(), (child.status().component, to), why, Weight::ForGood);
+        self.note(child.name(), Way { from: child.status().component, to, is_back: false }, why, Weight::ForGood);
         self.add(child.name());
     }
 
@@ -246,7 +249,9 @@ impl Reconciler {
     }
 
     fn tell_of_stays(&self, current: &Current) {
-        let Some((key, message)) = locked(&self.staying).untold() else { return };
+        let (to, registry) = (current.rollout.target(), &self.changes.services.registry);
+        let runs = |key: &Name| registry.get(key).map(|child| child.status().component);
+        let Some((key, message)) = locked(&self.staying).untold(to, runs) else { return };
         let help = format!("`paguro history {key}` tells more; a file that changes is tried again");
         let path = current.path.display().to_string();
         self.changes.services.recorder.emit(Event::DirectoryProblem { path, message, help });
@@ -267,7 +272,7 @@ impl Reconciler {
             Event::WorkerStartFailed { component, reason, .. }
                 if work.backlog.is_new(key) && *component == rollout.serving() =>
             {
-                work.backlog.wake(key);
+                work.backlog.leaves(key, self.changes.services.clock.now());
                 drop(work);
                 rollout.has_no_way_back(key, reason);
             }
@@ -301,29 +306,35 @@ impl Reconciler {
     async fn bring(self: &Arc<Self>, key: &Name, is_new: bool, current: &Current, read: &Read) -> Next {
         let services = &self.changes.services;
         services.making_is_done();
-        let Some(child) = services.registry.get(key) else { return Next::Done };
+        let Some(child) = services.registry.get(key) else {
+            self.succeeded(key);
+            return Next::Done;
+        };
         let goal = current.rollout.goal();
-        let runs = child.status().component;
-        match step(&goal, &self.view(&child, &goal)) {
+        let view = self.view(&child, &goal);
+        let way = |to, is_back| Way { from: view.runs, to, is_back };
+        let stays = |way| locked(&self.staying).for_good(key, way);
+        match step(&goal, &view) {
             Step::Done => Next::Done,
-            Step::Wait if self.changes.is_under_way(key) => Next::Wait(WaitsFor::Change),
-            Step::Wait => Next::Wait(WaitsFor::Itself),
+            Step::Wait => Next::Wait(if view.change.is_some() { WaitsFor::Change } else { WaitsFor::Itself }),
             Step::Withdraw(of) => match self.changes.order(key, Order::Withdraw(of)).await {
                 Ok(_) => Next::Again,
                 // Not in probation yet, or not any more: its end is a change.
                 Err(_) => Next::Wait(WaitsFor::Change),
             },
             Step::Stays(why) => {
-                self.note(key, (runs, goal.to), why, Weight::Known);
+                self.note(key, way(goal.to, false), why, Weight::Known);
                 Next::Done
             }
+            Step::Upgrade if stays(way(goal.to, false)) => Next::Done,
+            Step::GoBack(to) if stays(way(to, true)) => Next::Done,
             Step::Upgrade => match self.bytes_of(goal.to, read).await {
-                Ok(bytes) => self.upgrade(child, is_new, current, (runs, goal.to), bytes).await,
-                Err(error) => self.not_brought(key, (runs, goal.to), &error),
+                Ok(bytes) => self.upgrade(child, is_new, current, way(goal.to, false), bytes).await,
+                Err(error) => self.not_brought(key, way(goal.to, false), &error),
             },
             Step::GoBack(to) => match self.bytes_of(to, read).await {
-                Ok(bytes) => self.go_back(child, (runs, to), bytes).await,
-                Err(error) => self.not_brought(key, (runs, to), &error),
+                Ok(bytes) => self.go_back(child, way(to, true), bytes).await,
+                Err(error) => self.not_brought(key, way(to, true), &error),
             },
         }
     }
@@ -336,7 +347,7 @@ impl Reconciler {
         let is_passing = matches!(status.standing, Standing::Starting | Standing::Stopping | Standing::RollingBack);
         if change.is_some() || runs == goal.to || is_passing {
             // Nothing else decides.
-            return KeyView { runs, is_passing, change, is_overridden: false, rejects: None, stays: false };
+            return KeyView { runs, is_passing, change, is_overridden: false, rejects: None };
         }
         let record = database.worker(key).ok().flatten();
         let is_overridden =
@@ -347,18 +358,11 @@ impl Reconciler {
             Some(rejected) if rejected.is_operators && !is_on_refused => (true, None),
             rejected => (false, rejected.map(|rejected| rejected.why)),
         };
-        let destination = match goal.before {
-            Some(before) if rejects.is_some() && is_on_refused => before,
-            _ => goal.to,
-        };
-        KeyView {
-            runs,
-            is_passing,
-            change,
-            is_overridden: is_overridden || is_operators,
-            stays: locked(&self.staying).for_good(key, runs, destination),
-            rejects,
-        }
+        // What is called off before a rehearsal is not in the database.
+        let upgrade = Way { from: runs, to: goal.to, is_back: false };
+        let cannot = is_on_refused && locked(&self.staying).for_good(key, upgrade);
+        let rejects = rejects.or_else(|| cannot.then(|| "it cannot be upgraded".to_string()));
+        KeyView { runs, is_passing, change, is_overridden: is_overridden || is_operators, rejects }
     }
 
     async fn upgrade(
@@ -366,10 +370,13 @@ impl Reconciler {
         child: Arc<Shared>,
         is_new: bool,
         current: &Current,
-        way: (ComponentHash, ComponentHash),
+        way: Way,
         bytes: Bytes,
     ) -> Next {
         let rollout = &current.rollout;
+        // Later, messages have had their part.
+        let up_for = self.changes.services.clock.now().since(child.status().up_since);
+        let is_new = is_new && up_for < NEW_TIME;
         let request = UpgradeRequest {
             worker: child.clone(),
             bytes,
@@ -387,6 +394,9 @@ impl Reconciler {
                     standing => *standing == Standing::Restarting,
                 };
                 self.start_adopted(&child, &switched, is_down).await;
+                if switched.pause.is_none() {
+                    self.succeeded(child.name());
+                }
                 let (rollout, recorder) = (rollout.clone(), self.changes.services.recorder.clone());
                 // Its probation may last a day.
                 let heard = async move { rollout.hear(&child, switched, is_new).await };
@@ -404,7 +414,7 @@ impl Reconciler {
         }
     }
 
-    async fn go_back(&self, child: Arc<Shared>, way: (ComponentHash, ComponentHash), bytes: Bytes) -> Next {
+    async fn go_back(&self, child: Arc<Shared>, way: Way, bytes: Bytes) -> Next {
         let request = UpgradeRequest {
             worker: child.clone(),
             bytes,
@@ -431,7 +441,10 @@ impl Reconciler {
                 self.note(child.name(), way, why, Weight::Passing);
                 Next::Retry
             }
-            Ok(Outcome::Committed { .. }) => Next::Again,
+            Ok(Outcome::Committed { .. }) => {
+                self.succeeded(child.name());
+                Next::Again
+            }
             // Nobody knows what came of it.
             Err(_) => Next::Retry,
         }
@@ -445,7 +458,7 @@ impl Reconciler {
         }
     }
 
-    fn not_brought(&self, key: &Name, way: (ComponentHash, ComponentHash), error: &ChangeError) -> Next {
+    fn not_brought(&self, key: &Name, way: Way, error: &ChangeError) -> Next {
         let (why, for_good) = match error {
             ChangeError::SameComponent { .. } => return Next::Again,
             ChangeError::Gone(_) | ChangeError::Stopping => return Next::Done,
@@ -457,7 +470,7 @@ impl Reconciler {
         if for_good { Next::Done } else { Next::Retry }
     }
 
-    fn note(&self, key: &Name, way: (ComponentHash, ComponentHash), why: String, weight: Weight) {
+    fn note(&self, key: &Name, way: Way, why: String, weight: Weight) {
         if locked(&self.staying).note(key, way, why, weight) {
             // Findings are published at the next look.
             self.changes.nudge();

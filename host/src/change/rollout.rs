@@ -37,6 +37,8 @@ pub struct Rollout {
     newest: ComponentHash,
     /// Those before that were rolled back for all keys, the newest last.
     refused: Vec<ComponentHash>,
+    /// It was what served when it became the file.
+    served_before: bool,
     /// How long new keys are watched once it is committed: as long as a child's probation.
     probation: Duration,
     stage: Mutex<Stage>,
@@ -96,6 +98,13 @@ impl Rollout {
         rollout
     }
 
+    /// It served already when it became the file: as after a way back, where the file before is put back.
+    pub fn serves_already(candidate: Candidate) -> Arc<Rollout> {
+        let rollout = Rollout::with(candidate, Duration::ZERO, Stage::Committed { watched: None }, true);
+        rollout.write(&rollout.stage(), Vec::new());
+        rollout
+    }
+
     /// New keys start on `before` until it is committed.
     pub fn trying(candidate: Candidate, before: ComponentHash, probation: Duration) -> Arc<Rollout> {
         let rollout = Rollout::new(candidate, probation, Stage::Trying { before });
@@ -123,6 +132,10 @@ impl Rollout {
     }
 
     fn new(candidate: Candidate, probation: Duration, stage: Stage) -> Arc<Rollout> {
+        Rollout::with(candidate, probation, stage, false)
+    }
+
+    fn with(candidate: Candidate, probation: Duration, stage: Stage, served_before: bool) -> Arc<Rollout> {
         let Candidate { changes, reconciler, template, newest, before } = candidate;
         let mut refused = before.map(|before| before.goal().refused).unwrap_or_default();
         refused.retain(|refused| *refused != newest);
@@ -135,6 +148,7 @@ impl Rollout {
             template,
             newest,
             refused,
+            served_before,
             probation,
             stage: Mutex::new(stage),
             failed,
@@ -175,17 +189,17 @@ impl Rollout {
     /// What its keys are to run.
     pub(super) fn goal(&self) -> Goal {
         let (file, mut refused) = (self.newest, self.refused.clone());
-        let (to, before) = match &*self.stage() {
+        let (to, serves) = match &*self.stage() {
             Stage::Trying { before } => (file, Some(*before)),
-            Stage::Committed { .. } => (file, None),
+            Stage::Committed { .. } => (file, self.served_before.then_some(file)),
             Stage::RolledBack { to, .. } => {
                 refused.push(file);
-                (*to, None)
+                (*to, Some(*to))
             }
         };
         // Where it serves again, it is not left.
         refused.retain(|refused| *refused != to);
-        Goal { to, file, before, refused }
+        Goal { to, file, serves, refused }
     }
 
     /// A key is about to start on another component than the target. `is_new`: nothing of its own could be at fault.
@@ -229,6 +243,8 @@ impl Rollout {
                     self.failed_on(key, &why);
                 }
                 match blame {
+                    // It is nobody's any more where all went back, or another file came.
+                    _ if self.is_retired() || to != self.target() => reconciler.iter().for_each(|it| it.add(key)),
                     Blame::Nobody => reconciler.iter().for_each(|it| it.add_later(child, to, why.clone())),
                     Blame::Component | Blame::Running => {
                         reconciler.iter().for_each(|it| it.failed(child, to, format!("rolled back: {why}")));

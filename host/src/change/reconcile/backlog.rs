@@ -45,9 +45,10 @@ struct Entry {
 enum Place {
     Ready,
     Later(Tick),
-    /// Somebody looks at it; with whether it is to be looked at once more.
+    /// Somebody looks at it. `added`: it is to be looked at once more; `woken`: something about it has changed meanwhile.
     InHand {
-        again: bool,
+        added: bool,
+        woken: bool,
     },
 }
 
@@ -55,7 +56,7 @@ impl Backlog {
     /// It is looked at as soon as possible.
     pub fn add(&mut self, key: &Name) {
         match self.keys.get_mut(key) {
-            Some(Entry { place: Place::InHand { again }, .. }) => *again = true,
+            Some(Entry { place: Place::InHand { added, .. }, .. }) => *added = true,
             Some(_) => self.make_ready(key),
             None => {
                 self.keys.insert(key.clone(), Entry { place: Place::Ready, is_new: false });
@@ -66,14 +67,16 @@ impl Backlog {
 
     /// Something passing was in its way: it is tried after a pause.
     pub fn add_later(&mut self, key: &Name, now: Tick) {
-        if !self.keys.contains_key(key) {
+        if let Some(Entry { place: Place::InHand { added, .. }, .. }) = self.keys.get_mut(key) {
+            *added = true;
+        } else if !self.keys.contains_key(key) {
             self.keys.insert(key.clone(), Entry { place: Place::Ready, is_new: false });
             let at = now.after(self.pause(key));
             self.put_off(key, at);
         }
     }
 
-    /// Nothing is in its way any more.
+    /// Nothing is in its way any more, or it is gone.
     pub fn succeeded(&mut self, key: &Name) {
         self.tried.remove(key);
     }
@@ -98,7 +101,7 @@ impl Backlog {
     /// Something about it has changed.
     pub fn wake(&mut self, key: &Name) {
         match self.keys.get_mut(key) {
-            Some(Entry { place: Place::InHand { again }, .. }) => *again = true,
+            Some(Entry { place: Place::InHand { woken, .. }, .. }) => *woken = true,
             _ if self.waiting.contains_key(key) => self.make_ready(key),
             _ => {}
         }
@@ -125,13 +128,13 @@ impl Backlog {
         }
         let key = self.ready.pop_front()?;
         let entry = self.keys.get_mut(&key)?;
-        entry.place = Place::InHand { again: false };
+        entry.place = Place::InHand { added: false, woken: false };
         Some((key, entry.is_new))
     }
 
     /// It was looked at, and needs no more.
     pub fn done(&mut self, key: &Name) {
-        if !self.goes_again(key) {
+        if !self.goes_again(key, true) {
             self.keys.remove(key);
         }
     }
@@ -141,7 +144,7 @@ impl Backlog {
         if waits_for == WaitsFor::Change {
             self.is_old(key);
         }
-        if !self.goes_again(key) {
+        if !self.goes_again(key, true) {
             self.put_off(key, now.after(WAIT_MAX));
             self.waiting.insert(key.clone(), waits_for);
         }
@@ -151,8 +154,19 @@ impl Backlog {
     pub fn retry(&mut self, key: &Name, now: Tick) {
         self.is_old(key);
         let pause = self.pause(key);
-        if !self.goes_again(key) {
+        // What changed is what the try itself has caused, as a rule: only who asks for it cuts the pause short.
+        if !self.goes_again(key, false) {
             self.put_off(key, now.after(pause));
+        }
+    }
+
+    /// Its first start failed: it is about to leave, and new no more.
+    pub fn leaves(&mut self, key: &Name, now: Tick) {
+        self.is_old(key);
+        self.make_ready(key);
+        if self.keys.get(key).is_some_and(|entry| entry.place == Place::Ready) {
+            self.ready.retain(|ready| ready != key);
+            self.put_off(key, now.after(PAUSE));
         }
     }
 
@@ -188,11 +202,11 @@ impl Backlog {
         self.later.first().map(|(at, _)| *at)
     }
 
-    /// Whether something changed while it was in hand.
-    fn goes_again(&mut self, key: &Name) -> bool {
+    /// Whether it was asked for while it was in hand, or woken, if that counts.
+    fn goes_again(&mut self, key: &Name, also_woken: bool) -> bool {
         let Some(entry) = self.keys.get_mut(key) else { return true };
         debug_assert!(matches!(entry.place, Place::InHand { .. }), "{key:?} is in nobody's hand");
-        if entry.place == (Place::InHand { again: true }) {
+        if matches!(entry.place, Place::InHand { added, woken } if added || woken && also_woken) {
             entry.place = Place::Ready;
             self.ready.push_back(key.clone());
             return true;
@@ -255,7 +269,10 @@ mod tests {
             match end {
                 0 => backlog.done(&key(1)),
                 1 => backlog.wait(&key(1), WaitsFor::Itself, at(0)),
-                _ => backlog.retry(&key(1), at(0)),
+                _ => {
+                    backlog.add(&key(1));
+                    backlog.retry(&key(1), at(0));
+                }
             }
             assert_eq!(backlog.next(at(0)), Some((key(1), false)));
             assert_eq!(backlog.next(at(0)), None, "once");
@@ -271,6 +288,8 @@ mod tests {
         let mut now = at(0);
         for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
             assert!(backlog.next(now).is_some());
+            // As its own try does.
+            backlog.wake(&key(1));
             backlog.retry(&key(1), now);
             backlog.wake_all();
             let due = now.after(Duration::from_secs(seconds));
@@ -345,7 +364,10 @@ mod tests {
                     }
                     2 => backlog.wake(&chosen),
                     3 => backlog.wake_all(),
-                    4 => backlog.wake_changes(),
+                    4 => match random.bool() {
+                        true => backlog.wake_changes(),
+                        false => backlog.leaves(&chosen, now),
+                    },
                     5 => now = now.after(Duration::from_secs(random.u64(0..40))),
                     6 if known.get(&chosen) == Some(&true) => {
                         backlog.done(&chosen);

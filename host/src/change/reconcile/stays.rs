@@ -7,16 +7,23 @@ use crate::base::{ComponentHash, Name};
 #[derive(Debug, Default)]
 pub struct Staying {
     keys: BTreeMap<Name, Stays>,
-    /// The first that came for good, and that no event has told of.
-    untold: Option<Name>,
+    /// One came for good, and no event has told of any.
+    is_untold: bool,
     /// One was told of: `doctor` has the others.
     is_told: bool,
 }
 
+/// From what, to what, and whether as an upgrade or as the way back, which asks for less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub from: ComponentHash,
+    pub to: ComponentHash,
+    pub is_back: bool,
+}
+
 #[derive(Debug)]
 struct Stays {
-    on: ComponentHash,
-    to: ComponentHash,
+    way: Way,
     why: String,
     weight: Weight,
 }
@@ -34,34 +41,47 @@ pub enum Weight {
 
 impl Staying {
     /// Whether it is the first one.
-    pub fn note(&mut self, key: &Name, (on, to): (ComponentHash, ComponentHash), why: String, weight: Weight) -> bool {
-        let is_first = self.keys.is_empty();
-        if weight == Weight::ForGood && !self.is_told {
-            self.untold.get_or_insert_with(|| key.clone());
+    pub fn note(&mut self, key: &Name, way: Way, why: String, weight: Weight) -> bool {
+        if weight == Weight::Known && self.for_good(key, way) {
+            // It was news, and may not have been told yet.
+            return false;
         }
-        self.keys.insert(key.clone(), Stays { on, to, why, weight });
+        let is_first = self.keys.is_empty();
+        self.is_untold |= weight == Weight::ForGood && !self.is_told;
+        self.keys.insert(key.clone(), Stays { way, why, weight });
         is_first
     }
 
-    /// Whether nothing brings a key from what it runs to this.
-    pub fn for_good(&self, key: &Name, on: ComponentHash, to: ComponentHash) -> bool {
-        self.keys.get(key).is_some_and(|stays| stays.weight != Weight::Passing && stays.on == on && stays.to == to)
+    /// Whether nothing brings a key along this way.
+    pub fn for_good(&self, key: &Name, way: Way) -> bool {
+        self.keys.get(key).is_some_and(|stays| stays.weight != Weight::Passing && stays.way == way)
     }
 
     /// How many there are, and one of them. `runs`: what a key runs, if it is there; those that run another component by now,
     /// or what they should, are forgotten.
     pub fn told(&mut self, to: ComponentHash, runs: impl Fn(&Name) -> Option<ComponentHash>) -> Option<String> {
-        self.keys.retain(|key, stays| stays.on != to && runs(key) == Some(stays.on));
+        self.prune(to, runs);
         let (key, stays) = self.keys.first_key_value()?;
         Some(self.sentence(key, &stays.why))
     }
 
-    /// The first that stays for good, and what is to be told of it: once.
-    pub fn untold(&mut self) -> Option<(Name, String)> {
-        let key = self.untold.take()?;
+    /// One that stays for good, and what is to be told of it: once.
+    pub fn untold(
+        &mut self,
+        to: ComponentHash,
+        runs: impl Fn(&Name) -> Option<ComponentHash>,
+    ) -> Option<(Name, String)> {
+        if !std::mem::take(&mut self.is_untold) {
+            return None;
+        }
+        self.prune(to, runs);
+        let (key, stays) = self.keys.iter().find(|(_, stays)| stays.weight == Weight::ForGood)?;
         self.is_told = true;
-        let sentence = self.sentence(&key, &self.keys.get(&key)?.why);
-        Some((key, sentence))
+        Some((key.clone(), self.sentence(key, &stays.why)))
+    }
+
+    fn prune(&mut self, to: ComponentHash, runs: impl Fn(&Name) -> Option<ComponentHash>) {
+        self.keys.retain(|key, stays| stays.way.from != to && runs(key) == Some(stays.way.from));
     }
 
     fn sentence(&self, key: &Name, why: &str) -> String {
@@ -83,21 +103,28 @@ mod tests {
         let hash = |text: &str| ComponentHash::of(text.as_bytes());
         let key = |text| Name::parse(text).unwrap();
         let (a, b) = (hash("a"), hash("b"));
+        let way = |from, to| Way { from, to, is_back: false };
+        let on_a = |_: &Name| Some(a);
         let mut staying = Staying::default();
-        assert!(staying.note(&key("t/0"), (a, b), "rejected before".to_string(), Weight::Known));
-        assert_eq!(staying.untold(), None);
-        assert!(!staying.note(&key("t/1"), (a, b), "trap".to_string(), Weight::ForGood));
-        staying.note(&key("t/2"), (a, b), "no room".to_string(), Weight::Passing);
-        assert!(staying.for_good(&key("t/1"), a, b) && !staying.for_good(&key("t/1"), b, a));
-        assert!(staying.for_good(&key("t/0"), a, b) && !staying.for_good(&key("t/2"), a, b));
+        assert!(staying.note(&key("t/0"), way(a, b), "rejected before".to_string(), Weight::Known));
+        assert_eq!(staying.untold(b, on_a), None);
+        assert!(!staying.note(&key("t/1"), way(a, b), "trap".to_string(), Weight::ForGood));
+        assert!(!staying.note(&key("t/1"), way(a, b), "known by now".to_string(), Weight::Known));
+        staying.note(&key("t/2"), way(a, b), "no room".to_string(), Weight::Passing);
+        assert!(staying.for_good(&key("t/1"), way(a, b)) && !staying.for_good(&key("t/1"), way(b, a)));
+        assert!(staying.for_good(&key("t/0"), way(a, b)) && !staying.for_good(&key("t/2"), way(a, b)));
+        assert!(!staying.for_good(&key("t/1"), Way { is_back: true, ..way(a, b) }));
         let sentence = "3 of its keys stay on what they were, such as `t/1`: trap";
-        assert_eq!(staying.untold(), Some((key("t/1"), sentence.to_string())));
-        staying.note(&key("t/3"), (a, b), "trap".to_string(), Weight::ForGood);
-        assert_eq!(staying.untold(), None, "once");
+        assert_eq!(staying.untold(b, on_a), Some((key("t/1"), sentence.to_string())));
+        staying.note(&key("t/3"), way(a, b), "trap".to_string(), Weight::ForGood);
+        assert_eq!(staying.untold(b, on_a), None, "once");
         let told = staying.told(b, |_| Some(a)).unwrap();
         assert_eq!(told, "4 of its keys stay on what they were, such as `t/0`: rejected before");
         let told = staying.told(b, |name| (*name == key("t/2")).then_some(a)).unwrap();
         assert!(told.starts_with("1 of its keys") && told.contains("no room"), "{told}");
         assert_eq!(staying.told(a, |_| Some(a)), None, "it is where it belongs");
+        staying.clear();
+        staying.note(&key("t/1"), way(a, b), "withdrawn".to_string(), Weight::ForGood);
+        assert_eq!(staying.untold(a, on_a), None, "and none of those is told of");
     }
 }

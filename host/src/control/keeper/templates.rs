@@ -111,7 +111,7 @@ impl Keeper {
     pub(super) fn renew_template(&mut self, name: Name, wanted: Wanted) {
         let Some(held) = self.templates.remove(&name) else { return };
         let before = held.wanted.clone();
-        self.put(&name, Held { wanted, ..held });
+        self.put(&name, Held { wanted, stands_in: false, ..held });
         let (recorder, configuring) = (self.services.recorder.clone(), self.configuring_children(&name, &before));
         tokio::spawn(async move { recorder.watched(NEW_SETTINGS, configuring).await });
         let settings = self.templates.get(&name).map(|held| held.wanted.settings.clone()).unwrap_or_default();
@@ -150,7 +150,7 @@ impl Keeper {
             let watched = known.and_then(|known| known.before).filter(|_| is_watched).filter(has);
             return match watched {
                 Some(before) => Rollout::watched(candidate, before, probation),
-                None => Rollout::committed(candidate),
+                None => Rollout::serves_already(candidate),
             };
         }
         if known.is_some_and(|known| known.refused == Some(newest)) {
