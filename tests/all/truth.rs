@@ -518,3 +518,49 @@ fn a_template_goes_on_over_a_restart_whatever_its_file_has_become() {
     program.until("it is upgraded", || program.ok(&["history", "s/1"]).contains("upgrade"));
     program.until("it is well", || program.run(&["health"]).code == 0);
 }
+
+/// What did not run is told from what ended over the message, with what starts it.
+#[test]
+fn a_message_to_a_worker_that_is_down_is_told_as_not_accepted() {
+    let mut program = Program::new();
+    program.write("once.toml", b"restart = \"temporary\"\n");
+    program.write("once.wasm", &guest("counter-v1"));
+    std::fs::create_dir(program.path().join("b")).unwrap();
+    program.write("b/x.wasm", &guest("counter-v1"));
+    program.up();
+    program.until("both run", || ["once", "b/x"].iter().all(|name| runs(&program, name)));
+    let (_, said) = told(&program, &["call", "once", "crash"]);
+    assert!(said.contains("ended before it answered"), "{said}");
+    for verb in ["call", "cast"] {
+        program.until("it is down", || told(&program, &[verb, "once", "get"]).1.contains("does not run"));
+        let (code, said) = told(&program, &[verb, "once", "get"]);
+        assert!(code == 1 && said.contains("it ended: trap") && said.contains("`paguro start once`"), "{said}");
+    }
+    program.ok(&["isolate", "b"]);
+    for verb in ["call", "cast"] {
+        let (code, said) = told(&program, &[verb, "b/x", "get"]);
+        assert!(code == 1 && said.contains("`paguro start b`"), "{verb}: {said}");
+    }
+    program.ok(&["start", "once"]);
+    program.until("it runs", || runs(&program, "once"));
+}
+
+/// What was deleted and came back as another file is no news of a deleted worker, and no newer file waits.
+#[test]
+fn a_worker_that_came_back_after_its_deletion_runs_what_the_file_says() {
+    let mut program = Program::new();
+    program.write("counter.wasm", &guest("counter-v1"));
+    program.up();
+    program.until("it runs", || runs(&program, "counter"));
+    program.ok(&["stop", "counter"]);
+    program.ok(&["delete", "counter"]);
+    program.write("counter.wasm", &guest("counter-v2"));
+    program.until("it is on trial", || program.ok(&["ps"]).contains("probation"));
+    program.until("nothing waits", || !program.ok(&["ps"]).contains("newer"));
+    assert!(!program.run(&["doctor"]).out.contains("was deleted"));
+}
+
+fn told(program: &Program, args: &[&str]) -> (i32, String) {
+    let run = program.run(args);
+    (run.code, run.err)
+}

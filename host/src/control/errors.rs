@@ -76,8 +76,19 @@ impl From<&RequestError> for ErrorInfo {
                 String::new(),
                 &format!("remove the directory {name}/, and its workers stop in order"),
             ),
-            RequestError::RunsStill(worker) => {
-                info("running", message, String::new(), &format!("`paguro stop {worker}`, then delete it"))
+            RequestError::RunsStill(worker) => info(
+                "running",
+                message,
+                String::new(),
+                &format!("`paguro stop {worker}`, then delete it; a key of a template is let go of by the stop"),
+            ),
+            RequestError::Down { worker, reason } => {
+                let cause = match reason.is_orderly() {
+                    true => "it was stopped, or ended as it should".to_string(),
+                    false => format!("it ended: {reason}"),
+                };
+                let help = format!("`paguro start {worker}` starts it; the message was not accepted");
+                info("down", message, cause, &help)
             }
             RequestError::NotStarted { worker, why } => info(
                 "not-started",
@@ -128,7 +139,7 @@ fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
             "timeout",
             said("did not answer in time"),
             "the request may or may not have been handled".to_string(),
-            "`--timeout` gives it longer; `paguro ps` shows how many messages wait",
+            "`--timeout` gives it longer, up to `deadline` under [limits] in its settings; `paguro ps` shows how many messages wait",
         ),
         CallError::Overloaded => info(
             "overloaded",
@@ -226,9 +237,12 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
         ChangeError::NotInProbation(worker) => {
             info("not-in-probation", message, cause, &format!("`paguro history {worker}` lists its revisions"))
         }
-        ChangeError::NothingToRollBackTo(worker) => {
-            info("nothing-to-roll-back-to", message, cause, &format!("`paguro history {worker}` lists its revisions"))
-        }
+        ChangeError::NothingToRollBackTo(worker) => info(
+            "nothing-to-roll-back-to",
+            message,
+            cause,
+            &format!("`paguro history {worker}` lists what it ran; `--to N` goes to any of them"),
+        ),
         ChangeError::NoSuchRevision { worker, .. } => {
             info("not-found", message, cause, &format!("`paguro history {worker}` lists its revisions"))
         }

@@ -138,6 +138,9 @@ pub enum RequestError {
     IsSupervisor { name: Name, is_template: bool },
     #[error("{worker:?} did not answer")]
     Call { worker: Name, error: CallError },
+    /// It did not run when the message came. `reason`: how it ended.
+    #[error("{worker:?} does not run")]
+    Down { worker: Name, reason: crate::base::ExitReason },
     #[error("{worker:?} is isolated: it does not run until it is started")]
     Isolated { worker: Name, why: String },
     #[error(transparent)]
@@ -520,13 +523,16 @@ impl Host {
             found => found,
         };
         let worker = self.found(name, found)?;
+        let was_down = worker.status().standing == Standing::Down;
         let reply: Reply = self.services.call(&worker, request, time).await;
         match reply {
             Ok(reply) => Ok(reply),
-            Err(CallError::Down(reason)) if reason.is_orderly() && self.is_down_above(worker.name()).await => {
+            Err(CallError::Down(reason))
+                if (was_down || reason.is_orderly()) && self.is_down_above(worker.name()).await =>
+            {
                 Err(TreeError::SupervisorDown(worker.name().clone()).into())
             }
-            Err(error) => Err(call_error(&worker, error)),
+            Err(error) => Err(not_taken(&worker, error, was_down)),
         }
     }
 
@@ -539,8 +545,19 @@ impl Host {
     /// `Ok` means that the message is in the mailbox.
     pub fn cast(&self, name: &str, message: Payload) -> Result<(), RequestError> {
         let worker = self.receiver(name)?;
+        let was_down = worker.status().standing == Standing::Down;
         let cast = self.services.cast(&worker, None, message);
-        cast.map_err(|error| call_error(&worker, error))
+        cast.map_err(|error| not_taken(&worker, error, was_down))
+    }
+
+    /// As [`Host::cast`]; where its supervisor is what does not run, the error says so.
+    pub async fn cast_told(&self, name: &str, message: Payload) -> Result<(), RequestError> {
+        match self.cast(name, message) {
+            Err(RequestError::Down { worker, .. }) if self.is_down_above(&worker).await => {
+                Err(TreeError::SupervisorDown(worker).into())
+            }
+            done => done,
+        }
     }
 
     /// The revision that [`Host::rollback`] would go to, outside a probation.
@@ -874,6 +891,16 @@ pub(super) fn call_error(worker: &Shared, error: CallError) -> RequestError {
             RequestError::Call { worker: name, error: CallError::Rejected(TAKES_NO_MESSAGES.to_string()) }
         }
         _ => RequestError::Call { worker: name, error },
+    }
+}
+
+/// `was_down`: it did not run before.
+fn not_taken(worker: &Shared, error: CallError, was_down: bool) -> RequestError {
+    match call_error(worker, error) {
+        RequestError::Call { worker, error: CallError::Down(reason) } if was_down => {
+            RequestError::Down { worker, reason }
+        }
+        error => error,
     }
 }
 

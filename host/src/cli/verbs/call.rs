@@ -27,7 +27,7 @@ pub struct CallArgs {
     #[arg(value_name = "BODY | @FILE | -", allow_negative_numbers = true)]
     body: Option<Input>,
 
-    /// How long to wait for the reply, such as 250ms or 5s [default: the worker's own]
+    /// How long to wait for the reply, such as 250ms or 5s [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     timeout: Option<Duration>,
 }

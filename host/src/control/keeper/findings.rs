@@ -104,7 +104,9 @@ impl Keeper {
             }
         });
         let deleted = super::locked(&self.deleted).clone();
-        let deleted = deleted.into_iter().filter(|name| self.said.workers.contains_key(name)).map(|name| Finding {
+        // One that is back is deleted no more.
+        let is_away = |name: &Name| self.said.workers.contains_key(name) && self.services.registry.get(name).is_none();
+        let deleted = deleted.into_iter().filter(is_away).map(|name| Finding {
             path: format!("{name}.wasm"),
             kind: FindingKind::Waiting,
             message: "its worker was deleted: it is not taken until it changes, or was gone and is put back"
