@@ -362,6 +362,9 @@ async fn two_new_keys_that_fail_take_back_those_on_trial_too() {
     for key in ["tenants/1", "tenants/2"] {
         until("it is back", async || host.worker(key).unwrap().status().component == old).await;
     }
+    for key in ["tenants/evil", "tenants/other"] {
+        until("it is there as well", async || runs(&host, key) == Some(old)).await;
+    }
     // They are where they belong: nobody stays anywhere.
     let stays = |event: &Event| event.to_string().contains("stay on what they were");
     assert!(host.recorder().events().after(0).iter().all(|event| !stays(&event.item)));

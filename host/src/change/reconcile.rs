@@ -329,7 +329,11 @@ impl Reconciler {
             Step::Upgrade if stays(way(goal.to, false)) => Next::Done,
             Step::GoBack(to) if stays(way(to, true)) => Next::Done,
             Step::Upgrade => match self.bytes_of(goal.to, read).await {
-                Ok(bytes) => self.upgrade(child, is_new, current, way(goal.to, false), bytes).await,
+                Ok(bytes) => match self.upgrade(child, is_new, current, way(goal.to, false), bytes).await {
+                    // There may be another way, and if not, the next look says so.
+                    Next::Done if stays(way(goal.to, false)) => Next::Again,
+                    next => next,
+                },
                 Err(error) => self.not_brought(key, way(goal.to, false), &error),
             },
             Step::GoBack(to) => match self.bytes_of(to, read).await {

@@ -1,6 +1,6 @@
 //! Dead letters as an operator has them: looked at, sent again, thrown away.
 
-use super::host::{Host, RequestError, call_error};
+use super::host::{Host, RequestError, not_taken};
 use crate::base::{Name, Payload, bounds};
 use crate::record::{Change, DeadLetterRecord, Event, LetterSort, LetterWhy};
 use crate::runtime::Status;
@@ -54,7 +54,7 @@ impl Host {
             Some(timer) => self.services.fire_again(&worker, timer, body),
             None => self.services.cast(&worker, letter.from.clone(), body),
         };
-        sent.map_err(|error| call_error(&worker, error))?;
+        sent.map_err(|error| not_taken(&worker, error, true))?;
         self.services.database.commit(vec![Change::DropDeadLetter(id)]).await?;
         self.services.recorder.emit(Event::DeadLetterResent { worker: letter.worker.clone(), id });
         Ok(letter)

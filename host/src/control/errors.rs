@@ -87,7 +87,7 @@ impl From<&RequestError> for ErrorInfo {
                     true => "it was stopped, or ended as it should".to_string(),
                     false => format!("it ended: {reason}"),
                 };
-                let help = format!("`paguro start {worker}` starts it; the message was not accepted");
+                let help = format!("`paguro start {worker}` starts it");
                 info("down", message, cause, &help)
             }
             RequestError::NotStarted { worker, why } => info(
@@ -139,7 +139,7 @@ fn call_error(worker: &str, error: &CallError) -> ErrorInfo {
             "timeout",
             said("did not answer in time"),
             "the request may or may not have been handled".to_string(),
-            "`--timeout` gives it longer, up to `deadline` under [limits] in its settings; `paguro ps` shows how many messages wait",
+            "`--timeout` waits longer; `deadline` under [limits] bounds each message; `paguro ps` shows how many wait",
         ),
         CallError::Overloaded => info(
             "overloaded",
@@ -241,7 +241,7 @@ fn change_error(error: &ChangeError) -> ErrorInfo {
             "nothing-to-roll-back-to",
             message,
             cause,
-            &format!("`paguro history {worker}` lists what it ran; `--to N` goes to any of them"),
+            &format!("`paguro history {worker}` lists what it ran; `--to N` goes to any other of them"),
         ),
         ChangeError::NoSuchRevision { worker, .. } => {
             info("not-found", message, cause, &format!("`paguro history {worker}` lists its revisions"))

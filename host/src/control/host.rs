@@ -545,9 +545,8 @@ impl Host {
     /// `Ok` means that the message is in the mailbox.
     pub fn cast(&self, name: &str, message: Payload) -> Result<(), RequestError> {
         let worker = self.receiver(name)?;
-        let was_down = worker.status().standing == Standing::Down;
         let cast = self.services.cast(&worker, None, message);
-        cast.map_err(|error| not_taken(&worker, error, was_down))
+        cast.map_err(|error| not_taken(&worker, error, true))
     }
 
     /// As [`Host::cast`]; where its supervisor is what does not run, the error says so.
@@ -894,8 +893,8 @@ pub(super) fn call_error(worker: &Shared, error: CallError) -> RequestError {
     }
 }
 
-/// `was_down`: it did not run before.
-fn not_taken(worker: &Shared, error: CallError, was_down: bool) -> RequestError {
+/// `was_down`: it did not run when the message came; of a cast that was not taken, it did not.
+pub(super) fn not_taken(worker: &Shared, error: CallError, was_down: bool) -> RequestError {
     match call_error(worker, error) {
         RequestError::Call { worker, error: CallError::Down(reason) } if was_down => {
             RequestError::Down { worker, reason }

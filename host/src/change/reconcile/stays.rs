@@ -6,7 +6,8 @@ use crate::base::{ComponentHash, Name};
 
 #[derive(Debug, Default)]
 pub struct Staying {
-    keys: BTreeMap<Name, Stays>,
+    /// By key, and by whether it is the way back that cannot be gone.
+    keys: BTreeMap<(Name, bool), Stays>,
     /// One came for good, and no event has told of any.
     is_untold: bool,
     /// One was told of: `doctor` has the others.
@@ -48,20 +49,21 @@ impl Staying {
         }
         let is_first = self.keys.is_empty();
         self.is_untold |= weight == Weight::ForGood && !self.is_told;
-        self.keys.insert(key.clone(), Stays { way, why, weight });
+        self.keys.insert((key.clone(), way.is_back), Stays { way, why, weight });
         is_first
     }
 
     /// Whether nothing brings a key along this way.
     pub fn for_good(&self, key: &Name, way: Way) -> bool {
-        self.keys.get(key).is_some_and(|stays| stays.weight != Weight::Passing && stays.way == way)
+        let stays = self.keys.get(&(key.clone(), way.is_back));
+        stays.is_some_and(|stays| stays.weight != Weight::Passing && stays.way == way)
     }
 
     /// How many there are, and one of them. `runs`: what a key runs, if it is there; those that run another component by now,
     /// or what they should, are forgotten.
     pub fn told(&mut self, to: ComponentHash, runs: impl Fn(&Name) -> Option<ComponentHash>) -> Option<String> {
         self.prune(to, runs);
-        let (key, stays) = self.keys.first_key_value()?;
+        let ((key, _), stays) = self.keys.first_key_value()?;
         Some(self.sentence(key, &stays.why))
     }
 
@@ -75,17 +77,20 @@ impl Staying {
             return None;
         }
         self.prune(to, runs);
-        let (key, stays) = self.keys.iter().find(|(_, stays)| stays.weight == Weight::ForGood)?;
+        let ((key, _), stays) = self.keys.iter().find(|(_, stays)| stays.weight == Weight::ForGood)?;
         self.is_told = true;
         Some((key.clone(), self.sentence(key, &stays.why)))
     }
 
     fn prune(&mut self, to: ComponentHash, runs: impl Fn(&Name) -> Option<ComponentHash>) {
-        self.keys.retain(|key, stays| stays.way.from != to && runs(key) == Some(stays.way.from));
+        self.keys.retain(|(key, _), stays| stays.way.from != to && runs(key) == Some(stays.way.from));
     }
 
     fn sentence(&self, key: &Name, why: &str) -> String {
-        format!("{} of its keys stay on what they were, such as {key:?}: {why}", self.keys.len())
+        let once =
+            |((key, is_back), _): &(&(Name, bool), &Stays)| !is_back || !self.keys.contains_key(&(key.clone(), false));
+        let count = self.keys.iter().filter(once).count();
+        format!("{count} of its keys stay on what they were, such as {key:?}: {why}")
     }
 
     /// Another file is another try for all.
@@ -113,7 +118,10 @@ mod tests {
         staying.note(&key("t/2"), way(a, b), "no room".to_string(), Weight::Passing);
         assert!(staying.for_good(&key("t/1"), way(a, b)) && !staying.for_good(&key("t/1"), way(b, a)));
         assert!(staying.for_good(&key("t/0"), way(a, b)) && !staying.for_good(&key("t/2"), way(a, b)));
-        assert!(!staying.for_good(&key("t/1"), Way { is_back: true, ..way(a, b) }));
+        let back = Way { is_back: true, ..way(a, b) };
+        assert!(!staying.for_good(&key("t/1"), back));
+        staying.note(&key("t/1"), back, "nor back".to_string(), Weight::ForGood);
+        assert!(staying.for_good(&key("t/1"), back) && staying.for_good(&key("t/1"), way(a, b)), "both hold");
         let sentence = "3 of its keys stay on what they were, such as `t/1`: trap";
         assert_eq!(staying.untold(b, on_a), Some((key("t/1"), sentence.to_string())));
         staying.note(&key("t/3"), way(a, b), "trap".to_string(), Weight::ForGood);

@@ -12,7 +12,8 @@ pub struct Goal {
     pub to: ComponentHash,
     /// The template's file. Another one than `to` where it was rolled back for all keys.
     pub file: ComponentHash,
-    /// What has served well: keys on a refused component go there at once. Not known of a newer file that replaced it.
+    /// What has served well: keys on a refused component go there at once, also one on which it failed before. Not known of a
+    /// newer file that replaced it.
     pub serves: Option<ComponentHash>,
     /// Components that were rolled back for all keys, the newest last.
     pub refused: Vec<ComponentHash>,
@@ -237,6 +238,11 @@ mod tests {
                 }
                 Step::Upgrade => {
                     assert!(!self.rejects.contains(&self.goal.to), "what failed is not tried again");
+                    if self.fails.contains(&self.goal.to) && self.random.bool() {
+                        // Called off: it never switched.
+                        self.rejects.push(self.goal.to);
+                        return true;
+                    }
                     self.change = Some((ChangeView { to: self.goal.to, by: By::Directory }, self.runs));
                 }
                 Step::GoBack(to) => {

@@ -104,6 +104,10 @@ impl Keeper {
     pub(super) async fn change_template(&mut self, name: Name, mut wanted: Wanted) {
         let kept = self.templates.get(&name).map(|held| held.wanted.settings.grants.clone()).unwrap_or_default();
         if self.grant(&name, &mut wanted.settings, &kept).await {
+            // The file is what stood in for it.
+            if let Some(held) = self.templates.get_mut(&name) {
+                held.stands_in = false;
+            }
             self.renew_template(name, wanted);
         }
     }
@@ -111,7 +115,7 @@ impl Keeper {
     pub(super) fn renew_template(&mut self, name: Name, wanted: Wanted) {
         let Some(held) = self.templates.remove(&name) else { return };
         let before = held.wanted.clone();
-        self.put(&name, Held { wanted, stands_in: false, ..held });
+        self.put(&name, Held { wanted, ..held });
         let (recorder, configuring) = (self.services.recorder.clone(), self.configuring_children(&name, &before));
         tokio::spawn(async move { recorder.watched(NEW_SETTINGS, configuring).await });
         let settings = self.templates.get(&name).map(|held| held.wanted.settings.clone()).unwrap_or_default();
