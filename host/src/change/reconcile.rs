@@ -1,5 +1,5 @@
-//! Brings the keys of a template to what it says they should run: forward to a newer component, back from one that was
-//! rolled back for all, whatever they were doing meanwhile.
+//! Brings the keys of a template to the component that the template wants: forward to a newer one, or back from one that was
+//! rolled back for all keys.
 //!
 //! ```text
 //!   another file, a way back, a key that starts, a probation that ended
@@ -83,7 +83,7 @@ struct Work {
 /// The bytes that were read last.
 type Read = Arc<tokio::sync::Mutex<Option<(ComponentHash, Bytes)>>>;
 
-/// What is next for a key that was looked at.
+/// What happens next to a key after a look at it.
 enum Next {
     Done,
     Wait(WaitsFor),
@@ -163,7 +163,7 @@ impl Reconciler {
             put(&mut work.backlog, &self.changes);
             let begins = !work.is_running && !work.backlog.is_empty();
             work.is_running |= begins;
-            // From now on: what was put is woken by what comes after.
+            // Subscribed before the lock is released, so that no event after this is missed.
             begins.then(|| self.changes.services.recorder.events().follow_new())
         };
         match begins {
@@ -362,7 +362,7 @@ impl Reconciler {
             Some(rejected) if rejected.is_operators && !is_on_refused => (true, None),
             rejected => (false, rejected.map(|rejected| rejected.why)),
         };
-        // What is called off before a rehearsal is not in the database.
+        // The database has no rejection for an upgrade that was called off before its rehearsal.
         let upgrade = Way { from: runs, to: goal.to, is_back: false };
         let cannot = is_on_refused && locked(&self.staying).for_good(key, upgrade);
         let rejects = rejects.or_else(|| cannot.then(|| "it cannot be upgraded".to_string()));
@@ -454,7 +454,7 @@ impl Reconciler {
         }
     }
 
-    /// One that waited for its restart, or had failed too often, starts on what it has adopted.
+    /// Starts a key that has adopted a component while it was isolated, or waited for its restart.
     async fn start_adopted(&self, child: &Shared, switched: &Switched, is_down: impl Fn(&Standing) -> bool) {
         if switched.pause.is_none() && is_down(&child.status().standing) {
             // That it runs already is no error here.

@@ -121,7 +121,7 @@ impl Backlog {
         woken.iter().for_each(|key| self.make_ready(key));
     }
 
-    /// The next one that is due, and whether it is new. Whoever takes it says what came of it.
+    /// Takes the next key that is due, and tells whether it is new. The caller reports with `done`, `wait` or `retry`.
     pub fn next(&mut self, now: Tick) -> Option<(Name, bool)> {
         while let Some((_, key)) = self.later.first().filter(|(at, _)| *at <= now).cloned() {
             self.make_ready(&key);
