@@ -523,7 +523,7 @@ impl Host {
             found => found,
         };
         let worker = self.found(name, found)?;
-        let was_down = worker.status().standing == Standing::Down;
+        let was_down = worker.refuses();
         let reply: Reply = self.services.call(&worker, request, time).await;
         match reply {
             Ok(reply) => Ok(reply),

@@ -364,6 +364,11 @@ impl Shared {
         !matches!(self.lock_status().standing, Standing::Down | Standing::Isolated(_))
     }
 
+    /// Whether it takes no messages, because it does not run. One that has not started yet takes them.
+    pub fn refuses(&self) -> bool {
+        self.refuses.load(Ordering::Relaxed)
+    }
+
     /// Ends the guest's run at once; what it was handling fails with `killed`.
     pub fn kill(&self) {
         self.kill.notify_one();
