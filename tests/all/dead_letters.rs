@@ -261,6 +261,9 @@ async fn a_cast_that_is_poison_costs_no_worker_any_more() {
 
     let poison = found[0].id;
     assert!(refusal(&host, poison).await.contains("paguro upgrade batcher FILE"));
+    let before = letters(&host, "batcher").await.last().unwrap().clone();
+    assert_eq!(before.why, LetterWhy::EndedWorker);
+    assert!(refusal(&host, before.id).await.contains("paguro upgrade batcher FILE"), "it is of the same content");
     host.upgrade("batcher", other("batcher"), LONG).await.unwrap();
     host.commit("batcher").await.unwrap();
     host.resend_dead_letter(poison).await.unwrap();

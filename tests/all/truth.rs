@@ -560,6 +560,52 @@ fn a_worker_that_came_back_after_its_deletion_runs_what_the_file_says() {
     assert!(!program.run(&["doctor"]).out.contains("was deleted"));
 }
 
+/// A newer component beside settings that are refused is neither taken nor passed over in silence, and is the file that
+/// a deletion is about.
+#[test]
+fn a_component_beside_refused_settings_waits_and_a_deletion_is_about_it() {
+    let mut program = Program::new();
+    program.write("counter.wasm", &guest("counter-v1"));
+    program.up();
+    program.until("it runs", || runs(&program, "counter"));
+    program.write("counter.toml", b"nonsense = 1\n");
+    program.until("it is refused", || program.run(&["doctor"]).out.contains("nonsense"));
+    program.write("counter.wasm", &guest("counter-v2"));
+    program.until("it is shown", || program.ok(&["ps"]).contains("newer"));
+    let doctor = program.run(&["doctor"]).out;
+    assert!(doctor.contains("a newer component waits until the settings beside it are mended"), "{doctor}");
+    let events = program.ok(&["events"]);
+    assert!(events.contains("a newer component waits until the settings"), "{events}");
+    program.ok(&["stop", "counter"]);
+    program.ok(&["delete", "counter"]);
+    program.write("counter.toml", b"");
+    program.until("it is said", || program.run(&["doctor"]).out.contains("its worker was deleted"));
+    program.write("other.wasm", &guest("echo"));
+    program.until("a look has ended", || runs(&program, "other"));
+    assert!(!runs(&program, "counter"), "{}", program.ok(&["ps"]));
+    again(&mut program);
+    program.until("a look has ended", || runs(&program, "other"));
+    assert!(!runs(&program, "counter"), "{}", program.ok(&["ps"]));
+}
+
+/// An operator's word against a file ends with that file.
+#[test]
+fn an_overridden_file_that_is_gone_and_put_back_is_taken() {
+    let mut program = Program::new();
+    program.write("counter.wasm", &guest("counter-v1"));
+    program.up();
+    program.until("it runs", || runs(&program, "counter"));
+    program.ok(&["upgrade", "counter", &program.file("counter-v2"), "--probation", "0s"]);
+    program.until("it is committed", || program.ok(&["ps"]).contains("override"));
+    std::fs::remove_file(program.path().join("counter.wasm")).unwrap();
+    program.until("it is gone", || !program.ok(&["ps"]).contains("counter"));
+    assert!(!program.run(&["doctor"]).out.contains("was deleted"));
+    again(&mut program);
+    program.write("counter.wasm", &guest("counter-v1"));
+    program.until("it is back", || runs(&program, "counter"));
+    assert!(!program.ok(&["ps"]).contains("override"), "{}", program.ok(&["ps"]));
+}
+
 fn told(program: &Program, args: &[&str]) -> (i32, String) {
     let run = program.run(args);
     (run.code, run.err)

@@ -19,7 +19,6 @@ use super::verbs::*;
     name = "paguro",
     version,
     max_term_width = 100,
-    disable_help_subcommand = true,
     after_help = "\
 Exit codes: 0 done, 1 the request failed, 2 wrong usage, 3 the host cannot be reached, 4 an upgrade was \
 called off or rolled back, 5 the host could not go on, 6 not all is well. Data goes to standard output, everything else to standard error; NO_COLOR holds.

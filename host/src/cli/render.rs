@@ -81,6 +81,16 @@ pub fn style_of(word: &str) -> Style {
     }
 }
 
+/// Beside the name of a supervisor that does not run: how its parent has it. Nothing beside one that runs.
+pub fn standing(running: bool, state: &str) -> String {
+    match state {
+        _ if running => String::new(),
+        // A host before this one says no more, and the root has no parent.
+        "" | "down" | "running" => format!("  {}", paint(BAD, "stopped")),
+        state => format!("  {}", paint(style_of(state), &safe(state))),
+    }
+}
+
 /// The three lines of an error, in colour.
 pub fn error_lines(message: &str, cause: Option<&str>, help: Option<&str>) -> String {
     let mut lines = format!("{} {}\n", paint(BAD, "error:"), safe(message));

@@ -10,8 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::cbor;
 use super::dead_letters::is_resendable;
 use super::host::{Checked, Host, RequestError};
-use super::supervision::{breaker, health, is_each_key, strategy};
-
+use super::supervision::{breaker, child_word, health, is_each_key, strategy};
 use super::wire::{
     CheckInfo, ChildInfo, DeadLetterInfo, EventInfo, HostInfo, LedgerInfo, LogInfo, RehearsalInfo, RevisionInfo,
     StateInfo, SupervisorInfo, UpgradeInfo, WorkerInfo,
@@ -99,26 +98,33 @@ impl Host {
     /// How what runs relates to the file in the directory.
     fn file_of(&self, name: &Name, running: ComponentHash) -> Result<String, DatabaseError> {
         let Some(record) = self.services.database.worker(name)? else { return Ok("none".to_string()) };
-        if let Some(template) = name.parent().and_then(|supervisor| self.services.templates.get(&supervisor)) {
+        if let Some(supervisor) = name.parent()
+            && let Some(template) = self.services.templates.get(&supervisor)
+        {
             let file = template.component();
-            let word = match () {
-                () if file == running => "same",
-                () if record.overrides_any_of(&[file, template.target()]) => "override",
+            let other = self.files.template(&supervisor).filter(|(_, seen)| *seen != file);
+            let word = match other {
+                Some((_, seen)) if seen == running => "same",
+                // It is not what new keys are made of, or not yet.
+                Some((of, _)) if self.is_file_refused(&of) => "rejected",
+                Some(_) => "newer",
+                None if file == running => "same",
+                None if record.overrides_any_of(&[file, template.target()]) => "override",
                 // For all keys, or for this one.
-                () if template.target() != file || self.changes.is_rejected(name, file) => "rejected",
-                () => "newer",
+                None if template.target() != file || self.changes.is_rejected(name, file) => "rejected",
+                None => "newer",
             };
             return Ok(word.to_string());
         }
-        let word = match record.file {
+        let word = match self.files.component(name).or(record.file) {
             None => "none",
-            _ if self.changes.is_under_way(name) && self.has_newer_file(name) => "newer",
             Some(file) if file == running => "same",
+            // What it says was not acted upon yet.
+            Some(file) if record.file != Some(file) => "newer",
             Some(_) if record.overridden => "override",
-            Some(file) => {
-                let rejected = self.services.database.rejections(name)?;
-                if rejected.iter().any(|rejected| rejected.component == file) { "rejected" } else { "override" }
-            }
+            Some(file) if self.changes.is_rejected(name, file) => "rejected",
+            // The upgrade to it has just begun, or was interrupted.
+            Some(_) => "newer",
         };
         Ok(word.to_string())
     }
@@ -131,16 +137,23 @@ impl Host {
     /// The whole tree, from the root.
     pub async fn tree_info(&self) -> Result<SupervisorInfo, DatabaseError> {
         let supervisors: BTreeSet<Name> = self.tree.supervisor_names().into_iter().collect();
-        self.supervisor_info(Name::root(), &supervisors).await
+        self.supervisor_info(Name::root(), "", &supervisors).await
     }
 
-    async fn supervisor_info(&self, name: Name, supervisors: &BTreeSet<Name>) -> Result<SupervisorInfo, DatabaseError> {
+    /// `state`: as its parent has it.
+    async fn supervisor_info(
+        &self,
+        name: Name,
+        state: &str,
+        supervisors: &BTreeSet<Name>,
+    ) -> Result<SupervisorInfo, DatabaseError> {
         let page = Page { after: None, limit: TREE_CHILDREN_MAX };
         let view = self.tree.look(&name, page).await;
         let mut info = SupervisorInfo {
             name: name.to_string(),
             strategy: String::new(),
             running: false,
+            state: state.to_string(),
             intensity: 0,
             each_key: false,
             period_ms: 0,
@@ -153,13 +166,17 @@ impl Host {
         info.strategy = strategy(view.settings.strategy).to_string();
         info.more = (view.counts.workers + view.counts.supervisors).saturating_sub(view.children.len()) as u64;
         info.running = view.running;
+        if info.running {
+            info.state.clear();
+        }
         info.intensity = view.settings.intensity;
         info.each_key = is_each_key(&view.settings);
         info.period_ms = ms(view.settings.period);
         info.restarts = u32::try_from(view.restarts.len()).unwrap_or(u32::MAX);
-        for child in view.children.into_iter().map(|child| child.spec.name) {
+        for child in view.children {
+            let (state, child) = (child_word(&child), child.spec.name);
             if supervisors.contains(&child) {
-                let below = Box::pin(self.supervisor_info(child, supervisors)).await?;
+                let below = Box::pin(self.supervisor_info(child, state, supervisors)).await?;
                 info.children.push(ChildInfo::Supervisor(below));
             } else if let Some(worker) = self.services.registry.get(&child) {
                 info.children.push(ChildInfo::Worker(Box::new(self.worker_info(&worker)?)));

@@ -2,7 +2,7 @@
 
 use super::host::{Host, RequestError, not_taken};
 use crate::base::{Name, Payload, bounds};
-use crate::record::{Change, DeadLetterRecord, Event, LetterSort, LetterWhy};
+use crate::record::{Change, DeadLetterRecord, Event, LetterSort};
 use crate::runtime::Status;
 use crate::sandbox::Kind;
 
@@ -47,7 +47,10 @@ impl Host {
         let _turn = self.services.dead_letters.turn().await;
         let (letter, body) = self.dead_letter(id).await?;
         let worker = self.receiver(letter.worker.as_str())?;
-        if let Some(refused) = refusal(&letter, &worker.status(), worker.is_durable()) {
+        // It may have ended its worker before its like was quarantined.
+        let status = worker.status();
+        let is_poison = self.services.database.is_poison(&letter, &body, status.revision)?;
+        if let Some(refused) = refusal(&letter, is_poison, &status, worker.is_durable()) {
             return Err(RequestError::NotResent { id, refused });
         }
         let sent = match letter.timer {
@@ -96,8 +99,9 @@ pub fn is_resendable(letter: &DeadLetterRecord) -> bool {
     matches!(letter.sort, LetterSort::Cast | LetterSort::Timer) && !letter.is_cut()
 }
 
-/// Why a letter is not sent to the worker as it stands now. Pure.
-fn refusal(letter: &DeadLetterRecord, worker: &Status, durable: bool) -> Option<NotResent> {
+/// Why a letter is not sent to the worker as it stands now. `is_poison`: it or its like was quarantined
+/// by the revision that serves. Pure.
+fn refusal(letter: &DeadLetterRecord, is_poison: bool, worker: &Status, durable: bool) -> Option<NotResent> {
     let (id, name) = (letter.id, &letter.worker);
     let drop = || format!("`paguro dead-letters show {id}` shows it, `paguro dead-letters drop {id}` throws it away");
     let refused = |why: &str, help: String| Some(NotResent { why: why.to_string(), help });
@@ -118,8 +122,8 @@ fn refusal(letter: &DeadLetterRecord, worker: &Status, durable: bool) -> Option<
     if worker.kind == Kind::Command {
         return refused("its worker is a command: it takes no messages", drop());
     }
-    if letter.why == LetterWhy::Poison && letter.revision == worker.revision {
-        let why = format!("its like ended revision {} three times, and that revision still serves", letter.revision);
+    if is_poison {
+        let why = format!("its like ended revision {} three times, and that revision still serves", worker.revision);
         return refused(&why, format!("`paguro upgrade {name} FILE` changes the revision; then send it again"));
     }
     None
@@ -129,6 +133,7 @@ fn refusal(letter: &DeadLetterRecord, worker: &Status, durable: bool) -> Option<
 mod tests {
     use super::*;
     use crate::base::{ComponentHash, Incarnation, RevisionNumber, Tick, TimerId, Timestamp};
+    use crate::record::LetterWhy;
     use crate::runtime::Standing;
     use crate::sandbox::Exports;
 
@@ -181,7 +186,8 @@ mod tests {
             (cut, 2, Kind::Worker, true, Some("drop 7")),
         ];
         for (letter, revision, kind, durable, expected) in cases {
-            let told = refusal(&letter, &status(revision, kind), durable);
+            let is_poison = letter.why == Poison && letter.revision.0 == revision;
+            let told = refusal(&letter, is_poison, &status(revision, kind), durable);
             match expected {
                 None => assert_eq!(told, None, "{letter:?}"),
                 Some(word) => {

@@ -13,7 +13,7 @@ use super::dead_letters::NotResent;
 use super::finding::{Finding, FindingKind};
 use super::following::{Place, checked_directory, judged, steady, warn_of_a_second_state};
 use super::grants::Refused;
-use super::keeper::{Deleted, Keeper, Problems, root_policy};
+use super::keeper::{Files, Keeper, Problems, root_policy};
 use super::starting::Starting;
 use super::state_watch::{self, StateWatch};
 use crate::base::{
@@ -22,8 +22,8 @@ use crate::base::{
 use crate::change::{ChangeError, Changes, Lanes, Outcome, Rehearsal, Source, Switched, UpgradeRequest, hash_of};
 use crate::record::{
     Action, By, Change, ComponentFiles, Database, DatabaseError, Event, LedgerEntry, NewLedgerEntry, Options,
-    OtherDatabase, Recorder, StateDir, StateDirError, TreeLock, TreeLockError, Why, default_state, marker,
-    state_behind_a_link,
+    OtherDatabase, Recorder, StateDir, StateDirError, TreeLock, TreeLockError, Why, WorkerRecord, default_state,
+    marker, state_behind_a_link,
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
@@ -196,7 +196,7 @@ pub struct Host {
     pub(super) starting: Arc<Starting>,
     watching: Watching,
     problems: Problems,
-    deleted: Deleted,
+    pub(super) files: Files,
     /// A look of the doctor at file systems.
     pub(super) examining: tokio::sync::Mutex<Beside>,
 }
@@ -309,10 +309,10 @@ impl Host {
         let (stopping, stop) = watch::channel(false);
         let started_at = clock.timestamp();
         let deleted = services.database.workers_deleted()?.into_iter().map(|record| record.name);
-        let deleted: Deleted = Arc::new(Mutex::new(deleted.collect()));
+        let files = Files::new(deleted);
         let starting = Arc::new(Starting::new());
         let place = Place::new(&options.directory, &directory);
-        let keeper = Keeper::new(&place, state.path(), &services, &tree, &changes, &deleted, &starting);
+        let keeper = Keeper::new(&place, state.path(), &services, &tree, &changes, &files, &starting);
         let problems = keeper.problems();
         let host = Arc::new(Host {
             services,
@@ -328,7 +328,7 @@ impl Host {
             starting,
             watching,
             problems,
-            deleted,
+            files,
             examining: tokio::sync::Mutex::default(),
         });
         Ok(Start { host, keeper, first_loads: options.first_loads, stop })
@@ -459,7 +459,7 @@ impl Host {
                 let is_template = self.services.templates.get(&name).is_some();
                 return RequestError::IsSupervisor { name, is_template };
             }
-            if self.deleted.lock().unwrap_or_else(PoisonError::into_inner).contains(&name) {
+            if self.files.is_deleted(&name) {
                 return RequestError::Deleted(name);
             }
             if name.parent().is_some_and(|supervisor| self.services.templates.get(&supervisor).is_some()) {
@@ -506,11 +506,11 @@ impl Host {
         })
     }
 
-    /// Whether a newer component of it waits for the end of a change.
-    pub(super) fn has_newer_file(&self, name: &Name) -> bool {
+    /// Whether the component of this name in the directory is refused.
+    pub(super) fn is_file_refused(&self, name: &Name) -> bool {
         let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         let is_its = |path: &str| path.strip_suffix(".wasm") == Some(name.as_str());
-        problems.iter().any(|finding| finding.kind == FindingKind::Waiting && is_its(&finding.path))
+        problems.iter().any(|finding| finding.kind == FindingKind::Refused && is_its(&finding.path))
     }
 
     /// Sends a request and waits for the answer, for `time` at the most.
@@ -713,13 +713,18 @@ impl Host {
         // Written first: the directory's keeper must not find the worker gone and its file in force.
         // Removed and overridden: an operator's word holds over the file until that changes.
         let is_of_template = child.parent().is_some_and(|parent| self.services.templates.get(&parent).is_some());
-        let deleted = if is_of_template { Change::WorkerRemoved } else { Change::WorkerDeleted };
-        self.services.database.commit(vec![deleted(child.clone())]).await?;
+        let deleted = if is_of_template {
+            Change::WorkerRemoved(child.clone())
+        } else {
+            // Also where it was not acted upon yet: it is this file that is not to be taken.
+            Change::WorkerDeleted(child.clone(), self.files.component(&child))
+        };
+        self.services.database.commit(vec![deleted]).await?;
         if let Err(error) = self.tree.delete_child(&child).await {
             // One that is gone was deleted by another at the same time.
             if !matches!(error, TreeError::NotFound(_)) {
-                let (removed, overridden) = (record.removed, record.overridden);
-                let undone = Change::WorkerNotDeleted { worker: child, removed, overridden };
+                let WorkerRecord { removed, overridden, file, .. } = record;
+                let undone = Change::WorkerNotDeleted { worker: child, removed, overridden, file };
                 self.services.database.commit(vec![undone]).await?;
             }
             return Err(match error {
@@ -729,7 +734,7 @@ impl Host {
             });
         }
         if !is_of_template {
-            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(child.clone());
+            self.files.delete(child.clone());
         }
         let entry = NewLedgerEntry {
             at: self.services.clock.timestamp(),

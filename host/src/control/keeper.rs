@@ -11,6 +11,7 @@
 //! ```
 
 mod accepted;
+mod files;
 mod findings;
 mod granting;
 mod loads;
@@ -19,13 +20,14 @@ mod upgrading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use self::accepted::Accepted;
 pub(super) use self::accepted::root_policy;
+pub(super) use self::files::Files;
 use self::findings::Waiting;
 use self::granting::Granting;
 use self::loads::{Known, LoadError, Loaded, Loads};
@@ -81,7 +83,7 @@ pub(super) struct Keeper {
     to_resume: Vec<Name>,
     /// Files that could not be deployed, until they change.
     refused: BTreeMap<Name, Refusal>,
-    deleted: Deleted,
+    files: Files,
     /// Newer files of workers that are being changed: what of each waits.
     waiting: BTreeMap<Name, Waiting>,
     starting: Arc<Starting>,
@@ -103,7 +105,7 @@ impl Keeper {
         services: &Arc<Services>,
         tree: &Arc<Tree>,
         changes: &Changes,
-        deleted: &Deleted,
+        files: &Files,
         starting: &Arc<Starting>,
     ) -> Keeper {
         let accepted = Accepted::of(&services.database);
@@ -131,7 +133,7 @@ impl Keeper {
             templates: BTreeMap::new(),
             to_resume: Vec::new(),
             refused: BTreeMap::new(),
-            deleted: deleted.clone(),
+            files: files.clone(),
             waiting: BTreeMap::new(),
             starting: starting.clone(),
             rejected: BTreeSet::new(),
@@ -314,6 +316,7 @@ impl Keeper {
         self.said_of = self.root.clone();
         self.said = look.tree;
         self.tell_where_components_lie();
+        self.files.note(&self.said.workers);
         self.refuse_what_guests_may_write().await;
         self.go_on_with_accepted();
         self.go_on_where_refused(Keeper::refuse_what_cannot_be);
@@ -326,7 +329,7 @@ impl Keeper {
         self.refused.retain(|name, refusal| is_there(name) && (!refusal.by_ban || banned.contains(&refusal.hash)));
         self.granting.retain(is_there);
         self.reading.retain(|_, reading| reading.is_busy());
-        let gone: Vec<Name> = locked(&self.deleted).iter().filter(|name| !is_there(name)).cloned().collect();
+        let gone: Vec<Name> = self.files.deleted().into_iter().filter(|name| !is_there(name)).collect();
         self.files_of_deleted_are_gone(gone).await;
         self.forget_what_ended();
         self.report();
@@ -441,6 +444,10 @@ impl Keeper {
     fn report(&mut self) {
         let mut problems: BTreeSet<Problem> = self.said.problems.iter().cloned().collect();
         problems.extend(self.watcher.problem().cloned());
+        // A warning is about what is in force; a file that is refused says something else by now.
+        let is_error = |problem: &&Problem| !problem.is_warning;
+        let refused: BTreeSet<PathBuf> = problems.iter().filter(is_error).map(|problem| problem.path.clone()).collect();
+        problems.retain(|problem| !problem.is_warning || !refused.contains(&problem.path));
         for problem in problems.difference(&self.reported) {
             self.emit_problem(problem);
         }
@@ -515,7 +522,7 @@ impl Keeper {
             return;
         }
         match self.services.database.commit(names.iter().cloned().map(Change::FileGone).collect()).await {
-            Ok(()) => locked(&self.deleted).retain(|name| !names.contains(name)),
+            Ok(()) => self.files.gone(&names),
             Err(error) => self.database_failed("write that a file is gone", error.to_string()),
         }
     }
@@ -623,6 +630,8 @@ impl Keeper {
         if let Ok(Some(record)) = self.services.database.worker(name) {
             let changes = vec![
                 Change::WorkerRemoved(name.clone()),
+                // An operator's word against it ends with it, and what is put back is new.
+                Change::FileGone(name.clone()),
                 Change::ClearBreaker(name.clone()),
                 self.entry(name, Action::Removed, record.component, "its file is gone; state and history are kept"),
             ];
@@ -773,13 +782,6 @@ const FAULT_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// `None`: it takes longer than the keeper waits, and goes on by itself.
 async fn in_time<T>(request: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(bounds::KEEPER_WAITS, request).await.ok()
-}
-
-/// Workers that an operator deleted and whose files were not seen to go since.
-pub(super) type Deleted = Arc<Mutex<BTreeSet<Name>>>;
-
-fn locked(deleted: &Deleted) -> MutexGuard<'_, BTreeSet<Name>> {
-    deleted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What holds now.

@@ -20,7 +20,22 @@ impl Host {
         let view = self.tree.look(name, page).await;
         let view = view.ok_or_else(|| crate::runtime::TreeError::NoSupervisor(name.clone()))?;
         let taken = self.services.budget_used(name);
-        Ok(self.detail(name, view, taken))
+        let state = if view.running { "" } else { self.state_of(name).await };
+        Ok(SupervisorDetail { state: state.to_string(), ..self.detail(name, view, taken) })
+    }
+
+    /// How its parent has this supervisor; empty: nobody does.
+    async fn state_of(&self, name: &Name) -> &'static str {
+        let Some(parent) = name.parent() else { return "" };
+        let mut page = Page { after: None, limit: bounds::PAGE_ROWS_MAX };
+        while let Some(View { children, more, .. }) = self.tree.look(&parent, page).await {
+            if let Some(child) = children.iter().find(|child| child.spec.name == *name) {
+                return child_word(child);
+            }
+            let Some(last) = children.into_iter().next_back().filter(|_| more) else { break };
+            page = Page { after: Some(last.spec.name), limit: bounds::PAGE_ROWS_MAX };
+        }
+        ""
     }
 
     fn detail(&self, name: &Name, view: View, taken: Option<(u64, u64)>) -> SupervisorDetail {
@@ -30,6 +45,7 @@ impl Host {
         SupervisorDetail {
             name: if name.is_root() { "/".to_string() } else { name.to_string() },
             running,
+            state: String::new(),
             reason: fell.filter(|_| !running).map(|why| why.to_string()),
             strategy: strategy(settings.strategy).to_string(),
             intensity: settings.intensity,
@@ -80,20 +96,11 @@ impl Host {
     }
 
     fn supervised(&self, child: ChildView) -> SupervisedInfo {
-        let ChildView { spec, state, restarting, restarts } = child;
+        let word = child_word(&child);
+        let ChildView { spec, state, restarts, .. } = child;
         let worker = self.services.registry.get(&spec.name);
         let hibernates = worker.is_some_and(|worker| worker.status().standing.word() == "hibernated");
-        let state = match state {
-            _ if restarting => "restarting",
-            ChildState::Running if hibernates => "hibernated",
-            ChildState::Running => "running",
-            ChildState::Starting => "starting",
-            ChildState::Waiting => "waiting",
-            ChildState::Restarting { .. } => "restarting",
-            ChildState::Stopping(_) => "stopping",
-            ChildState::Down => "down",
-            ChildState::Isolated => "isolated",
-        };
+        let state = if hibernates && state == ChildState::Running { "hibernated" } else { word };
         SupervisedInfo {
             name: spec.name.to_string(),
             kind: match spec.kind {
@@ -225,6 +232,20 @@ impl Host {
             breaker: breaker(worker),
             reason,
         }
+    }
+}
+
+/// How a child is, as its supervisor has it.
+pub(super) fn child_word(child: &ChildView) -> &'static str {
+    match child.state {
+        _ if child.restarting => "restarting",
+        ChildState::Running => "running",
+        ChildState::Starting => "starting",
+        ChildState::Waiting => "waiting",
+        ChildState::Restarting { .. } => "restarting",
+        ChildState::Stopping(_) => "stopping",
+        ChildState::Down => "down",
+        ChildState::Isolated => "isolated",
     }
 }
 

@@ -93,7 +93,7 @@ pub struct WorkerInfo {
     pub version: Option<String>,
     /// How what runs relates to the file in the directory: `same`, `override` (a command put another
     /// revision in its place), `rejected` (the file's component was rolled back or called off),
-    /// `newer` (another file waits until a change has ended), or `none` (no file).
+    /// `newer` (another file waits: for its turn, the end of a change, or settings that can be taken), or `none` (no file).
     pub file: String,
     pub exports: Vec<String>,
     pub incarnation: u64,
@@ -138,6 +138,9 @@ pub struct SupervisorInfo {
     pub name: String,
     pub strategy: String,
     pub running: bool,
+    /// As its parent has it, where it does not run: `isolated`, `restarting`, `down`, ...
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state: String,
     pub intensity: u32,
     /// The intensity is that of each key of a template by itself.
     #[serde(default)]
@@ -157,6 +160,9 @@ pub struct SupervisorInfo {
 pub struct SupervisorDetail {
     pub name: String,
     pub running: bool,
+    /// As its parent has it, where it does not run: `isolated`, `restarting`, `down`, ...
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state: String,
     /// Why not, where it ended by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -421,12 +427,17 @@ pub struct StateInfo {
     pub schema: u32,
     pub media_type: String,
     pub bytes: u64,
-    /// The state itself where it is JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The state itself where it is JSON, `null` too.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub json: Option<serde_json::Value>,
     /// The state itself where it is CBOR, in the diagnostic notation of RFC 8949; not where that is longer than 16 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cbor: Option<String>,
+}
+
+/// A field that is there, whatever is in it.
+fn present<'de, D: serde::Deserializer<'de>>(of: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(of).map(Some)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

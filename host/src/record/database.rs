@@ -39,7 +39,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use self::reader::Reader;
 use self::writer::{Answer, Request, Writer};
 use super::ledger::{Head, LedgerBroken, LedgerEntry};
-use crate::base::{Clock, ComponentHash, Name, Payload, Timestamp, bounds};
+use crate::base::{Clock, ComponentHash, Name, Payload, RevisionNumber, Timestamp, bounds};
 
 pub use self::error::DatabaseError;
 pub use self::records::{
@@ -328,6 +328,16 @@ impl Database {
     /// One dead letter, with what was kept of its body.
     pub fn dead_letter(&self, id: u64) -> Result<Option<(DeadLetterRecord, Payload)>, DatabaseError> {
         self.shared.reader.dead_letter(id)
+    }
+
+    /// Whether a letter of the same worker and content was quarantined at this revision.
+    pub fn is_poison(
+        &self,
+        letter: &DeadLetterRecord,
+        body: &Payload,
+        revision: RevisionNumber,
+    ) -> Result<bool, DatabaseError> {
+        self.shared.reader.is_poison(letter, body, revision)
     }
 
     /// Dead letters of one worker.

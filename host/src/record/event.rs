@@ -19,6 +19,24 @@ pub enum Level {
     Error,
 }
 
+/// What a newer file waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// The end of an upgrade or of probation.
+    Change,
+    /// Settings beside it that can be taken.
+    Settings,
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WaitsFor::Change => "the change that is under way has ended",
+            WaitsFor::Settings => "the settings beside it are mended",
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     HostStarted {
@@ -323,6 +341,7 @@ pub enum Event {
     FileWaits {
         worker: Name,
         what: &'static str,
+        waits_for: WaitsFor,
         /// What is left of probation.
         until: Option<Duration>,
     },
@@ -753,9 +772,9 @@ impl fmt::Display for Event {
             Event::ClientRefused { bound, value, from } => {
                 write!(f, "a client was refused: {bound}, {value}; it came from {from}")
             }
-            Event::FileWaits { what, until, .. } => {
+            Event::FileWaits { what, waits_for, until, .. } => {
                 let left = until.map(|left| format!(" in {}", show_duration(left))).unwrap_or_default();
-                write!(f, "a newer {what} waits until the change that is under way has ended{left}")
+                write!(f, "a newer {what} waits until {waits_for}{left}")
             }
             Event::ComponentMended { component, path } => {
                 let short = component.short();

@@ -21,7 +21,7 @@ pub use database::{
     GrantedRecord, LetterSort, LetterWhy, Options, Pending, RejectedRecord, RevisionRecord, SettingsOf, SnapshotRecord,
     Stats, TemplateRecord, Verdict, Why, WorkerRecord,
 };
-pub use event::{Event, Level, Origin};
+pub use event::{Event, Level, Origin, WaitsFor};
 pub use ledger::{Action, By, LedgerBroken, LedgerEntry, NewLedgerEntry};
 pub use marker::OtherDatabase;
 pub use metrics::{GuestMetric, Metrics};

@@ -28,8 +28,16 @@ pub struct CallArgs {
     body: Option<Input>,
 
     /// How long to wait for the reply, such as 250ms or 5s [default: 5s]
-    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
     timeout: Option<Duration>,
+}
+
+/// A time in which something could answer, as the API has it.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text)? {
+        time if time.as_millis() == 0 => Err("a call takes 1ms or more".to_string()),
+        time => Ok(time),
+    }
 }
 
 pub async fn run(args: CallArgs, client: &Client) -> Result<(), CliError> {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use crate::base::units::show_size;
+use crate::base::units::{plural, show_size};
 use crate::cli::api::{ApiPath, Client, parse};
 use crate::cli::errors::{CliError, Exit};
 use crate::cli::output;
@@ -88,11 +88,15 @@ fn draw(report: &HealthInfo, all: bool) -> String {
     let shown: Vec<String> =
         counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")).collect();
     let shown = if shown.is_empty() { "nothing runs".to_string() } else { shown.join(", ") };
-    out +=
-        &format!("{} {}, {} restarts\n", paint(BOLD, &format!("{} workers:", totals.workers)), shown, totals.restarts);
+    out += &format!(
+        "{} {shown}, {}\n",
+        paint(BOLD, &format!("{}:", plural(totals.workers, "worker"))),
+        plural(totals.restarts, "restart")
+    );
     if let Some(memory) = &report.memory {
         let (used, max) = (show_size(memory.used), show_size(memory.max));
-        let refused = if memory.refused > 0 { format!(", {} requests refused", memory.refused) } else { String::new() };
+        let refused =
+            if memory.refused > 0 { format!(", {} refused", plural(memory.refused, "request")) } else { String::new() };
         out += &format!("{} {used} of {max}{refused}\n", paint(BOLD, "kept in memory:"));
     }
     if let Some(directory) = &report.directory {

@@ -14,7 +14,7 @@ use crate::control::wire::{HostInfo, WorkerInfo};
 #[command(after_help = "\
 FILE is shown where what runs is not what the directory holds: `override` after an upgrade or rollback \
 by command, `rejected` where the file's component was refused, called off or rolled back, `newer` where the file waits \
-until a change that is under way has ended, `none` without a file. RESTARTS counts an operator's as well.
+for a change that is under way, for its settings to be mended or for its turn (`paguro doctor` says for which), `none` without a file. RESTARTS counts an operator's as well.
 
 Examples:
   paguro ps
@@ -40,7 +40,8 @@ pub async fn run(args: PsArgs, client: &Client) -> Result<(), CliError> {
         output::note(&format!("starting: {starting}"));
     } else if workers.is_empty() {
         output::note(
-            "no workers; put a component into the directory to start one, or see `paguro doctor` if one is there",
+            "no workers; put a component into the directory to start one, or see `paguro doctor` if one is there \
+             (`paguro tree` shows templates, whose children start with their first message)",
         );
     }
     if workers.is_empty() {

@@ -159,6 +159,13 @@ mod tests {
     }
 
     #[test]
+    fn a_state_that_is_null_is_shown_and_one_that_is_not_there_is_not() {
+        let info = |json: &str| serde_json::from_str::<StateInfo>(json).unwrap().json;
+        assert_eq!(info(r#"{"schema":1,"media_type":"application/json","bytes":4,"json":null}"#), Some(().into()));
+        assert_eq!(info(r#"{"schema":1,"media_type":"x/y","bytes":4}"#), None);
+    }
+
+    #[test]
     fn a_state_that_is_not_json_is_described() {
         let info =
             StateInfo { schema: 3, media_type: "application/cbor\u{1b}".into(), bytes: 2048, json: None, cbor: None };

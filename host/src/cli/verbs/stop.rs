@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use crate::base::Name;
+use crate::base::{ExitReason, Name};
 use crate::cli::api::{ApiPath, Client, Request};
 use crate::cli::errors::CliError;
 use crate::cli::output;
+use crate::control::wire::WorkerInfo;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -23,6 +24,19 @@ pub struct StopArgs {
 
 pub async fn run(args: StopArgs, client: &Client) -> Result<(), CliError> {
     client.send(Request::post(ApiPath::worker(&args.name, "stop"), Vec::new())).await?;
-    output::note(&format!("stopped {}", args.name));
+    output::note(&format!("stopped {}{}", args.name, how(&args.name, client).await));
     Ok(())
+}
+
+/// What an operator would not expect of a stop.
+async fn how(name: &Name, client: &Client) -> &'static str {
+    // A supervisor is no worker, and another may have deleted it.
+    let Ok(reply) = client.get(ApiPath::worker(name, "")).await else { return "" };
+    match reply.json::<WorkerInfo>().ok().and_then(|info| info.last_exit) {
+        Some(exit) if exit == ExitReason::Killed.to_string() => {
+            ": it did not end within its `shutdown` time and was killed; what it had changed since its last snapshot is \
+             gone"
+        }
+        _ => "",
+    }
 }

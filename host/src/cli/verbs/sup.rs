@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use crate::base::{Name, units};
+use crate::base::Name;
+use crate::base::units::{self, plural};
 use crate::cli::api::{ApiPath, Client};
 use crate::cli::errors::CliError;
 use crate::cli::input::name_or_root;
@@ -53,7 +54,7 @@ pub async fn run(mut args: SupArgs, client: &Client) -> Result<(), CliError> {
 const HEADER: [&str; 7] = ["CHILD", "STATE", "RESTART", "SHUTDOWN", "RESTARTS", "TIER", "NOTES"];
 
 fn draw(info: &SupervisorDetail) -> String {
-    let stopped = if info.running { String::new() } else { format!("  {}", paint(BAD, "stopped")) };
+    let stopped = render::standing(info.running, &info.state);
     let mut out = format!("{}  {}{stopped}\n", paint(BOLD, &safe(&info.name)), safe(&info.strategy));
     let mut line = |label: &str, text: String| {
         out += &format!("  {} {}\n", paint(DIM, &format!("{label:<16}")), safe(&text));
@@ -65,8 +66,8 @@ fn draw(info: &SupervisorDetail) -> String {
     }
     if let Some(policy) = &info.circuit_breaker {
         let text = format!(
-            "opens at {} failures in {}, for {}",
-            policy.failures,
+            "opens at {} in {}, for {}",
+            plural(policy.failures, "failure"),
             age(policy.window_ms),
             age(policy.recovery_ms)
         );
@@ -98,8 +99,12 @@ fn draw(info: &SupervisorDetail) -> String {
     } else {
         format!("{} known", counts.specs)
     };
-    let counted =
-        format!("{known}, {} active: {} workers, {} supervisors", counts.active, counts.workers, counts.supervisors);
+    let counted = format!(
+        "{known}, {} active: {}, {}",
+        counts.active,
+        plural(counts.workers as u64, "worker"),
+        plural(counts.supervisors as u64, "supervisor")
+    );
     line("children", counted);
     if let Some(failed) = &info.restarting_with {
         line("restarting", format!("with {failed}"));
@@ -121,13 +126,16 @@ fn intensity(info: &SupervisorDetail) -> String {
     let period = age(info.period_ms);
     if info.name == "/" {
         // At the root each child has a budget of its own.
-        return format!("lets go of a child after more than {} restarts in {period}", info.intensity);
+        return format!("lets go of a child after more than {} in {period}", plural(info.intensity, "restart"));
     }
     if info.each_key {
-        return format!("each key by itself: isolated after more than {} restarts in {period}", info.intensity);
+        return format!(
+            "each key by itself: isolated after more than {} in {period}",
+            plural(info.intensity, "restart")
+        );
     }
     let used = u32::try_from(info.restarts.len()).unwrap_or(u32::MAX).min(info.intensity);
-    format!("{used} of {} restarts in {period} used", info.intensity)
+    format!("{used} of {} in {period} used", plural(info.intensity, "restart"))
 }
 
 fn backoff(info: &SupervisorDetail) -> String {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::base::units::plural;
 use crate::cli::api::{ApiPath, Client};
 use crate::cli::errors::CliError;
 use crate::cli::output;
@@ -65,12 +66,12 @@ fn supervisor(info: &SupervisorInfo) -> String {
     let period = render::age(info.period_ms);
     // At the root each child has a budget of its own.
     let used = match info.name.as_str() {
-        "/" => format!("{} restarts of each in {period}", info.intensity),
-        _ if info.each_key => format!("{} restarts of each key in {period}", info.intensity),
-        _ => format!("{left} of {} restarts left in {period}", info.intensity),
+        "/" => format!("{} of each in {period}", plural(info.intensity, "restart")),
+        _ if info.each_key => format!("{} of each key in {period}", plural(info.intensity, "restart")),
+        _ => format!("{left} of {} left in {period}", plural(info.intensity, "restart")),
     };
     let style = if info.restarts > 0 { style_of("warn") } else { DIM };
-    let stopped = if info.running { String::new() } else { format!("  {}", paint(BAD, "stopped")) };
+    let stopped = render::standing(info.running, &info.state);
     format!("{}  {}  {}{stopped}", paint(BOLD, &name), safe(&info.strategy), paint(style, &used))
 }
 
@@ -118,7 +119,7 @@ mod tests {
         );
         expect![[r#"
             /  one-for-one  3 restarts of each in 5s
-            ├── billing/  rest-for-one  0 of 1 restarts left in 1m  stopped
+            ├── billing/  rest-for-one  0 of 1 restart left in 1m  stopped
             │   ├── ledger  running  revision 1  0123456789ab
             │   └── invoices  isolated  revision 1  0123456789ab
             └── greeter  probation  revision 1  0123456789ab

@@ -284,10 +284,6 @@ impl Admission<'_> {
             for absent in absent(policy, &self.siblings(name, policy)) {
                 let of = absent.child.as_ref().and_then(|leaf| name.child(leaf).ok());
                 let of = of.unwrap_or_else(|| name.clone());
-                // What its file says by now is refused, and told of.
-                if self.tree.is_held(&of) {
-                    continue;
-                }
                 let problem = self.problem(self.file(&of), &of, absent.key, with_key(&absent), &absent);
                 warnings.push(Problem { is_warning: true, ..problem });
             }

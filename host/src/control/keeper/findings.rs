@@ -6,10 +6,10 @@ use std::sync::PoisonError;
 use super::{Keeper, granting};
 use crate::base::units::show_duration;
 use crate::base::{ComponentHash, Name, Tick};
-use crate::control::directory::{CurrentTree, CurrentWorker};
+use crate::control::directory::{CurrentTree, CurrentWorker, WorkerEntry};
 use crate::control::finding::{Finding, FindingKind};
 use crate::control::settings::one_line;
-use crate::record::Event;
+use crate::record::{Event, WaitsFor};
 
 /// Said of a look at the directory that does not end, to whoever asks.
 const LOOK_IS_LATE: &str = "a look at the directory does not end: its file system does not answer";
@@ -19,6 +19,7 @@ const LOOK_IS_LATE: &str = "a look at the directory does not end: its file syste
 pub(super) struct Waiting {
     component: Option<ComponentHash>,
     settings: bool,
+    waits_for: WaitsFor,
 }
 
 impl Waiting {
@@ -32,23 +33,27 @@ impl Waiting {
 }
 
 impl Keeper {
-    /// Files that are newer than what is being tried: they have their turn when that has ended.
+    /// Files that are newer than what is being tried: they have their turn when that has ended. And newer components
+    /// beside settings that are refused.
     pub(super) fn note_what_waits(&mut self, current: &CurrentTree) {
-        let mut waiting = BTreeMap::new();
+        let mut waiting = self.waiting_for_settings(current);
         for (name, worker) in current.workers.iter().filter(|(_, worker)| worker.upgrading) {
             let Some(entry) = self.said.workers.get(name) else { continue };
             let is_new = entry.hash != worker.component && worker.file != Some(entry.hash);
             let component = is_new && !self.changes.is_under_way_to(name, entry.hash);
             let settings = entry.settings.as_ref().is_ok_and(|settings| *settings != worker.settings);
             if component || settings {
-                waiting.insert(name.clone(), Waiting { component: component.then_some(entry.hash), settings });
+                waiting.insert(
+                    name.clone(),
+                    Waiting { component: component.then_some(entry.hash), settings, waits_for: WaitsFor::Change },
+                );
             }
         }
         for (name, waits) in &waiting {
             if self.waiting.get(name) != Some(waits) {
-                let until = self.changes.probation_left(name);
-                let what = waits.what();
-                self.services.recorder.emit(Event::FileWaits { worker: name.clone(), what, until });
+                let until = self.changes.probation_left(name).filter(|_| waits.waits_for == WaitsFor::Change);
+                let (worker, what, waits_for) = (name.clone(), waits.what(), waits.waits_for);
+                self.services.recorder.emit(Event::FileWaits { worker, what, waits_for, until });
             }
         }
         self.waiting = waiting;
@@ -60,6 +65,21 @@ impl Keeper {
                 && said.is_some_and(|said| said.hash != worker.component && worker.rejected.contains(&said.hash))
         };
         self.rejected = current.workers.iter().filter(is_rejected).map(|(name, _)| name.clone()).collect();
+    }
+
+    fn waiting_for_settings(&self, current: &CurrentTree) -> BTreeMap<Name, Waiting> {
+        let runs = |name: &Name| {
+            let worker = current.workers.get(name).map(|worker| (worker.component, worker.file));
+            worker.or_else(|| current.templates.get(name).map(|wanted| (wanted.hash, None)))
+        };
+        let waits = |(name, entry): (&Name, &WorkerEntry)| {
+            let (component, file) = runs(name)?;
+            let is_new = entry.settings.is_err() && entry.hash != component && file != Some(entry.hash);
+            let component = is_new.then_some(entry.hash)?;
+            let waits_for = WaitsFor::Settings;
+            Some((name.clone(), Waiting { component: Some(component), settings: false, waits_for }))
+        };
+        self.said.workers.iter().filter(|(name, _)| !self.said.is_held(name)).filter_map(waits).collect()
     }
 
     /// Shows what holds now to whoever asks: `paguro doctor`, and who asks for a worker in vain.
@@ -93,17 +113,24 @@ impl Keeper {
             Finding::refused(format!("{name}.wasm"), message.to_string(), help)
         });
         let waiting = self.waiting.iter().map(|(name, waits)| {
-            let left = self.changes.probation_left(name).map(|left| format!(" in {}", show_duration(left)));
-            let (what, left) = (waits.what(), left.unwrap_or_default());
+            let (what, waits_for) = (waits.what(), waits.waits_for);
+            let (left, help) = match waits_for {
+                WaitsFor::Change => (
+                    self.changes.probation_left(name).map(|left| format!(" in {}", show_duration(left))),
+                    format!("`paguro commit {name}` or `paguro rollback {name}` ends it now"),
+                ),
+                WaitsFor::Settings => (None, format!("`paguro doctor` says what is wrong with {name}.toml")),
+            };
+            let left = left.unwrap_or_default();
             let file = if waits.component.is_some() { "wasm" } else { "toml" };
             Finding {
                 path: format!("{name}.{file}"),
                 kind: FindingKind::Waiting,
-                message: format!("a newer {what} waits until the change that is under way has ended{left}"),
-                help: format!("`paguro commit {name}` or `paguro rollback {name}` ends it now"),
+                message: format!("a newer {what} waits until {waits_for}{left}"),
+                help,
             }
         });
-        let deleted = super::locked(&self.deleted).clone();
+        let deleted = self.files.deleted();
         // One that is back is deleted no more.
         let is_away = |name: &Name| self.said.workers.contains_key(name) && self.services.registry.get(name).is_none();
         let deleted = deleted.into_iter().filter(is_away).map(|name| Finding {

@@ -163,7 +163,8 @@ pub(super) const CIRCUIT_BREAKER: Schema = Schema {
         Key {
             name: "failures",
             default: "(5, once the section is written)",
-            meaning: "messages failed within `window` after which callers are refused with `circuit-open`",
+            meaning: "messages within `window` that ended the worker or were not answered in time, after which \
+                      callers are refused with `circuit-open`; an error as the answer is no failure",
         },
         Key { name: "window", default: "(\"10s\")", meaning: "the time in which failures are counted" },
         Key {

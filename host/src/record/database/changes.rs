@@ -16,12 +16,14 @@ pub(super) fn apply(connection: &Connection, change: &Change, book: &mut Book) -
     match change {
         Change::PutWorker(record) => put_worker(connection, record),
         Change::WorkerRemoved(worker) => update(connection, "UPDATE worker SET removed = 1 WHERE name = ?1", worker),
-        Change::WorkerDeleted(worker) => {
-            update(connection, "UPDATE worker SET removed = 1, overridden = 1 WHERE name = ?1", worker)
+        Change::WorkerDeleted(worker, file) => {
+            let sql = "UPDATE worker SET removed = 1, overridden = 1, file = COALESCE(?2, file) WHERE name = ?1";
+            connection.prepare_cached(sql)?.execute(params![Column(worker), file.map(Column)])?;
+            Ok(())
         }
-        Change::WorkerNotDeleted { worker, removed, overridden } => {
-            let sql = "UPDATE worker SET removed = ?2, overridden = ?3 WHERE name = ?1";
-            connection.prepare_cached(sql)?.execute(params![Column(worker), removed, overridden])?;
+        Change::WorkerNotDeleted { worker, removed, overridden, file } => {
+            let sql = "UPDATE worker SET removed = ?2, overridden = ?3, file = ?4 WHERE name = ?1";
+            connection.prepare_cached(sql)?.execute(params![Column(worker), removed, overridden, file.map(Column)])?;
             Ok(())
         }
         Change::FileNoted(worker, file) => {
@@ -79,7 +81,7 @@ pub(super) fn needs_worker(change: &Change) -> Option<&Name> {
         | Change::PutBreaker(name, _) => Some(name),
         Change::PutWorker(_)
         | Change::WorkerRemoved(_)
-        | Change::WorkerDeleted(_)
+        | Change::WorkerDeleted(..)
         | Change::WorkerNotDeleted { .. }
         | Change::FileNoted(..)
         | Change::FileGone(_)

@@ -9,12 +9,12 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::error::DatabaseError;
 use super::records::{
-    AcceptedSettings, BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, RejectedRecord, RevisionRecord,
-    SnapshotRecord, TemplateRecord, WorkerRecord,
+    AcceptedSettings, BreakerRecord, DeadLetterRecord, DeadLetterTotals, GrantedRecord, LetterSort, LetterWhy,
+    RejectedRecord, RevisionRecord, SnapshotRecord, TemplateRecord, WorkerRecord,
 };
 use super::rows::{self, Column};
 use super::schema;
-use crate::base::{ComponentHash, Name, Payload, bounds};
+use crate::base::{ComponentHash, Name, Payload, RevisionNumber, bounds};
 use crate::record::ledger::{Action, Head, LedgerBroken, LedgerEntry, trimmed_detail};
 
 pub(super) struct Reader {
@@ -205,6 +205,27 @@ impl Reader {
 
     pub(super) fn dead_letter(&self, id: u64) -> Result<Option<(DeadLetterRecord, Payload)>, DatabaseError> {
         self.one("SELECT * FROM dead_letter WHERE id = ?1", [Column(id)], rows::dead_letter_and_body)
+    }
+
+    pub(super) fn is_poison(
+        &self,
+        letter: &DeadLetterRecord,
+        body: &Payload,
+        revision: RevisionNumber,
+    ) -> Result<bool, DatabaseError> {
+        // What a call brought and what a cast brought is the same content; a timer's is another.
+        let sql = "SELECT 1 AS found FROM dead_letter WHERE worker = ?1 AND why = ?2 AND revision = ?3
+                   AND sort <> ?4 AND (sort = ?5) = (?6 = ?5) AND body = ?7 LIMIT 1";
+        let params = (
+            Column(&letter.worker),
+            Column(LetterWhy::Poison),
+            Column(revision),
+            Column(LetterSort::Down),
+            Column(LetterSort::Timer),
+            Column(letter.sort),
+            &body[..],
+        );
+        Ok(self.one(sql, params, |row| rows::get::<u64>(row, "found"))?.is_some())
     }
 
     pub(super) fn dead_letter_count(&self, worker: &Name) -> Result<u64, DatabaseError> {

@@ -228,14 +228,15 @@ pub enum Change {
     PutWorker(WorkerRecord),
     /// It was taken out of the tree; nothing else of its record changes. None of that name is no error.
     WorkerRemoved(Name),
-    /// An operator deleted it: removed, and over its file until that changes. Nothing else of its record
-    /// changes; none of that name is no error.
-    WorkerDeleted(Name),
-    /// It could not be deleted: it is there or not, and an override of its file or not, as it was.
+    /// An operator deleted it: removed, and over its file until that changes. That is the one given, or the one that
+    /// was noted. Nothing else of its record changes; none of that name is no error.
+    WorkerDeleted(Name, Option<ComponentHash>),
+    /// It could not be deleted: it is there or not, its file is noted, and it overrides that or not, as it was.
     WorkerNotDeleted {
         worker: Name,
         removed: bool,
         overridden: bool,
+        file: Option<ComponentHash>,
     },
     /// What its file says was acted upon: an override ends. Of one that was removed nothing is noted, so that
     /// a deletion that comes in between holds.

@@ -199,7 +199,7 @@ async fn a_note_about_a_file_does_not_undo_a_deletion() {
     database.commit(vec![Change::PutWorker(put.clone())]).await.unwrap();
     database.commit(vec![Change::FileGone(a.clone())]).await.unwrap();
     assert_eq!(known(), put, "it is there, and so is its file");
-    database.commit(vec![Change::WorkerDeleted(a.clone())]).await.unwrap();
+    database.commit(vec![Change::WorkerDeleted(a.clone(), None)]).await.unwrap();
     assert_eq!(known(), deleted);
     assert_eq!(database.workers_deleted().unwrap(), std::slice::from_ref(&deleted));
     database.commit(vec![Change::FileNoted(a.clone(), hash("another"))]).await.unwrap();
@@ -207,8 +207,10 @@ async fn a_note_about_a_file_does_not_undo_a_deletion() {
     database.commit(vec![Change::FileGone(a.clone())]).await.unwrap();
     assert_eq!(known(), WorkerRecord { removed: true, file: None, overridden: false, ..put.clone() });
     assert_eq!(database.workers_deleted().unwrap(), []);
+    database.commit(vec![Change::WorkerDeleted(a.clone(), Some(file))]).await.unwrap();
+    assert_eq!(known(), deleted, "the file that was seen");
     database
-        .commit(vec![Change::WorkerNotDeleted { worker: a.clone(), removed: false, overridden: false }])
+        .commit(vec![Change::WorkerNotDeleted { worker: a.clone(), removed: false, overridden: false, file: None }])
         .await
         .unwrap();
     database.commit(vec![Change::Overridden(a.clone())]).await.unwrap();
@@ -650,6 +652,29 @@ fn put_letter(database: &Database, worker: &str, body: &[u8]) -> Change {
 
 fn ids(letters: &[DeadLetterRecord]) -> Vec<u64> {
     letters.iter().map(|letter| letter.id).collect()
+}
+
+#[tokio::test]
+async fn a_letter_is_poison_where_one_of_its_content_was_quarantined_by_that_revision() {
+    let place = Place::new();
+    let database = place.open();
+    let quarantined = DeadLetterRecord {
+        sort: LetterSort::Call,
+        why: LetterWhy::Poison,
+        revision: RevisionNumber(2),
+        ..letter(database.next_dead_letter(), "a")
+    };
+    database.commit(vec![Change::PutDeadLetter(quarantined, b"boom".as_slice().into())]).await.unwrap();
+    let cast = letter(9, "a");
+    let is_poison = |letter: &DeadLetterRecord, body: &[u8], revision| {
+        database.is_poison(letter, &body.into(), RevisionNumber(revision)).unwrap()
+    };
+    assert!(is_poison(&cast, b"boom", 2), "whatever revision it ended itself");
+    assert!(!is_poison(&cast, b"boom", 3));
+    assert!(!is_poison(&cast, b"other", 2));
+    assert!(!is_poison(&letter(9, "b"), b"boom", 2));
+    let timer = DeadLetterRecord { sort: LetterSort::Timer, ..cast };
+    assert!(!is_poison(&timer, b"boom", 2), "other code handles it");
 }
 
 #[tokio::test]

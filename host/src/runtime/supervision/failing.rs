@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Cause, ChildState, Ended, Moment, Phase, Place, Round, Supervision, Then};
+use super::{Action, Cause, ChildKind, ChildState, Ended, Moment, Phase, Place, Round, Supervision, Then};
 use crate::base::units::{plural, show_duration};
 use crate::base::{ExitReason, Name, Tick, bounds};
 use crate::runtime::backoff;
@@ -124,8 +124,12 @@ impl Supervision {
             }
             Step::Isolate { restarts } => {
                 let period = show_duration(self.settings.period);
-                let why =
-                    format!("it needed {} within {period}, the last after: {reason}", plural(restarts, "restart"));
+                let last = match (self.children.at(place).spec.kind, reason) {
+                    // It gave up, or a significant child of it ended.
+                    (ChildKind::Supervisor, ExitReason::Shutdown) => " it ended by itself".to_string(),
+                    _ => format!(": {reason}"),
+                };
+                let why = format!("it needed {} within {period}, the last after{last}", plural(restarts, "restart"));
                 self.children.set(place, ChildState::Isolated);
                 self.children.at_mut(place).restarts.clear();
                 self.restarts.forget_child(&name);
