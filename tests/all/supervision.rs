@@ -367,3 +367,108 @@ async fn a_worker_that_is_to_be_killed_ends_at_once_beside_one_that_stops_in_ord
     assert_eq!(reason("group/counter"), Some(ExitReason::Shutdown));
     world.down().await;
 }
+
+/// The state in which a supervisor has a child.
+async fn state_of(host: &Host, name: &str) -> String {
+    let above = Name::parse(name).unwrap().parent().unwrap();
+    let view = host.supervisor(&above, Page { after: None, limit: 100 }).await.unwrap();
+    view.children.into_iter().find(|child| child.name == name).map(|child| child.state).unwrap_or_default()
+}
+
+/// Messages for a child wait when it is to be started, however long that takes, and no longer than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_wait_for_a_child_that_waits_for_its_turn() {
+    let mut world = World::new();
+    let host = world.up().await;
+    world.write("group/supervisor.toml", "strategy = \"rest-for-one\"\norder = [\"a\", \"b\", \"nest\"]\n");
+    world.write("group/a.toml", "shutdown = \"kill\"\n[limits]\nstart = \"5m\"\nfuel = 9000000000000\n");
+    world.put("group/a", "fault-init-slow");
+    until("the first starts", async || standing(&host, "group/a") == "starting").await;
+    world.put("group/b", "counter-v1").put("group/nest/c", "counter-v1");
+    until("the others are there", async || host.worker("group/b").is_ok() && host.worker("group/nest/c").is_ok()).await;
+    let begun = host.clone();
+    for round in 0..2 {
+        until("it waits", async || state_of(&host, "group/b").await == "waiting").await;
+        for name in ["group/b", "group/nest/c"] {
+            until(&format!("{name} takes messages, round {round}"), async || host.cast(name, "add".into()).is_ok())
+                .await;
+            until("it is to start", async || standing(&host, name) == "starting").await;
+        }
+        host.stop_worker("group").await.unwrap();
+        for name in ["group/b", "group/nest/c"] {
+            until(&format!("{name} refuses, round {round}"), async || {
+                matches!(host.cast(name, "add".into()), Err(RequestError::Tree(TreeError::SupervisorDown(_))))
+            })
+            .await;
+            assert_eq!(standing(&host, name), "down");
+        }
+        let begun = begun.clone();
+        tokio::spawn(async move { drop(begun.start_worker("group").await) });
+    }
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_put_below_a_supervisor_that_does_not_run_refuses_messages() {
+    let (mut world, host) = group("").await;
+    host.stop_worker("group").await.unwrap();
+    world.put("group/d", "counter-v1").put("group/nest/e", "counter-v1");
+    for name in ["group/d", "group/nest/e"] {
+        until("it is there", async || host.worker(name).is_ok()).await;
+        until("it refuses", async || {
+            matches!(host.cast(name, "add".into()), Err(RequestError::Tree(TreeError::SupervisorDown(_))))
+        })
+        .await;
+        let told = call(&host, name, "get").await.unwrap_err();
+        assert!(told.contains("does not run"), "{told}");
+    }
+    host.start_worker("group").await.unwrap();
+    for name in ["group/d", "group/nest/e"] {
+        assert_eq!(call(&host, name, "get").await.as_deref(), Ok("0"));
+    }
+    world.down().await;
+}
+
+/// An isolation holds, and is told, whatever becomes of the supervisor; one that still stops is not down yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isolated_child_stays_so_when_a_restart_of_its_supervisor_becomes_a_stop() {
+    let mut world = World::new();
+    world.put("group/a", "counter-v1").put("group/b", "fault-stubborn");
+    world.write("group/b.toml", "shutdown = \"2s\"\n[limits]\nfuel = 9000000000000\n");
+    let host = world.up().await;
+    assert!(call(&host, "group/b", "\"x\"").await.is_ok());
+    host.isolate_worker("group/a").await.unwrap();
+    let restarting = host.clone();
+    let restarting = tokio::spawn(async move { restarting.restart_worker("group").await });
+    until("it stops", async || standing(&host, "group/b") == "stopping").await;
+    let stopping = host.clone();
+    let stopping = tokio::spawn(async move { stopping.stop_worker("group").await });
+    until("that is heard", async || state_of(&host, "group/b").await == "stopping").await;
+    stopping.await.unwrap().unwrap();
+    let _ = restarting.await.unwrap();
+    assert_eq!((standing(&host, "group/a"), standing(&host, "group/b")), ("isolated".into(), "down".into()));
+    // What a start of the supervisor does not mend is not told as that.
+    let told = call(&host, "group/a", "get").await.unwrap_err();
+    assert!(told.contains("isolated"), "{told}");
+    assert!(matches!(host.cast("group/a", "add".into()), Err(RequestError::Isolated { .. })));
+    host.start_worker("group").await.unwrap();
+    assert_eq!(standing(&host, "group/a"), "isolated");
+    host.start_worker("group/a").await.unwrap();
+    assert_eq!(call(&host, "group/a", "get").await.as_deref(), Ok("0"));
+    world.down().await;
+}
+
+/// What a worker failed over may be mended by a newer file: it does not sit out the pause that it had earned.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_file_ends_the_pause_before_a_restart() {
+    let mut world = World::new();
+    world
+        .put("w", "fault-init")
+        .write("supervisor.toml", "intensity = 100\n[backoff]\ninitial = \"1h\"\nmax = \"1h\"\n");
+    let host = world.up().await;
+    until("it waits", async || standing(&host, "w") == "restarting").await;
+    world.put("w", "counter-v1");
+    until("it runs", async || standing(&host, "w") == "running").await;
+    assert_eq!(call(&host, "w", "get").await.as_deref(), Ok("0"));
+    world.down().await;
+}

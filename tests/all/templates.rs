@@ -627,6 +627,83 @@ async fn a_key_that_was_isolated_on_what_failed_runs_again_after_the_way_back() 
     world.down().await;
 }
 
+/// What cannot be saved is the fault of what runs: the newer file is tried when the key runs something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_older_component_cannot_save_its_state_is_brought_along_after_the_way_back() {
+    let settings = "[upgrade]\nprobation = \"1h\"\n[limits]\nstate = 28\n";
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", settings).await;
+    let (old, newest) = (ComponentHash::of(&guest("counter-v1")), ComponentHash::of(&guest("counter-v3")));
+    for key in ["tenants/1", "tenants/2"] {
+        call(&host, key, "add").await.unwrap();
+    }
+    world.put("tenants/tenant", "counter-v2");
+    fall(&host, "tenants/2", ["tenants/3", "tenants/4"]).await;
+    until("it is back", async || runs(&host, "tenants/1") == Some(old)).await;
+    until("an operator puts it on what failed", async || {
+        host.upgrade("tenants/1", guest("counter-v2"), Some(Duration::ZERO)).await.is_ok()
+    })
+    .await;
+    until("it is committed", async || standing(&host, "tenants/1") == "running").await;
+    call(&host, "tenants/1", r#"{"add":1000000000}"#).await.unwrap();
+    world.put("tenants/tenant", "counter-v3");
+    until("it is on trial", async || standing(&host, "tenants/1") == "probation").await;
+    assert_eq!(runs(&host, "tenants/1"), Some(newest));
+    let called_off = |event: &Event| event.kind() == "upgrade-called-off" && event.to_string().contains("state");
+    event(&host, "what could not be saved is told", called_off).await;
+    world.down().await;
+}
+
+/// A component that is refused before its rehearsal leaves no key on one that was rolled back for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_on_what_failed_goes_back_where_the_newer_file_is_refused() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "[upgrade]\nprobation = \"1h\"\n").await;
+    let old = ComponentHash::of(&guest("counter-v1"));
+    for key in ["tenants/1", "tenants/2"] {
+        call(&host, key, "add").await.unwrap();
+    }
+    world.put("tenants/tenant", "counter-v2");
+    fall(&host, "tenants/2", ["tenants/3", "tenants/4"]).await;
+    until("it is back", async || runs(&host, "tenants/1") == Some(old)).await;
+    until("an operator puts it on what failed", async || {
+        host.upgrade("tenants/1", guest("counter-v2"), Some(Duration::ZERO)).await.is_ok()
+    })
+    .await;
+    until("it is committed", async || standing(&host, "tenants/1") == "running").await;
+    // It exports less.
+    world.put("tenants/tenant", "echo");
+    until("it is on what has served", async || runs(&host, "tenants/1") == Some(old)).await;
+    until("and serves", async || call(&host, "tenants/1", "get").await.is_ok()).await;
+    world.down().await;
+}
+
+/// What stands in for a file that cannot be taken is no stand-in once the file is back: the next one is tried on all keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_tried_anew_after_another_had_been_broken_when_the_host_started() {
+    let (mut world, host) = template("counter-v1", "on-demand = true\n", "[upgrade]\nprobation = \"1h\"\n").await;
+    let old = ComponentHash::of(&guest("counter-v1"));
+    call(&host, "tenants/1", "add").await.unwrap();
+    world.put("tenants/tenant", "counter-v2");
+    until("it is on trial", async || standing(&host, "tenants/1") == "probation").await;
+    call(&host, "tenants/1", "crash").await.unwrap_err();
+    until("it is back", async || runs(&host, "tenants/1") == Some(old)).await;
+    world.put("tenants/tenant", "counter-v1");
+    until("it is the same", async || {
+        host.worker("tenants/1").is_ok_and(|worker| host.worker_info(&worker).unwrap().file == "same")
+    })
+    .await;
+    world.down().await;
+    world.write("tenants/tenant.wasm", "garbage");
+    let host = world.up().await;
+    assert_eq!(call(&host, "tenants/1", "get").await.as_deref(), Ok("1"));
+    assert!(!host.problems().is_empty());
+    world.put("tenants/tenant", "counter-v1").put("later", "echo");
+    until("a look has ended that was certain of both", async || standing(&host, "later") == "running").await;
+    assert!(host.problems().is_empty(), "{:?}", host.problems());
+    world.put("tenants/tenant", "counter-v2");
+    until("it is tried anew", async || standing(&host, "tenants/1") == "probation").await;
+    world.down().await;
+}
+
 /// New keys start on the older component until the newer one is committed: but not where that cannot be had any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_component_reaches_new_keys_where_the_older_one_is_lost() {

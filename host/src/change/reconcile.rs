@@ -458,7 +458,7 @@ impl Reconciler {
     async fn start_adopted(&self, child: &Shared, switched: &Switched, is_down: impl Fn(&Standing) -> bool) {
         if switched.pause.is_none() && is_down(&child.status().standing) {
             // That it runs already is no error here.
-            let _ = self.tree.start_child(child.name(), None).await;
+            let _ = self.tree.retry_child(child.name()).await;
         }
     }
 

@@ -509,7 +509,8 @@ impl Changes {
             Change::PutRevision(name.clone(), record),
             self.entry(&name, Action::UpgradeCalledOff, Some(to), verified.by, format!("while {phase}: {reason}")),
         ];
-        if blame != Blame::Nobody {
+        // What is wrong with what runs says nothing of this component.
+        if blame == Blame::Component {
             changes.push(self.rejection(&name, to, format!("called off while {phase}: {reason}")));
         }
         if let Err(error) = self.services.database.commit(changes).await {

@@ -1,6 +1,6 @@
 //! Dead letters as an operator has them: looked at, sent again, thrown away.
 
-use super::host::{Host, RequestError, not_taken};
+use super::host::{Host, RequestError};
 use crate::base::{Name, Payload, bounds};
 use crate::record::{Change, DeadLetterRecord, Event, LetterSort};
 use crate::runtime::Status;
@@ -41,7 +41,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`RequestError::NotResent`] for what cannot be sent again; [`RequestError::Call`] where the
+    /// [`RequestError::NotResent`] for what cannot be sent again; as for [`Host::cast`] where the
     /// worker does not take it. The letter stays.
     pub async fn resend_dead_letter(&self, id: u64) -> Result<DeadLetterRecord, RequestError> {
         let _turn = self.services.dead_letters.turn().await;
@@ -57,7 +57,7 @@ impl Host {
             Some(timer) => self.services.fire_again(&worker, timer, body),
             None => self.services.cast(&worker, letter.from.clone(), body),
         };
-        sent.map_err(|error| not_taken(&worker, error, true))?;
+        sent.map_err(|error| self.not_taken(&worker, error))?;
         self.services.database.commit(vec![Change::DropDeadLetter(id)]).await?;
         self.services.recorder.emit(Event::DeadLetterResent { worker: letter.worker.clone(), id });
         Ok(letter)

@@ -27,7 +27,7 @@ use crate::record::{
 };
 use crate::runtime::worker::{AskError, NoState, System};
 use crate::runtime::{
-    Cause, Fuse, Outcome as Reply, Page, Residents, Services, Shared, Standing, Started, Tree, TreeError,
+    Cause, Fuse, Outcome as Reply, Residents, Services, Shared, Standing, Started, Tree, TreeError,
     account_bytes_max_here, asleep_bytes_max_here, compilers_bytes_max_here, live_instances_max_here,
 };
 use crate::sandbox::{CallError, CompilerChoice, ComponentError, Sandbox, SandboxError, compilers_ended};
@@ -523,40 +523,36 @@ impl Host {
             found => found,
         };
         let worker = self.found(name, found)?;
-        let was_down = worker.refuses();
-        let reply: Reply = self.services.call(&worker, request, time).await;
-        match reply {
-            Ok(reply) => Ok(reply),
-            Err(CallError::Down(reason))
-                if (was_down || reason.is_orderly()) && self.is_down_above(worker.name()).await =>
-            {
-                Err(TreeError::SupervisorDown(worker.name().clone()).into())
-            }
-            Err(error) => Err(not_taken(&worker, error, was_down)),
+        if worker.refuses() {
+            return Err(self.not_taken(&worker, CallError::Down(worker.last_exit())));
         }
+        let reply: Reply = self.services.call(&worker, request, time).await;
+        reply.map_err(|error| match error {
+            // Stopped with its supervisor, while the call waited.
+            CallError::Down(reason) if reason.is_orderly() => self.not_taken(&worker, CallError::Down(reason)),
+            error => call_error(&worker, error),
+        })
     }
 
-    /// Whether it does not run because its supervisor does not.
-    async fn is_down_above(&self, name: &Name) -> bool {
-        let Some(above) = name.parent() else { return false };
-        self.tree.look(&above, Page { after: None, limit: 0 }).await.is_some_and(|above| !above.running)
+    /// Why a message did not get into the mailbox: a worker that does not run at all is told apart from one that ended, and
+    /// from one whose supervisor is what does not run.
+    pub(super) fn not_taken(&self, worker: &Shared, error: CallError) -> RequestError {
+        match call_error(worker, error) {
+            RequestError::Call { worker, error: CallError::Down(reason) } => {
+                match worker.parent().and_then(|above| self.tree.runs(&above)) {
+                    Some(false) => TreeError::SupervisorDown(worker).into(),
+                    _ => RequestError::Down { worker, reason },
+                }
+            }
+            error => error,
+        }
     }
 
     /// `Ok` means that the message is in the mailbox.
     pub fn cast(&self, name: &str, message: Payload) -> Result<(), RequestError> {
         let worker = self.receiver(name)?;
         let cast = self.services.cast(&worker, None, message);
-        cast.map_err(|error| not_taken(&worker, error, true))
-    }
-
-    /// As [`Host::cast`]; where its supervisor is what does not run, the error says so.
-    pub async fn cast_told(&self, name: &str, message: Payload) -> Result<(), RequestError> {
-        match self.cast(name, message) {
-            Err(RequestError::Down { worker, .. }) if self.is_down_above(&worker).await => {
-                Err(TreeError::SupervisorDown(worker).into())
-            }
-            done => done,
-        }
+        cast.map_err(|error| self.not_taken(&worker, error))
     }
 
     /// The revision that [`Host::rollback`] would go to, outside a probation.
@@ -880,7 +876,7 @@ impl Host {
         // One that an operator stopped, or that ended as it should, stays so.
         if matches!(worker.status().standing, Standing::Isolated(_) | Standing::Restarting) {
             // That it runs already is no error here.
-            let _ = self.tree.start_child(worker.name(), None).await;
+            let _ = self.tree.retry_child(worker.name()).await;
         }
     }
 }
@@ -895,16 +891,6 @@ pub(super) fn call_error(worker: &Shared, error: CallError) -> RequestError {
             RequestError::Call { worker: name, error: CallError::Rejected(TAKES_NO_MESSAGES.to_string()) }
         }
         _ => RequestError::Call { worker: name, error },
-    }
-}
-
-/// `was_down`: it did not run when the message came; of a cast that was not taken, it did not.
-pub(super) fn not_taken(worker: &Shared, error: CallError, was_down: bool) -> RequestError {
-    match call_error(worker, error) {
-        RequestError::Call { worker, error: CallError::Down(reason) } if was_down => {
-            RequestError::Down { worker, reason }
-        }
-        error => error,
     }
 }
 

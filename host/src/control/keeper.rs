@@ -295,6 +295,7 @@ impl Keeper {
             }
         };
         self.note_what_waits(&current);
+        self.settle_stand_ins();
         for step in plan(&current, &self.said) {
             self.take(step).await;
         }

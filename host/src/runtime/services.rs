@@ -358,6 +358,9 @@ impl Services {
                 };
             }
         };
+        if to.refuses() {
+            to.turn_calls_away();
+        }
         if waits {
             to.lend();
             if let Some(Ok(outcome)) = answer.try_take() {
@@ -384,7 +387,12 @@ impl Services {
         let id = self.next_call(to);
         let account = || self.accounts.of(to.name());
         match to.mailbox.push(Message::Call(Call { id, from, request, deadline, reply }), account) {
-            Ok(()) => Ok(answer),
+            Ok(()) => {
+                if to.refuses() {
+                    to.turn_calls_away();
+                }
+                Ok(answer)
+            }
             Err(refused) => match self.other_for(to, refused)? {
                 (other, Message::Call(call)) => self.send_call(&other, call.from, call.request, deadline),
                 _ => Err(CallError::NotFound),

@@ -6,6 +6,7 @@ mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -30,7 +31,9 @@ pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>
     let (asks, asked) = mpsc::channel(bounds::SUPERVISOR_QUEUE_MAX);
     let (reports, reported) = mpsc::channel(bounds::SUPERVISOR_QUEUE_MAX);
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+    let runs = Arc::new(AtomicBool::new(false));
     let driver = Driver {
+        runs: runs.clone(),
         policy: Supervision::new(name.clone(), settings),
         name,
         services: services.clone(),
@@ -40,7 +43,8 @@ pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>
         wake_at: None,
         kill_at: BTreeSet::new(),
         killed_at: HashMap::new(),
-        comes_back: false,
+        // It was never started, and is about to be.
+        comes_back: true,
         has_time: false,
         told_to_stop: false,
         start_at: None,
@@ -52,11 +56,13 @@ pub fn launch(name: Name, settings: SupervisorSettings, services: &Arc<Services>
     };
     let post = Box::new(Post { driver, asked, ordered, reported });
     let task = LentTask::spawn(recovery::hold(post, services.fuses.get().cloned()));
-    SupervisorHandle::new(asks, orders, reports, &task)
+    SupervisorHandle::new(asks, orders, reports, &task, runs)
 }
 
 struct Driver {
     name: Name,
+    /// What the policy says, for those who only ask that.
+    runs: Arc<AtomicBool>,
     policy: Supervision,
     services: Arc<Services>,
     parent: Reports,
@@ -68,7 +74,7 @@ struct Driver {
     /// Children whose shutdown time runs: when each is killed.
     kill_at: BTreeSet<(Tick, Name)>,
     killed_at: HashMap<Name, Tick>,
-    /// It stops to be started again.
+    /// It does not run, or stops, and will be started again.
     comes_back: bool,
     /// Nothing waits in its queues behind what it does now.
     has_time: bool,
@@ -205,7 +211,7 @@ impl Driver {
     }
 
     async fn order(&mut self, order: Order) {
-        if !matches!(order, Order::Rest) {
+        if !matches!(order, Order::Rest | Order::Rise) {
             self.told_to_stop = !matches!(order, Order::Start);
             self.start_at = None;
         }
@@ -213,6 +219,10 @@ impl Driver {
         match order {
             Order::Rest => {
                 self.come_back(false);
+                Answer::Ok
+            }
+            Order::Rise => {
+                self.come_back(true);
                 Answer::Ok
             }
             Order::Start => {
@@ -345,6 +355,9 @@ impl Driver {
             Ask::IsolateChild { name, done } => {
                 self.request(&name, Input::IsolateChild(name.clone()), Until::Stopped, done).await
             }
+            Ask::RetryChild { name, done } => {
+                self.request(&name, Input::RetryChild(name.clone()), Until::Started, done).await
+            }
             Ask::StartChild { name, done } => {
                 self.request(&name, Input::StartChild(name.clone()), Until::Started, done).await
             }
@@ -373,6 +386,13 @@ impl Driver {
             // Before what follows from it. Of the child of a key it was told when that was made, which has messages
             // since then.
             self.emit(Event::ChildAdded { name: name.clone() });
+        }
+        // The child of a key starts at once.
+        if answer == Answer::Ok && declared {
+            match self.policy.is_running() || self.comes_back {
+                true => self.rise(&name, now),
+                false => self.rest(&name, Standing::Down, now),
+            }
         }
         self.carry_out(now, actions).await;
         match answer {
@@ -486,7 +506,13 @@ impl Driver {
         let services = self.services.clone();
         let mut storm = |tier| services.restart_delay(tier);
         let mut moment = Moment { now, jitter: services.random.below(100), storm: &mut storm };
-        self.policy.at(&mut moment, input)
+        let decided = self.policy.at(&mut moment, input);
+        self.runs.store(self.policy.is_running(), Ordering::Relaxed);
+        // Before anything follows from it, and anybody is told.
+        for name in self.policy.take_risen() {
+            self.rise(&name, now);
+        }
+        decided
     }
 
     async fn carry_out(&mut self, now: Tick, actions: Vec<Action>) {
@@ -658,12 +684,36 @@ impl Driver {
         }
     }
 
-    /// Whether it will be started again. If it was to be and will not, what waits below it is told.
+    /// Whether it will be started again. What waits below one that will not is told, and messages for those below one that
+    /// will wait. Isolated children do not start with it, and those that still stop are told when they have.
     fn come_back(&mut self, comes_back: bool) {
         let was_to = std::mem::replace(&mut self.comes_back, comes_back);
-        if was_to && !comes_back && !self.policy.is_running() {
-            let now = self.services.clock.now();
-            self.children.keys().for_each(|name| self.rest(name, Standing::Down, now));
+        if was_to == comes_back || self.policy.is_running() {
+            return;
+        }
+        let now = self.services.clock.now();
+        let down = self.policy.children().filter(|child| child.state == ChildState::Down);
+        for name in down.map(|child| &child.spec.name) {
+            match comes_back {
+                true => self.rise(name, now),
+                false => self.rest(name, Standing::Down, now),
+            }
+        }
+        // One that stops was told that it comes back, or not.
+        let stopping = self.policy.children().filter(|child| matches!(child.state, ChildState::Stopping(_)));
+        for name in stopping.map(|child| &child.spec.name) {
+            if let Some(ChildHandle::Supervisor(supervisor)) = self.children.get(name) {
+                if comes_back { supervisor.rise() } else { supervisor.rest() }
+            }
+        }
+    }
+
+    /// A child that rested and will start, and all below it.
+    fn rise(&self, name: &Name, now: Tick) {
+        match self.children.get(name) {
+            Some(ChildHandle::Supervisor(supervisor)) => supervisor.rise(),
+            Some(ChildHandle::Worker(worker)) => worker.rise(now),
+            None => {}
         }
     }
 

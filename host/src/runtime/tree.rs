@@ -204,6 +204,17 @@ impl Tree {
         self.operate(name, |done| Ask::StartChild { name: name.clone(), done }).await
     }
 
+    /// What a child failed over may be mended: one that waits for its restart starts now, and one that is isolated is let
+    /// back in. One that is down stays so.
+    pub async fn retry_child(&self, name: &Name) -> Result<Started, TreeError> {
+        self.operate(name, |done| Ask::RetryChild { name: name.clone(), done }).await
+    }
+
+    /// Whether a supervisor is started; `None`: there is none of that name.
+    pub fn runs(&self, supervisor: &Name) -> Option<bool> {
+        Some(self.services.supervisors().get(supervisor)?.runs())
+    }
+
     /// Starts a key that ran when the host ended: no bound on new keys holds for it.
     pub async fn resume_child(&self, name: &Name) -> Result<Started, TreeError> {
         keyed::start(&self.services, name, None, By::Host).await

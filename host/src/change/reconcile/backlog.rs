@@ -23,6 +23,8 @@ pub struct Backlog {
     waiting: HashMap<Name, WaitsFor>,
     /// How often something passing was in the way, of those where it was since the goal or the key changed.
     tried: HashMap<Name, u32>,
+    /// Changes that have ended.
+    changes: u64,
 }
 
 /// What may change about a key that waits.
@@ -46,9 +48,11 @@ enum Place {
     Ready,
     Later(Tick),
     /// Somebody looks at it. `added`: it is to be looked at once more; `woken`: something about it has changed meanwhile.
+    /// `changes`: how many had ended when it was taken.
     InHand {
         added: bool,
         woken: bool,
+        changes: u64,
     },
 }
 
@@ -112,6 +116,12 @@ impl Backlog {
         for (key, _) in std::mem::take(&mut self.waiting) {
             self.make_ready(&key);
         }
+        // Whoever looks at one may have looked before that.
+        for entry in self.keys.values_mut() {
+            if let Place::InHand { woken, .. } = &mut entry.place {
+                *woken = true;
+            }
+        }
     }
 
     /// Some change of a worker has ended.
@@ -119,6 +129,7 @@ impl Backlog {
         let woken: Vec<Name> =
             self.waiting.extract_if(|_, waits_for| *waits_for == WaitsFor::Change).map(|(key, _)| key).collect();
         woken.iter().for_each(|key| self.make_ready(key));
+        self.changes += 1;
     }
 
     /// Takes the next key that is due, and tells whether it is new. The caller reports with `done`, `wait` or `retry`.
@@ -128,7 +139,7 @@ impl Backlog {
         }
         let key = self.ready.pop_front()?;
         let entry = self.keys.get_mut(&key)?;
-        entry.place = Place::InHand { added: false, woken: false };
+        entry.place = Place::InHand { added: false, woken: false, changes: self.changes };
         Some((key, entry.is_new))
     }
 
@@ -143,6 +154,12 @@ impl Backlog {
     pub fn wait(&mut self, key: &Name, waits_for: WaitsFor, now: Tick) {
         if waits_for == WaitsFor::Change {
             self.is_old(key);
+            // It may have ended while it was looked at.
+            let is_late =
+                |entry: &Entry| matches!(entry.place, Place::InHand { changes, .. } if changes < self.changes);
+            if self.keys.get(key).is_some_and(is_late) {
+                self.wake(key);
+            }
         }
         if !self.goes_again(key, true) {
             self.put_off(key, now.after(WAIT_MAX));
@@ -206,7 +223,7 @@ impl Backlog {
     fn goes_again(&mut self, key: &Name, also_woken: bool) -> bool {
         let Some(entry) = self.keys.get_mut(key) else { return true };
         debug_assert!(matches!(entry.place, Place::InHand { .. }), "{key:?} is in nobody's hand");
-        if matches!(entry.place, Place::InHand { added, woken } if added || woken && also_woken) {
+        if matches!(entry.place, Place::InHand { added, woken, .. } if added || woken && also_woken) {
             entry.place = Place::Ready;
             self.ready.push_back(key.clone());
             return true;
@@ -341,6 +358,13 @@ mod tests {
         }
         backlog.wake_changes();
         assert_eq!((backlog.next(at(0)), backlog.next(at(0))), (Some((key(2), false)), None));
+        // One that ended while the key was looked at is not missed; it is no news to one that waits for itself.
+        backlog.wake_changes();
+        backlog.wait(&key(2), WaitsFor::Change, at(0));
+        assert_eq!((backlog.next(at(0)), backlog.next(at(0))), (Some((key(2), false)), None));
+        backlog.wake_changes();
+        backlog.wait(&key(2), WaitsFor::Itself, at(0));
+        assert_eq!(backlog.next(at(0)), None);
     }
 
     /// Against a model that keeps one fact about each key, over random uses.

@@ -104,11 +104,16 @@ impl Keeper {
     pub(super) async fn change_template(&mut self, name: Name, mut wanted: Wanted) {
         let kept = self.templates.get(&name).map(|held| held.wanted.settings.grants.clone()).unwrap_or_default();
         if self.grant(&name, &mut wanted.settings, &kept).await {
-            // The file is what stood in for it.
-            if let Some(held) = self.templates.get_mut(&name) {
-                held.stands_in = false;
-            }
             self.renew_template(name, wanted);
+        }
+    }
+
+    /// What stood in for a file is no stand-in once the file says the same: the next one is another file.
+    pub(super) fn settle_stand_ins(&mut self) {
+        for (name, held) in self.templates.iter_mut().filter(|(_, held)| held.stands_in) {
+            let is_certain = !self.accepted.is_uncertain(name) && !self.said.is_held(name);
+            held.stands_in =
+                !is_certain || self.said.workers.get(name).is_none_or(|said| said.hash != held.wanted.hash);
         }
     }
 

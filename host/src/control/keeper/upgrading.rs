@@ -34,7 +34,7 @@ impl Upgrading {
                 // One that an operator stopped, or that ended as it should, stays so.
                 if matches!(self.worker.status().standing, Standing::Isolated(_) | Standing::Restarting) {
                     // That it runs already is no error here.
-                    let _ = self.tree.start_child(self.worker.name(), None).await;
+                    let _ = self.tree.retry_child(self.worker.name()).await;
                 }
             }
             // Its turn comes when the other has ended.

@@ -228,7 +228,7 @@ pub async fn answer_call(host: &Host, name: &str, request: Vec<u8>, time: Durati
 
 async fn cast(State(app): State<App>, Path(name): Path<String>, body: Body) -> Answer<StatusCode> {
     let Received { bytes, held: _held } = read_message(&app, &name, body).await?;
-    app.host.cast_told(&name, Payload::from(bytes)).await?;
+    app.host.cast(&name, Payload::from(bytes))?;
     Ok(StatusCode::ACCEPTED)
 }
 

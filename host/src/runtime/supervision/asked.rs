@@ -69,6 +69,21 @@ impl Supervision {
         }
     }
 
+    /// Past OTP: what made it fail may be mended. One that waits for its restart starts now, and one that is isolated is
+    /// let back in. One that is down stays so.
+    pub(super) fn retry_child(&mut self, name: &Name, actions: &mut Vec<Action>) -> Answer {
+        let Some(place) = self.children.find(name) else { return Answer::NotFound };
+        match self.children.at(place).state {
+            ChildState::Down => Answer::AlreadyPresent,
+            ChildState::Restarting { due: Some(_) } if self.is_running() => {
+                self.children.set(place, ChildState::Waiting);
+                self.start_next(actions);
+                Answer::Ok
+            }
+            _ => self.start_child(name, actions),
+        }
+    }
+
     fn wait_for_turn(&mut self, place: Place, actions: &mut Vec<Action>) -> Answer {
         let child = self.children.at_mut(place);
         child.unhealthy = 0;

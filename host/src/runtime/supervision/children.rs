@@ -19,6 +19,8 @@ pub(super) struct Children {
     /// Names of siblings that children are to start after, there or not, and how many name each.
     wanted: HashMap<String, usize>,
     sets: Sets,
+    /// Children that rested or stopped and will start, since this was taken.
+    risen: Vec<Name>,
 }
 
 /// Who is in which state. Derived from the children; kept so that nobody has to be searched for.
@@ -144,8 +146,18 @@ impl Children {
     fn change(&mut self, place: Place, change: impl FnOnce(&mut Child)) {
         let child = self.list.get_mut(&place).expect("a place names a child until the order is arranged anew");
         self.sets.note(place, child, false);
+        let rests = |state: ChildState| state.rests() || matches!(state, ChildState::Stopping(_));
+        let rested = rests(child.state);
         change(child);
+        if rested && !rests(child.state) {
+            self.risen.push(child.spec.name.clone());
+        }
         self.sets.note(place, child, true);
+    }
+
+    /// Children that rested or stopped and will start, in the order in which that was decided.
+    pub fn take_risen(&mut self) -> Vec<Name> {
+        std::mem::take(&mut self.risen)
     }
 
     /// At the end of the order.
@@ -169,8 +181,9 @@ impl Children {
 
     /// Puts the children into the order that `arrange` gives; it gets them all and returns them all.
     pub fn arrange(&mut self, arrange: impl FnOnce(Vec<Child>) -> Vec<Child>) {
-        let children = std::mem::take(self).list.into_values().map(|child| *child).collect();
-        for child in arrange(children) {
+        let before = std::mem::take(self);
+        self.risen = before.risen;
+        for child in arrange(before.list.into_values().map(|child| *child).collect()) {
             self.push(child);
         }
     }

@@ -191,6 +191,8 @@ pub enum Input {
     Configure(Box<SupervisorSettings>),
     /// By an operator or the directory: never counted in the budget.
     StartChild(Name),
+    /// Something was mended that a child may have failed over.
+    RetryChild(Name),
     StopChild(Name),
     /// Stopped if it runs, then started.
     RestartChild(Name),
@@ -381,6 +383,12 @@ impl Supervision {
         }
     }
 
+    /// Children that were down or isolated, or stopped, and are to start by what was decided since this was asked last: messages for
+    /// them wait from now on.
+    pub fn take_risen(&mut self) -> Vec<Name> {
+        self.children.take_risen()
+    }
+
     /// Takes in what happened at `now`, where no storm is. `jitter` is in 0..100.
     pub fn on(&mut self, now: Tick, jitter: u32, input: Input) -> (Answer, Vec<Action>) {
         self.at(&mut Moment { now, jitter, storm: &mut |_| Duration::ZERO }, input)
@@ -410,6 +418,7 @@ impl Supervision {
             Input::Remove(name) => return self.stop_child(moment.now, &name, Then::Forget, actions),
             Input::Configure(settings) => self.configure(*settings),
             Input::StartChild(name) => return self.start_child(&name, actions),
+            Input::RetryChild(name) => return self.retry_child(&name, actions),
             Input::StopChild(name) => return self.stop_child(moment.now, &name, Then::StayDown, actions),
             Input::RestartChild(name) => return self.restart_child(moment.now, &name, actions),
             Input::IsolateChild(name) => return self.stop_child(moment.now, &name, Then::Isolate, actions),
@@ -453,6 +462,13 @@ impl Supervision {
             self.children.set(place, ChildState::Down);
             actions.push(Action::StaysDown(name));
         }
+    }
+}
+
+impl ChildState {
+    /// Nothing will start it by itself: messages for it are refused.
+    fn rests(self) -> bool {
+        matches!(self, ChildState::Down | ChildState::Isolated)
     }
 }
 

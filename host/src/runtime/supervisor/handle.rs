@@ -1,5 +1,6 @@
 //! How others reach a supervisor: what they ask of it, what its children report, what its parent says.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -59,6 +60,11 @@ pub enum Ask {
         done: oneshot::Sender<Reply>,
     },
     /// Answered when the child runs, or failed to.
+    /// What it failed over may be mended: it does not sit out its pause.
+    RetryChild {
+        name: Name,
+        done: oneshot::Sender<Reply>,
+    },
     StartChild {
         name: Name,
         done: oneshot::Sender<Reply>,
@@ -148,6 +154,7 @@ pub struct SupervisorHandle {
     asks: mpsc::Sender<Ask>,
     orders: mpsc::Sender<Order>,
     reports: Reports,
+    runs: Arc<AtomicBool>,
 }
 
 /// Where the children of one supervisor report. One word, which each of them keeps.
@@ -197,11 +204,16 @@ pub(super) enum Order {
     },
     /// It stopped to be started again, and will not be: what waits below it is told.
     Rest,
+    /// It is down and will be started: what comes for those below it waits.
+    Rise,
     /// The time to stop is over.
     Kill,
 }
 
-pub(super) const ORDERS_MAX: usize = 8;
+pub(super) const ORDERS_MAX: usize = 16;
+
+/// Room that is left for orders that must not be lost.
+const ORDERS_LEFT: usize = 8;
 
 impl SupervisorHandle {
     pub(super) fn new(
@@ -209,9 +221,15 @@ impl SupervisorHandle {
         orders: mpsc::Sender<Order>,
         reports: mpsc::Sender<Report>,
         task: &Arc<LentTask>,
+        runs: Arc<AtomicBool>,
     ) -> SupervisorHandle {
         let line = Line { reports, supervisor: Arc::downgrade(task) };
-        SupervisorHandle { asks, orders, reports: Reports(Arc::new(line)) }
+        SupervisorHandle { asks, orders, reports: Reports(Arc::new(line)), runs }
+    }
+
+    /// Whether it is started, and does not stop, as far as it has decided.
+    pub fn runs(&self) -> bool {
+        self.runs.load(Ordering::Relaxed)
     }
 
     /// An error means that the supervisor has left the tree.
@@ -267,7 +285,19 @@ impl SupervisorHandle {
     }
 
     pub(super) fn rest(&self) {
-        let _ = self.orders.try_send(Order::Rest);
+        self.tell(Order::Rest);
+    }
+
+    pub(super) fn rise(&self) {
+        self.tell(Order::Rise);
+    }
+
+    /// An order that says how those below stand. A supervisor that has not come to take many of them loses the last: its
+    /// start or its stop says it again.
+    fn tell(&self, order: Order) {
+        if self.orders.capacity() > ORDERS_LEFT {
+            let _ = self.orders.try_send(order);
+        }
     }
 
     pub(super) fn kill(&self) {

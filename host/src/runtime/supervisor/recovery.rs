@@ -15,6 +15,7 @@
 //! in order, with an exit code of its own: what panics again and again is mended by nothing that runs here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::handle::Order;
 use super::{Ask, ChildHandle, ChildState, Driver, Post, Reply, Report, Standing, dismiss, tell};
@@ -74,6 +75,7 @@ impl Driver {
         let end = if self.told_to_stop { Ended::Asked } else { Ended::Itself(reason) };
         let now = self.services.clock.now();
         let actions = self.policy.end(end);
+        self.runs.store(self.policy.is_running(), Ordering::Relaxed);
         self.carry_out(now, actions).await;
     }
 
@@ -137,6 +139,7 @@ impl Post {
             });
         }
         driver.policy = Supervision::new(driver.name.clone(), driver.policy.settings().clone());
+        driver.runs.store(false, Ordering::Relaxed);
         let child = driver.name.clone();
         if child.is_root() {
             driver.services.broke(&format!("the root supervisor cannot be brought back: {reason}"));
@@ -156,7 +159,7 @@ impl Post {
                     Order::Stop { .. } | Order::Kill => {
                         driver.tell_parent(Report::Stopped { child: child.clone() }).await;
                     }
-                    Order::Rest => {}
+                    Order::Rest | Order::Rise => {}
                 },
                 Some(_) = reported.recv() => {}
                 ask = asked.recv() => match ask {
@@ -182,6 +185,7 @@ impl Driver {
             Ask::Change { .. } | Ask::Configure { .. } | Ask::Quit => return,
             Ask::Remove { done, .. }
             | Ask::StartChild { done, .. }
+            | Ask::RetryChild { done, .. }
             | Ask::StopChild { done, .. }
             | Ask::RestartChild { done, .. }
             | Ask::IsolateChild { done, .. }

@@ -45,7 +45,7 @@ pub struct Shared {
     /// The id of the last call to it.
     pub(in crate::runtime) last_call: AtomicU64,
     payload_max: AtomicU64,
-    /// It does not run and nothing will start it by itself: messages are refused at once, instead
+    /// It stands [`Standing::Down`] or isolated, nothing will start it by itself: messages are refused at once, instead
     /// of waiting for nobody.
     refuses: AtomicBool,
     /// The last snapshot did not get to the disk: the next due time tries again.
@@ -443,6 +443,35 @@ impl Shared {
         }
     }
 
+    /// How it ended last; where it never ran, as if it had been stopped.
+    pub fn last_exit(&self) -> ExitReason {
+        self.lock_status().last_exit()
+    }
+
+    /// It rested, and will be started: what comes for it waits.
+    pub(in crate::runtime) fn rise(&self, now: Tick) {
+        let mut status = self.lock_status();
+        if matches!(status.standing, Standing::Down | Standing::Isolated(_)) {
+            (status.standing, status.since) = (Standing::Starting, now);
+            self.refuses.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Answers calls that came while it went down, after those that waited had been answered. Whoever has put one into the
+    /// mailbox and then sees [`Shared::refuses`] calls this: the mailbox's lock puts either the call before the answers, or
+    /// what refuses before this.
+    pub(in crate::runtime) fn turn_calls_away(&self) {
+        let status = self.lock_status();
+        if !matches!(status.standing, Standing::Down | Standing::Isolated(_)) {
+            return;
+        }
+        let reason = status.last_exit();
+        // Under the lock: no start comes in between.
+        for call in self.mailbox.take_calls() {
+            call.reply.answer(Err(CallError::Down(reason.clone())));
+        }
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut Kept)) {
         change(&mut self.lock_status());
     }
@@ -461,7 +490,8 @@ impl Shared {
 
     /// Whether a payload of this many bytes is accepted.
     pub(in crate::runtime) fn admits(&self, bytes: usize) -> Result<(), CallError> {
-        if self.refuses.load(Ordering::Relaxed) {
+        // The mailbox of one that has left hands the message back, and another may take it.
+        if self.refuses() && !self.has_left() {
             return Err(CallError::Down(self.lock_status().last_exit()));
         }
         let (size, limit) = (bytes as u64, self.payload_max.load(Ordering::Relaxed));

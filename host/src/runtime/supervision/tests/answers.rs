@@ -113,6 +113,26 @@ fn start_a_stopped_child() {
     .assert_eq(&answers(|world| Input::StartChild(world.name("x"))));
 }
 
+/// Past OTP: out of a restart loop at once, and back from an isolation; what somebody stopped stays so.
+#[test]
+fn a_child_that_may_be_mended() {
+    expect![[r#"
+        unknown                  NotFound
+        runs                     AlreadyStarted
+        starts                   AlreadyStarted
+        waits for a sibling      Restarting
+        is down                  AlreadyPresent
+        is isolated              Ok              start x#1
+        in its restart loop      Ok              start x#2
+        waits for its round      Restarting
+        is stopped for a round   Restarting
+        is being stopped         Ok
+        is being removed         NotFound
+        its supervisor is down   AlreadyPresent
+    "#]]
+    .assert_eq(&answers(|world| Input::RetryChild(world.name("x"))));
+}
+
 #[test]
 fn stop_a_child() {
     expect![[r#"

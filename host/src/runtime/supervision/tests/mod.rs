@@ -294,6 +294,7 @@ fn said(input: &Input) -> String {
             format!("configure {:?}, {} in {}", settings.strategy, settings.intensity, show(settings.period))
         }
         Input::StartChild(name) => format!("operator starts {}", name.leaf()),
+        Input::RetryChild(name) => format!("{} may be mended", name.leaf()),
         Input::StopChild(name) => format!("operator stops {}", name.leaf()),
         Input::RestartChild(name) => format!("operator restarts {}", name.leaf()),
         Input::IsolateChild(name) => format!("operator isolates {}", name.leaf()),

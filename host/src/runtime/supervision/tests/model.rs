@@ -34,6 +34,7 @@ enum Step {
     Change(Draft),
     Remove(usize),
     StartChild(usize),
+    RetryChild(usize),
     StopChild(usize),
     RestartChild(usize),
     IsolateChild(usize),
@@ -154,6 +155,7 @@ fn step(simple: bool) -> impl Generate<Value = Step> {
         1 => draft(simple).prop_map(Step::Change),
         1 => child().prop_map(Step::Remove),
         2 => child().prop_map(Step::StartChild),
+        1 => child().prop_map(Step::RetryChild),
         1 => child().prop_map(Step::StopChild),
         1 => child().prop_map(Step::RestartChild),
         1 => child().prop_map(Step::IsolateChild),
@@ -217,6 +219,8 @@ struct Reference {
     failures: Vec<Failure>,
     /// Siblings that a round takes along and that it has not stopped yet.
     together: BTreeSet<Name>,
+    /// Children that refuse messages, as the driver has them.
+    resting: BTreeSet<Name>,
     phase: Believed,
     /// A stop was asked for, or it gave up: `SelfEnded` is owed, once.
     owes_end: bool,
@@ -245,6 +249,7 @@ impl Reference {
             reports: VecDeque::new(),
             failures: Vec::new(),
             together: BTreeSet::new(),
+            resting: BTreeSet::new(),
             phase: Believed::Down,
             owes_end: false,
             ends: 0,
@@ -283,6 +288,7 @@ impl Reference {
             Step::Change(draft) => self.tell(Input::Change(self.spec(&draft))),
             Step::Remove(child) => self.tell(Input::Remove(self.name(child))),
             Step::StartChild(child) => self.tell(Input::StartChild(self.name(child))),
+            Step::RetryChild(child) => self.tell(Input::RetryChild(self.name(child))),
             Step::StopChild(child) => self.tell(Input::StopChild(self.name(child))),
             Step::RestartChild(child) => self.tell(Input::RestartChild(self.name(child))),
             Step::IsolateChild(child) => self.tell(Input::IsolateChild(self.name(child))),
@@ -352,6 +358,30 @@ impl Reference {
             let known = answer == expected || restarting == Some(&answer);
             assert!(known, "{input:?}: {answer:?} and not {expected:?}");
         }
+        for risen in self.policy.take_risen() {
+            self.resting.remove(&risen);
+        }
+        for action in &actions {
+            match action {
+                Action::StaysDown(name) | Action::Isolate { name, .. } => drop(self.resting.insert(name.clone())),
+                Action::Forget(name) => drop(self.resting.remove(name)),
+                _ => {}
+            }
+        }
+        if let Input::Add(spec) = &input
+            && self.policy.child(&spec.name).is_some_and(|child| child.state == ChildState::Down)
+        {
+            self.resting.insert(spec.name.clone());
+        }
+        // One that stops says itself how it stands.
+        for child in self.policy.children().filter(|child| !matches!(child.state, ChildState::Stopping(_))) {
+            let (rests, refuses) = (child.state.rests(), self.resting.contains(&child.spec.name));
+            assert_eq!(
+                rests, refuses,
+                "{} is {:?}: messages for it wait, or are refused",
+                child.spec.name, child.state
+            );
+        }
         self.asked(&input, &answer);
         self.failure(&input, (cause, tried_again), rest, &actions);
         for action in actions {
@@ -382,7 +412,12 @@ impl Reference {
             Input::StopChild(name) | Input::IsolateChild(name) | Input::Remove(name) => {
                 Some(if known(name).is_some() { Answer::Ok } else { Answer::NotFound })
             }
-            Input::StartChild(name) | Input::RestartChild(name) | Input::DeleteChild(name) if known(name).is_none() => {
+            Input::StartChild(name)
+            | Input::RetryChild(name)
+            | Input::RestartChild(name)
+            | Input::DeleteChild(name)
+                if known(name).is_none() =>
+            {
                 Some(Answer::NotFound)
             }
             Input::StartChild(_) | Input::RestartChild(_) if !is_running => Some(Answer::SupervisorDown),
@@ -453,7 +488,7 @@ impl Reference {
         }
         let excused = match input {
             Input::StopChild(_) | Input::IsolateChild(_) => true,
-            Input::StartChild(_) | Input::RestartChild(_) => false,
+            Input::StartChild(_) | Input::RetryChild(_) | Input::RestartChild(_) => false,
             Input::Add(spec) => {
                 let known = self.actual.insert(spec.name.clone(), Actual::default());
                 return assert!(known.is_none(), "a child was added twice");
@@ -764,6 +799,7 @@ fn asked_for(input: &Input) -> Option<&Name> {
     match input {
         Input::Remove(name)
         | Input::StartChild(name)
+        | Input::RetryChild(name)
         | Input::StopChild(name)
         | Input::RestartChild(name)
         | Input::IsolateChild(name)
