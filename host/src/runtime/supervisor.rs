@@ -222,13 +222,12 @@ impl Driver {
                 Answer::Ok
             }
             Order::Rise => {
-                self.come_back(true);
+                if !self.policy.is_running() {
+                    self.come_back(true);
+                }
                 Answer::Ok
             }
-            Order::Start => {
-                self.comes_back = false;
-                self.feed(Input::Start).await
-            }
+            Order::Start => self.feed(Input::Start).await,
             Order::Stop { comes_back } => {
                 self.come_back(comes_back);
                 self.feed(Input::Stop).await
@@ -507,7 +506,10 @@ impl Driver {
         let mut storm = |tier| services.restart_delay(tier);
         let mut moment = Moment { now, jitter: services.random.below(100), storm: &mut storm };
         let decided = self.policy.at(&mut moment, input);
-        self.runs.store(self.policy.is_running(), Ordering::Relaxed);
+        let runs = self.policy.is_running();
+        self.runs.store(runs, Ordering::Relaxed);
+        // Whoever started it, it has come back.
+        self.comes_back &= !runs;
         // Before anything follows from it, and anybody is told.
         for name in self.policy.take_risen() {
             self.rise(&name, now);

@@ -109,9 +109,12 @@ fn replied(book: &Book, open: &Open, reply: &Result<Reached, TreeError>, child: 
     let is_worker = book.workers.contains_key(&subject);
     let below = book.live.keys().find(|worker| **worker == subject || worker.is_below(&subject));
     let fits = match (&open.request, reply) {
-        // A key on demand may be asked for again by the next message.
+        // A key on demand may be asked for again by the next message, and one whose supervisor is about to start starts
+        // with it.
         (Request::Stop(_), Ok(_)) => {
-            below.is_none() && (open.known || open.keyed) && (at_rest || !is_worker || book.is_on_demand(&subject))
+            let comes_back = !up && standing == Some(Standing::Restarting);
+            let rests = at_rest || comes_back || !is_worker || book.is_on_demand(&subject);
+            below.is_none() && (open.known || open.keyed) && rests
         }
         (Request::Isolate(_), Ok(_)) => below.is_none() && (open.known || open.keyed) && (isolated || !is_worker),
         (Request::Remove(_), Ok(_)) => below.is_none() && (open.known || open.keyed) && child.is_none(),

@@ -53,9 +53,27 @@ async fn work(mut post: Hold<Box<Post>>, fault: Option<HostFault>) {
         if post.driver.row > FAULTS_IN_A_ROW_MAX {
             return post.give_up(fault).await;
         }
+        post.take_orders();
         post.driver.recover(fault).await;
     }
     post.run().await;
+}
+
+impl Post {
+    /// What the parent ordered before the fault, and was not carried out: the end that follows is the answer. A start that
+    /// came to be carried out after that would start what the parent holds for ended.
+    fn take_orders(&mut self) {
+        let driver = &mut self.driver;
+        while let Ok(order) = self.ordered.try_recv() {
+            match order {
+                Order::Start => {}
+                Order::Stop { comes_back } => (driver.told_to_stop, driver.comes_back) = (true, comes_back),
+                Order::Kill => driver.told_to_stop = true,
+                Order::Rest => driver.comes_back = false,
+                Order::Rise => driver.comes_back = true,
+            }
+        }
+    }
 }
 
 impl Driver {

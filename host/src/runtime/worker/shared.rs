@@ -451,8 +451,8 @@ impl Shared {
     /// It rested, and will be started: what comes for it waits.
     pub(in crate::runtime) fn rise(&self, now: Tick) {
         let mut status = self.lock_status();
-        if matches!(status.standing, Standing::Down | Standing::Isolated(_)) {
-            (status.standing, status.since) = (Standing::Starting, now);
+        if self.refuses() {
+            (status.standing, status.since) = (Standing::Restarting, now);
             self.refuses.store(false, Ordering::Relaxed);
         }
     }
