@@ -85,6 +85,8 @@ impl Answers {
             Event::SupervisorGaveUp { supervisor, .. }
             | Event::AutoShutdown { supervisor, .. }
             | Event::RestartTogether { supervisor, .. } => self.disturb(supervisor),
+            // Siblings that are down start with it, where they start together: that is no event of its own.
+            Event::RestartScheduled { worker, .. } => self.disturb(&parent(worker)),
             _ => {}
         }
     }
