@@ -59,7 +59,7 @@ pub enum ChangeError {
     /// What must be durable first could not be written: nothing changed.
     #[error("nothing was changed, because the decision could not be written down")]
     Database(#[from] DatabaseError),
-    #[error("the file of component {} cannot be read: {why}", .component.short())]
+    #[error("the host's copy of component {}: {why}", .component.short())]
     /// `is_lost`: it is gone or damaged, and no other try would find it.
     ComponentFile { component: ComponentHash, why: String, is_lost: bool },
     #[error("{0:?} has left the tree")]

@@ -147,7 +147,8 @@ impl Trial {
     async fn begin(&mut self) -> bool {
         self.at();
         let name = self.claim.worker.clone();
-        let detail = format!("revision {} serves, in probation", self.record.number);
+        let how = if self.has_time { "in probation" } else { "without probation" };
+        let detail = format!("revision {} serves, {how}", self.record.number);
         let entry =
             self.changes.entry(&name, Action::UpgradeSwitched, Some(self.record.component), self.record.by, detail);
         let changes = vec![Change::PutRevision(name, self.record.clone()), entry];

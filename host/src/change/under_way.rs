@@ -93,7 +93,7 @@ impl Changes {
     }
 
     /// Which change of this worker is under way, probation included.
-    pub(super) fn under_way(&self, worker: &Name) -> Option<ChangeView> {
+    pub(crate) fn under_way(&self, worker: &Name) -> Option<ChangeView> {
         self.lock().get(worker).map(|change| ChangeView { to: change.to, by: change.by })
     }
 

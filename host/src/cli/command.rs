@@ -81,7 +81,7 @@ enum Verb {
     Check(check::CheckArgs),
     /// List messages that were not handled; show, send again or drop them
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// List every decision: what, when, by whom, why
+    /// List every decision about what runs: what, when, by whom, why
     Ledger(ledger::LedgerArgs),
     /// Look for what is not as it should be
     Doctor(doctor::DoctorArgs),

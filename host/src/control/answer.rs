@@ -97,7 +97,7 @@ impl Host {
 
     /// How what runs relates to the file in the directory.
     fn file_of(&self, name: &Name, running: ComponentHash) -> Result<String, DatabaseError> {
-        let Some(record) = self.services.database.worker(name)? else { return Ok("none".to_string()) };
+        let record = self.services.database.worker(name)?;
         if let Some(supervisor) = name.parent()
             && let Some(template) = self.services.templates.get(&supervisor)
         {
@@ -109,19 +109,23 @@ impl Host {
                 Some((of, _)) if self.is_file_refused(&of) => "rejected",
                 Some(_) => "newer",
                 None if file == running => "same",
-                None if record.overrides_any_of(&[file, template.target()]) => "override",
+                None if record.is_some_and(|record| record.overrides_any_of(&[file, template.target()])) => "override",
                 // For all keys, or for this one.
                 None if template.target() != file || self.changes.is_rejected(name, file) => "rejected",
                 None => "newer",
             };
             return Ok(word.to_string());
         }
+        let Some(record) = record else { return Ok("none".to_string()) };
         let word = match self.files.component(name).or(record.file) {
             None => "none",
             Some(file) if file == running => "same",
             // What it says was not acted upon yet.
             Some(file) if record.file != Some(file) => "newer",
             Some(_) if record.overridden => "override",
+            Some(_) if self.changes.under_way(name).is_some_and(|change| change.by == crate::record::By::Operator) => {
+                "override"
+            }
             Some(file) if self.changes.is_rejected(name, file) => "rejected",
             // The upgrade to it has just begun, or was interrupted.
             Some(_) => "newer",

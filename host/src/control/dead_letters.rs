@@ -1,8 +1,9 @@
 //! Dead letters as an operator has them: looked at, sent again, thrown away.
 
 use super::host::{Host, RequestError};
+use crate::base::units::plural;
 use crate::base::{Name, Payload, bounds};
-use crate::record::{Change, DeadLetterRecord, Event, LetterSort};
+use crate::record::{Action, By, Change, DeadLetterRecord, Event, LetterSort, NewLedgerEntry};
 use crate::runtime::Status;
 use crate::sandbox::Kind;
 
@@ -58,7 +59,8 @@ impl Host {
             None => self.services.cast(&worker, letter.from.clone(), body),
         };
         sent.map_err(|error| self.not_taken(&worker, error))?;
-        self.services.database.commit(vec![Change::DropDeadLetter(id)]).await?;
+        let entry = self.of_letters(&letter.worker, Action::LetterResent, format!("dead letter {id}"));
+        self.services.database.commit(vec![Change::DropDeadLetter(id), entry]).await?;
         self.services.recorder.emit(Event::DeadLetterResent { worker: letter.worker.clone(), id });
         Ok(letter)
     }
@@ -67,7 +69,8 @@ impl Host {
     pub async fn drop_dead_letter(&self, id: u64) -> Result<(), RequestError> {
         let _turn = self.services.dead_letters.turn().await;
         let (letter, _) = self.dead_letter(id).await?;
-        self.services.database.commit(vec![Change::DropDeadLetter(id)]).await?;
+        let entry = self.of_letters(&letter.worker, Action::LettersDropped, format!("dead letter {id}"));
+        self.services.database.commit(vec![Change::DropDeadLetter(id), entry]).await?;
         self.services.recorder.emit(Event::DeadLettersDropped { worker: letter.worker, letters: 1 });
         Ok(())
     }
@@ -78,11 +81,20 @@ impl Host {
         let worker = letters_of(worker)?;
         self.services.dead_letters.written().await;
         let letters = self.services.database.dead_letter_count(&worker)?;
-        self.services.database.commit(vec![Change::DropDeadLetters(worker.clone())]).await?;
         if letters > 0 {
+            let entry = self.of_letters(&worker, Action::LettersDropped, plural(letters, "dead letter"));
+            self.services.database.commit(vec![Change::DropDeadLetters(worker.clone()), entry]).await?;
             self.services.recorder.emit(Event::DeadLettersDropped { worker, letters });
         }
         Ok(letters)
+    }
+}
+
+impl Host {
+    /// What an operator decided about letters.
+    fn of_letters(&self, worker: &Name, action: Action, detail: String) -> Change {
+        let (at, worker) = (self.services.clock.timestamp(), worker.clone());
+        Change::Ledger(NewLedgerEntry { at, worker, action, hash: None, by: By::Operator, detail })
     }
 }
 
@@ -165,6 +177,7 @@ mod tests {
             exports: Exports::default(),
             version: None,
             last_exit: None,
+            was_asked: false,
             health: None,
         }
     }

@@ -30,6 +30,12 @@ impl From<&RequestError> for ErrorInfo {
                 };
                 info("not-found", message, cause, "`paguro ps` lists what there is")
             }
+            RequestError::NoKeyToConfigure(worker) => info(
+                "usage",
+                message,
+                String::new(),
+                &format!("write it under [config] in {worker}.toml; `--config` is for the keys of templates"),
+            ),
             RequestError::Deleted(name) => info(
                 "not-found",
                 message,

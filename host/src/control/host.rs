@@ -131,6 +131,8 @@ pub enum RequestError {
     NoWorker { name: String, nearest: Vec<String>, problem: Option<(String, String)> },
     #[error("there is no worker {0:?}")]
     NoKey(Name),
+    #[error("{0:?} is no key of a template: its configuration is in its settings")]
+    NoKeyToConfigure(Name),
     #[error("{0:?} was deleted")]
     Deleted(Name),
     /// `is_template`: its workers are keys.
@@ -218,9 +220,11 @@ impl Start {
     pub async fn run(self) -> Result<(), HostError> {
         let Start { host, mut keeper, first_loads, stop } = self;
         keeper.first_look(first_loads).await;
-        let started = host.tree.start().await;
+        host.tree.begin_to_start().await;
+        // What is there by now can be reached, however long others take to start.
+        host.starting.open();
+        host.tree.started().await;
         host.starting.end();
-        started?;
         let keeping = tokio::spawn(keeper.keep_always(stop));
         *host.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeping);
         Ok(())
@@ -390,6 +394,13 @@ impl Host {
         self.services.broken().await
     }
 
+    /// Whether messages for this name, and what is asked about it, need not wait for the rest of the host's start.
+    pub(super) fn is_there(&self, name: &Name) -> bool {
+        let is_key = || name.parent().is_some_and(|above| self.services.templates.get(&above).is_some());
+        let takes_keys = || name.parent().and_then(|above| self.tree.runs(&above)) == Some(true);
+        self.services.registry.get(name).is_some() || self.tree.runs(name).is_some() || is_key() && takes_keys()
+    }
+
     /// Whether all that the directory says was started, or tried. False only while `paguro up` starts it.
     pub(super) fn has_started(&self) -> bool {
         self.starting.is_over()
@@ -538,12 +549,10 @@ impl Host {
     /// from one whose supervisor is what does not run.
     pub(super) fn not_taken(&self, worker: &Shared, error: CallError) -> RequestError {
         match call_error(worker, error) {
-            RequestError::Call { worker, error: CallError::Down(reason) } => {
-                match worker.parent().and_then(|above| self.tree.runs(&above)) {
-                    Some(false) => TreeError::SupervisorDown(worker).into(),
-                    _ => RequestError::Down { worker, reason },
-                }
-            }
+            RequestError::Call { worker, error: CallError::Down(reason) } => match self.is_down_above(&worker) {
+                true => TreeError::SupervisorDown(worker).into(),
+                false => RequestError::Down { worker, reason },
+            },
             error => error,
         }
     }
@@ -643,6 +652,10 @@ impl Host {
     /// The same; `config` is a JSON object for a new key, in the place of its template's.
     pub async fn start_with(&self, name: &str, config: Option<&str>) -> Result<Started, RequestError> {
         let child = self.child_or_key(name)?;
+        if config.is_some() && !child.parent().is_some_and(|above| self.services.templates.get(&above).is_some()) {
+            return Err(RequestError::NoKeyToConfigure(child));
+        }
+        self.can_be_started(&child)?;
         let detail = if config.is_some() { "with a configuration of its own" } else { "" };
         self.decided(&child, Action::Started, detail).await;
         self.in_time(&child, self.tree.start_child(&child, config)).await
@@ -659,8 +672,26 @@ impl Host {
     /// In order, states saved. Not counted against the supervisor's restarts.
     pub async fn restart_worker(&self, name: &str) -> Result<Started, RequestError> {
         let child = self.child(name)?;
+        if self.is_down_above(&child) {
+            return Err(TreeError::SupervisorDown(child).into());
+        }
         self.decided(&child, Action::Restarted, "").await;
         self.in_time(&child, self.tree.restart_child(&child)).await
+    }
+
+    fn is_down_above(&self, child: &Name) -> bool {
+        child.parent().and_then(|above| self.tree.runs(&above)) == Some(false)
+    }
+
+    /// What nothing would come of is not written down as a decision.
+    fn can_be_started(&self, child: &Name) -> Result<(), RequestError> {
+        let standing = self.services.registry.get(child).map(|worker| worker.status().standing);
+        match standing {
+            _ if self.is_down_above(child) => Err(TreeError::SupervisorDown(child.clone()).into()),
+            Some(standing) if standing.is_up() => Err(TreeError::Running(child.clone()).into()),
+            None if self.tree.runs(child) == Some(true) => Err(TreeError::Running(child.clone()).into()),
+            _ => Ok(()),
+        }
     }
 
     /// Writes down what an operator asks for, before it has an effect: whoever sees that finds out why.

@@ -475,9 +475,13 @@ impl Keeper {
             }
             Step::ChangePolicy { name, settings } => {
                 let changed = self.tree.configure_supervisor(&name, settings.clone()).await;
+                let done = changed.is_ok();
                 let changed = changed.map(|()| drop(self.policies.insert(name.clone(), settings)));
                 self.refresh_template(&name);
                 self.tell(&name, changed);
+                if done {
+                    self.policy_is_changed(name).await;
+                }
             }
             Step::RemoveSupervisor { name } => {
                 match in_time(self.tree.remove(&name)).await {
@@ -497,6 +501,21 @@ impl Keeper {
             Step::SameAgain { name, hash } => drop(self.acted_upon(&name, hash).await),
             Step::RemoveWorker { name } => self.remove(&name).await,
             Step::Upgrade { name, path, hash } => self.upgrade(name, &path, hash).await,
+        }
+    }
+
+    async fn policy_is_changed(&self, supervisor: Name) {
+        let file = self.root.join(supervisor.as_str()).join("supervisor.toml");
+        let entry = NewLedgerEntry {
+            at: self.services.clock.timestamp(),
+            worker: supervisor,
+            action: Action::SettingsChanged,
+            hash: None,
+            by: By::Directory,
+            detail: format!("as {} says", one_line(&file.to_string_lossy())),
+        };
+        if let Err(error) = self.services.database.commit(vec![Change::Ledger(entry)]).await {
+            self.database_failed("write that a policy changed", error.to_string());
         }
     }
 

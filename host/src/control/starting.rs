@@ -15,14 +15,16 @@ pub(super) struct Starting {
     loaded: AtomicUsize,
     /// Read by each request.
     is_over: AtomicBool,
+    /// All that was loaded is in the tree, which starts.
+    is_open: AtomicBool,
     is_abandoned: AtomicBool,
     over: watch::Sender<()>,
 }
 
 impl Starting {
     pub fn new() -> Starting {
-        let (wanted, loaded, is_over, is_abandoned) = Default::default();
-        Starting { wanted, loaded, is_over, is_abandoned, over: watch::Sender::new(()) }
+        let (wanted, loaded, is_over, is_open, is_abandoned) = Default::default();
+        Starting { wanted, loaded, is_over, is_open, is_abandoned, over: watch::Sender::new(()) }
     }
 
     pub fn progress(&self, wanted: usize, loaded: usize) {
@@ -40,6 +42,12 @@ impl Starting {
         self.is_abandoned.load(SeqCst)
     }
 
+    /// What was loaded can be reached by name, and starts.
+    pub fn open(&self) {
+        self.is_open.store(true, SeqCst);
+        self.over.send_replace(());
+    }
+
     /// All was started, or tried; or the start failed.
     pub fn end(&self) {
         self.is_over.store(true, SeqCst);
@@ -50,14 +58,11 @@ impl Starting {
         self.is_over.load(SeqCst)
     }
 
-    /// Whether it is over within this time.
-    pub async fn is_over_within(&self, time: Duration) -> bool {
+    /// Whether it is over within this time, or `is_enough` of one that is [`open`](Starting::open).
+    pub async fn is_over_within(&self, time: Duration, is_enough: impl Fn() -> bool) -> bool {
         let mut over = self.over.subscribe();
-        // Asked after the subscription: an end in between is not missed.
-        if !self.is_over() {
-            let _ = tokio::time::timeout(time, over.changed()).await;
-        }
-        self.is_over()
+        let is_over = || self.is_over() || self.is_open.load(SeqCst) && is_enough();
+        tokio::time::timeout(time, over.wait_for(|()| is_over())).await.is_ok_and(|waited| waited.is_ok())
     }
 
     /// `None`: it is over.
@@ -76,14 +81,18 @@ mod tests {
         let starting = std::sync::Arc::new(Starting::new());
         starting.progress(40, 12);
         assert_eq!(starting.info(), Some(StartingInfo { loaded: 12, components: 40 }));
-        assert!(!starting.is_over_within(Duration::ZERO).await);
+        assert!(!starting.is_over_within(Duration::ZERO, || true).await);
         let waiting = tokio::spawn({
             let starting = starting.clone();
-            async move { starting.is_over_within(Duration::from_secs(60)).await }
+            async move { starting.is_over_within(Duration::from_secs(60), || false).await }
         });
         tokio::task::yield_now().await;
+        starting.open();
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "what it is for is not there");
+        assert!(starting.is_over_within(Duration::ZERO, || true).await);
         starting.end();
         assert!(waiting.await.unwrap());
-        assert!(starting.is_over_within(Duration::ZERO).await && starting.info().is_none());
+        assert!(starting.is_over_within(Duration::ZERO, || false).await && starting.info().is_none());
     }
 }

@@ -9,7 +9,7 @@ use super::wire::{
     ProblemInfo, RestartInfo, SupervisedInfo, SupervisorDetail, TotalsInfo,
 };
 use crate::base::units::show_duration;
-use crate::base::{Holding, Name, bounds};
+use crate::base::{ExitReason, Holding, Name, bounds};
 use crate::runtime::spec::{AutoShutdown, Restart, Shutdown, Strategy, SupervisorSettings, Tier};
 use crate::runtime::supervision::{ChildKind, ChildState};
 use crate::runtime::{ChildView, Page, Shared, Standing, View};
@@ -253,7 +253,9 @@ pub(super) fn child_word(child: &ChildView) -> &'static str {
 /// `fallen`: supervisors that do not run.
 pub(super) fn fallen_worker(worker: &Shared, fallen: &[String]) -> Option<ProblemInfo> {
     let status = worker.status();
-    let why = status.last_exit.as_ref().filter(|why| !why.is_orderly() && status.standing == Standing::Down)?;
+    // However it ended: one that was asked to, and does not run, is as it was asked to be.
+    let failed = |why: &&ExitReason| !why.is_orderly() && !status.was_asked;
+    let why = status.last_exit.as_ref().filter(failed).filter(|_| status.standing == Standing::Down)?;
     let name = worker.name();
     // The topmost: a start of it starts all below.
     let above = fallen

@@ -115,7 +115,8 @@ fn kind(new: &NewLedgerEntry) -> Option<Kind> {
         // The child of a template: whoever can name a key makes one.
         (Action::Deployed, By::Host) => new.worker.parent().unwrap_or_else(Name::root),
         (Action::SettingsChanged | Action::Removed | Action::StateImported, _)
-        | (Action::Started | Action::Stopped | Action::Restarted | Action::Isolated, _) => new.worker.clone(),
+        | (Action::Started | Action::Stopped | Action::Restarted | Action::Isolated | Action::GaveUp, _)
+        | (Action::LetterResent | Action::LettersDropped, _) => new.worker.clone(),
         (
             Action::Deployed
             | Action::UpgradeRequested

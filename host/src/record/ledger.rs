@@ -62,6 +62,10 @@ words! {
         /// An operator replaced a worker's state.
         StateImported = "state-imported",
         Isolated = "isolated",
+        /// A supervisor needed more restarts than it may.
+        GaveUp = "gave-up",
+        LetterResent = "letter-resent",
+        LettersDropped = "letters-dropped",
         Stopped = "stopped",
         Restarted = "restarted",
         /// Found after the host had died, and brought back.

@@ -22,6 +22,7 @@ use super::supervision::{
     Action, Answer, BY_OPERATOR, ChildKind, ChildSpec, ChildState, Ended, Input, Moment, Supervision,
 };
 use super::worker::{Standing, System};
+use crate::base::units::{plural, show_duration};
 use crate::base::{ExitReason, Failure, Incarnation, Name, Tick, bounds};
 use crate::record::{Action as LedgerAction, By, Change, Event, NewLedgerEntry};
 
@@ -437,22 +438,26 @@ impl Driver {
         self.emit(Event::WorkerIsolated { worker: name.clone(), why });
     }
 
-    /// It is written down. Nobody waits for the disk here: where it cannot be written, the event tells.
+    /// It is written down.
     fn isolation_is_decided(&self, name: &Name, why: &str) {
         if why == BY_OPERATOR {
             // It was, when that was asked for.
             return;
         }
+        self.write_down(name, LedgerAction::Isolated, why.to_string(), "write that a child is isolated");
+    }
+
+    /// Nobody waits for the disk here: where it cannot be written, an event tells. `what`: what failed then.
+    fn write_down(&self, name: &Name, action: LedgerAction, detail: String, what: &'static str) {
         let entry = NewLedgerEntry {
             at: self.services.clock.timestamp(),
             worker: name.clone(),
-            action: LedgerAction::Isolated,
+            action,
             hash: self.services.registry.get(name).map(|worker| worker.status().component),
             by: By::Host,
-            detail: why.to_string(),
+            detail,
         };
         if let Err(error) = self.services.database.submit(vec![Change::Ledger(entry)]) {
-            let what = "write that a child is isolated";
             self.services.recorder.emit(Event::DatabaseFailed { what, error: error.to_string() });
         }
     }
@@ -563,6 +568,9 @@ impl Driver {
             Action::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at))),
             Action::GaveUp { restarts, last } => {
                 let period = self.policy.settings().period;
+                let (needed, within) = (plural(restarts, "restart"), show_duration(period));
+                let why = format!("it needed {needed} within {within}, the last of {last:?}");
+                self.write_down(&self.name, LedgerAction::GaveUp, why, "write that a supervisor gave up");
                 self.emit(Event::SupervisorGaveUp { supervisor: self.name.clone(), restarts, period, last });
             }
             Action::ManyIsolated { isolated, children } => {

@@ -81,7 +81,20 @@ impl Tree {
     /// Starts everything, in order; returns when each child was started or tried, or
     /// [`bounds::ROOT_START_TIME`] has passed: then the rest goes on beside.
     pub async fn start(&self) -> Result<(), TreeError> {
+        self.begin_to_start().await;
+        self.started().await;
+        Ok(())
+    }
+
+    /// Returns when the root has heard it: children start from then on.
+    pub async fn begin_to_start(&self) {
         self.root.start();
+        // What it is ordered comes before what it is asked.
+        let _ = self.look(&Name::root(), Page { after: None, limit: 0 }).await;
+    }
+
+    /// Returns when all children were started, or tried.
+    pub async fn started(&self) {
         let mut reports = self.root_reports.lock().await;
         let started = async {
             while let Some(report) = reports.recv().await {
@@ -92,7 +105,6 @@ impl Tree {
         };
         // A child that waits for one in its restart loop must not keep the host from its own work.
         let _ = tokio::time::timeout(bounds::ROOT_START_TIME, started).await;
-        Ok(())
     }
 
     /// Begins to stop everything, in reverse order, states saved.

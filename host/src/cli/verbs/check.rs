@@ -57,7 +57,8 @@ pub async fn run(args: CheckArgs, client: &Client) -> Result<(), CliError> {
 }
 
 fn compiled(ms: u64) -> String {
-    if ms == 0 { "compiled before".to_string() } else { format!("compiled in {}", age(ms)) }
+    // Compiled, or found where it was compiled before.
+    format!("loaded in {}", age(ms))
 }
 
 fn facts(info: &CheckInfo) -> String {
@@ -99,7 +100,7 @@ mod tests {
             "why_not":"no `lifecycle`"}"#;
         expect![[r#"
             kind       worker
-            component  0123456789ab, 2.0 MiB, compiled in 42ms
+            component  0123456789ab, 2.0 MiB, loaded in 42ms
             calls it   counter 2.0\u{1b}
             exports    handler, state
             fits       no, in place of counter

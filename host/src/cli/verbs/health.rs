@@ -14,7 +14,7 @@ use crate::control::wire::{ChildHealth, HealthInfo};
 #[command(after_help = "\
 Degraded: something restarts, says that it does not work as it should, or has an open breaker. Critical: \
 something is isolated, or says that it does not work. What is in the directory and does not run as it says makes it \
-degraded too, unless an operator stopped it while it ran. Ends with 6 unless all is healthy. Without --all only what is not well is listed.
+degraded too, unless an operator stopped it while it ran. Ends with 6 unless all is healthy. Without --all only what is not well is listed, and open or half-open breakers.
 
 Examples:
   paguro health

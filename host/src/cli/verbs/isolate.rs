@@ -9,9 +9,9 @@ use crate::cli::output;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The worker is stopped in order. Nothing starts it by itself, and who calls it is told that it is isolated. \
-Isolating a supervisor stops all below it as well: who calls one of those is told that its supervisor does not run. \
-`paguro start`, an upgrade or rollback by command, and a new file take it back.
+The worker is stopped in order, and nothing starts it by itself. `paguro call` says that it is isolated; a worker \
+that calls it gets the error `down`. `paguro start`, an upgrade or rollback by command, and a new file take that back. \
+Isolating a supervisor stops all below it as well; only `paguro start` takes that back.
 
 Examples:
   paguro isolate billing/invoices")]

@@ -20,7 +20,7 @@ use crate::control::wire::LedgerInfo;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-Entries are never changed; each holds the digest of the one before it. What a guest or a loop decides again and \
+What messages set off by themselves (crashes, restarts, open breakers, quarantines) is in `paguro events`. Entries are never changed; each holds the digest of the one before it. What a guest or a loop decides again and \
 again is counted: one entry a minute for each worker and kind. The ledger grows until you trim it.
 
 Examples:

@@ -20,7 +20,7 @@ pub struct RollbackArgs {
     /// The worker, such as `billing/invoices`
     name: Name,
 
-    /// The revision to go back to, as `paguro history` numbers them [default: the one that served before what runs came; revisions from after that are passed over]
+    /// The revision to go back to, as `paguro history` numbers them [default: the one that served before what runs came; revisions from after that, and components that were called off or rolled back, are passed over]
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
 

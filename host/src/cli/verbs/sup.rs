@@ -110,7 +110,7 @@ fn draw(info: &SupervisorDetail) -> String {
         line("restarting", format!("with {failed}"));
     }
     for restart in info.restarts.iter().rev().take(RESTARTS_SHOWN) {
-        line("restarted", format!("{} {} ago", restart.child, age(restart.ago_ms)));
+        line("failed", format!("{} {} ago", restart.child, age(restart.ago_ms)));
     }
     if info.children.is_empty() {
         return out;
@@ -215,7 +215,7 @@ mod tests {
               order            db
               auto-shutdown    any-significant
               children         2 known, 1 active: 2 workers, 0 supervisors
-              restarted        billing/db 4s 200ms ago
+              failed           billing/db 4s 200ms ago
 
             CHILD        STATE    RESTART    SHUTDOWN  RESTARTS  TIER    NOTES
             billing/db   running  permanent  5s        1         normal

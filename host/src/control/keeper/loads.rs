@@ -112,9 +112,9 @@ impl Loads {
         }
     }
 
-    /// Names that are under way, or loaded and not taken yet.
+    /// Names that are under way.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
-        self.loads.keys()
+        self.loads.iter().filter(|(_, load)| load.result.is_none()).map(|(name, _)| name)
     }
 
     pub fn has(&self, name: &Name) -> bool {

@@ -151,7 +151,7 @@ impl Bodies {
     fn no_room(&self, bytes: u64) -> Failed {
         self.refusals.reached("bodies", self.bytes_max, "a request");
         let cause = format!(
-            "this one has {}; all together may take {}, within what the host may keep",
+            "{} more were asked for; all together may take {}, within what the host may keep (`paguro health`)",
             show_size(bytes),
             show_size(self.bytes_max)
         );

@@ -95,8 +95,8 @@ impl Shared {
     }
 }
 
-/// What is asked of workers and supervisors waits until the host has started them, within the time of the call. How the
-/// host is can be asked at any time.
+/// What is asked of a worker or a supervisor waits until it is in the tree, within the time of the call: for how long the
+/// others take to start nobody waits. How the host is can be asked at any time.
 async fn until_it_has_started(host: &Host, uri: &Uri) -> Answer<Waited> {
     let begun = host.recorder().clock().now();
     if !["/v1/workers/", "/v1/supervisors/"].iter().any(|of_one| uri.path().starts_with(of_one)) {
@@ -105,7 +105,8 @@ async fn until_it_has_started(host: &Host, uri: &Uri) -> Answer<Waited> {
     let pairs = uri.query().unwrap_or_default().split('&');
     let time = pairs.filter_map(|pair| pair.strip_prefix("timeout_ms=")).find_map(|ms| ms.parse().ok());
     let time = time.map_or(CALL_DEADLINE, Duration::from_millis).min(CALL_DEADLINE_MAX);
-    let is_over = host.starting.is_over_within(time).await;
+    let name = named(uri.path());
+    let is_over = host.starting.is_over_within(time, || name.as_ref().is_some_and(|name| host.is_there(name))).await;
     if host.starting.is_abandoned() {
         return Err(Failed::new(
             "stopping",
@@ -120,6 +121,13 @@ async fn until_it_has_started(host: &Host, uri: &Uri) -> Answer<Waited> {
     let progress = host.starting.info().unwrap_or_default().to_string();
     let help = "`paguro health` says how far it is; ask again then";
     Err(Failed::new("starting", "the host is starting: nothing was done", progress, help))
+}
+
+/// The worker or supervisor that a path is about.
+fn named(path: &str) -> Option<Name> {
+    let rest = path.strip_prefix("/v1/workers/").or_else(|| path.strip_prefix("/v1/supervisors/"))?;
+    let name = percent_decode_str(rest.split('/').next()?).decode_utf8().ok()?;
+    Name::parse(&name).ok()
 }
 
 /// How much of its time a request has waited for the host's start.

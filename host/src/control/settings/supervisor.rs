@@ -110,7 +110,9 @@ const TOP: Schema = Schema {
         Key {
             name: "order",
             default: "[]",
-            meaning: "children that start first, in this order; others follow by name",
+            meaning: "children that start first, in this order; others follow by name, those that come while the \
+                      host runs after them; an order that changes moves those that it names, the others when the host \
+                      starts again",
         },
         Key {
             name: "auto-shutdown",

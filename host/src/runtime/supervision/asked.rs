@@ -75,6 +75,12 @@ impl Supervision {
         let Some(place) = self.children.find(name) else { return Answer::NotFound };
         match self.children.at(place).state {
             ChildState::Down => Answer::AlreadyPresent,
+            // It starts with its supervisor.
+            ChildState::Isolated if !self.is_running() => {
+                self.children.set(place, ChildState::Down);
+                actions.push(Action::StaysDown(name.clone()));
+                Answer::SupervisorDown
+            }
             ChildState::Restarting { due: Some(_) } if self.is_running() => {
                 self.children.set(place, ChildState::Waiting);
                 self.start_next(actions);

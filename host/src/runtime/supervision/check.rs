@@ -111,8 +111,12 @@ fn significant(settings: &SupervisorSettings, children: &[Sibling], is_root: boo
     for child in children.iter().filter(|child| child.significant) {
         // A worker's default is permanent; only a command's is not, and that is known when it is compiled.
         if child.restart.unwrap_or(Restart::Permanent) == Restart::Permanent {
-            let reason = "a permanent child cannot be significant: it is always restarted".to_string();
-            refusals.push(of(child, "significant", reason, "write restart = \"transient\" or \"temporary\" beside it"));
+            let reason = match child.restart {
+                Some(_) => "a permanent child cannot be significant: it is always restarted",
+                None => "a significant child says itself whether it is restarted",
+            };
+            let help = "write restart = \"transient\" or \"temporary\" beside it";
+            refusals.push(of(child, "significant", reason.to_string(), help));
         }
         if settings.auto_shutdown == AutoShutdown::Never {
             let reason = "a significant child needs a supervisor with `auto-shutdown`".to_string();

@@ -164,7 +164,7 @@ impl Driver {
                 self.services.recorder.emit(event);
                 ending.is_told = true;
             }
-            self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
+            self.shared.ended(&reason, false);
             self.shared.counters.failures().exits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             self.tell_watchers(&reason).await;
             self.shared.stand(Standing::Restarting, self.services.clock.now());
@@ -264,7 +264,8 @@ impl Driver {
     pub(super) async fn ended_for_others(&mut self, ending: &mut Ending) {
         let (name, reason) = (self.shared.name().clone(), &ending.reason.clone());
         let incarnation = self.incarnation;
-        self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
+        let was_asked = matches!(ending.asked, Some(Asked::Yes | Asked::ComesBack));
+        self.shared.ended(reason, was_asked);
         if !std::mem::replace(&mut ending.is_told, true) {
             let event = Event::WorkerExited { worker: name.clone(), incarnation, reason: reason.clone() };
             self.services.recorder.emit(event);

@@ -231,7 +231,7 @@ impl Driver {
 
     /// The end is on the record, and those are told that wait for it, as far as they can be told at once.
     fn nobody_waits_any_more(&mut self, reason: &ExitReason) {
-        self.shared.update(|status| status.last_exit = Some(Box::new(reason.clone())));
+        self.shared.ended(reason, false);
         for call in self.shared.desk().take_open(false) {
             call.reply.answer(Err(CallError::Down(reason.clone())));
         }

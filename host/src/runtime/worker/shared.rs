@@ -215,8 +215,14 @@ pub(super) struct Kept {
     pub incarnation: Incarnation,
     pub component: Component,
     pub revision: RevisionNumber,
-    pub last_exit: Option<Box<ExitReason>>,
+    pub last_exit: Option<Box<LastExit>>,
     pub health: Option<Box<(Health, Timestamp)>>,
+}
+
+/// How a worker ended, and whether it had been asked to.
+pub(super) struct LastExit {
+    pub reason: ExitReason,
+    pub was_asked: bool,
 }
 
 impl Kept {
@@ -245,13 +251,14 @@ impl Kept {
             kind: self.component.kind(),
             exports: self.component.exports(),
             version: self.component.metadata().version.clone(),
-            last_exit: self.last_exit.as_deref().cloned(),
+            last_exit: self.last_exit.as_ref().map(|last| last.reason.clone()),
+            was_asked: self.last_exit.as_ref().is_some_and(|last| last.was_asked),
             health: self.health.as_deref().cloned(),
         }
     }
 
     fn last_exit(&self) -> ExitReason {
-        self.last_exit.as_deref().cloned().unwrap_or(ExitReason::Shutdown)
+        self.last_exit.as_ref().map_or(ExitReason::Shutdown, |last| last.reason.clone())
     }
 }
 
@@ -271,6 +278,8 @@ pub struct Status {
     /// Name and version from the component's metadata.
     pub version: Option<String>,
     pub last_exit: Option<ExitReason>,
+    /// It had been asked to end so.
+    pub was_asked: bool,
     /// What it last said of its health, and when; an end of the instance does not clear it.
     pub health: Option<(Health, Timestamp)>,
 }
@@ -470,6 +479,11 @@ impl Shared {
         for call in self.mailbox.take_calls() {
             call.reply.answer(Err(CallError::Down(reason.clone())));
         }
+    }
+
+    /// It ended so. `was_asked`: by its supervisor.
+    pub(super) fn ended(&self, reason: &ExitReason, was_asked: bool) {
+        self.update(|status| status.last_exit = Some(Box::new(LastExit { reason: reason.clone(), was_asked })));
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Kept)) {

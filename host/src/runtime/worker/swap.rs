@@ -231,6 +231,7 @@ impl Driver {
             None => None,
         };
         let Some(trial) = self.trial.take() else { return Reverted { replayed: 0 } };
+        let end = trial.failed.clone();
         let spent = trial.spent();
         let (before, mut kept) = trial.into_parts();
         let slept = before.slept();
@@ -260,7 +261,7 @@ impl Driver {
         let replayed = if how == OnRollback::Drop { 0 } else { taken };
         for _ in replayed..taken {
             if let Some(dropped) = self.replay.pop_front() {
-                self.drop_message(dropped.message).await;
+                self.drop_message(dropped.message, end.clone()).await;
             }
         }
         // The old revision never asked to stop: only what the supervisor asked for still holds.
@@ -293,11 +294,14 @@ impl Driver {
         Reverted { replayed }
     }
 
-    /// By the worker's settings, a message since the switch is let go.
-    async fn drop_message(&mut self, message: Message) {
+    /// By the worker's settings, a message since the switch is let go. `end`: how the newer revision ended, if it did.
+    async fn drop_message(&mut self, message: Message, end: Option<ExitReason>) {
         match message {
             Message::Call(call) => {
-                call.reply.answer(Err(CallError::Down(ExitReason::Shutdown)));
+                let rolled_back =
+                    || Failure::Own("its revision was rolled back, and `on-rollback` is `drop`".to_string());
+                let end = end.filter(|end| !end.is_orderly()).unwrap_or_else(|| ExitReason::Failed(rolled_back()));
+                call.reply.answer(Err(CallError::Down(end)));
             }
             other => self.dead_letter(Letter::of(other), Cause::Dropped).await,
         }

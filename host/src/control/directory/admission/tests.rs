@@ -131,7 +131,7 @@ fn what_cannot_be_is_refused_whole_with_its_file_its_key_and_the_reason() {
                 ("d/a.toml", "significant = true"),
                 ("d/b.wasm", ""),
             ],
-            "d/a.toml:1:15: `significant`: a permanent child cannot be significant: it is always restarted; write restart = \"transient\" or \"temporary\" beside it",
+            "d/a.toml:1:15: `significant`: a significant child says itself whether it is restarted; write restart = \"transient\" or \"temporary\" beside it",
             &["d/", "d/b"],
         ),
         (
@@ -384,7 +384,7 @@ fn what_runs_goes_on_when_what_is_new_cannot_be() {
             "a significant worker becomes permanent",
             significant,
             &[("d/m.toml", "significant = true")],
-            "d/m.toml:1:15: `significant`: a permanent child cannot be significant: it is always restarted; write restart = \"transient\" or \"temporary\" beside it",
+            "d/m.toml:1:15: `significant`: a significant child says itself whether it is restarted; write restart = \"transient\" or \"temporary\" beside it",
             &["d/", "d/m"],
         ),
         (

@@ -67,9 +67,9 @@ fn significant_is_refused_on_permanent_children() {
         &[unwritten, permanent],
         false,
         expect![[r#"
-        a: significant: a permanent child cannot be significant: it is always restarted (write restart = "transient" or "temporary" beside it)
-        b: significant: a permanent child cannot be significant: it is always restarted (write restart = "transient" or "temporary" beside it)
-    "#]],
+            a: significant: a significant child says itself whether it is restarted (write restart = "transient" or "temporary" beside it)
+            b: significant: a permanent child cannot be significant: it is always restarted (write restart = "transient" or "temporary" beside it)
+        "#]],
     );
 }
 
