@@ -30,7 +30,8 @@ pub async fn examine(host: &Host) -> Vec<DoctorInfo> {
                 Ok(trimmed) if trimmed > 0 => format!(" from entry {} on, where it was trimmed", trimmed + 1),
                 _ => String::new(),
             };
-            ok("ledger", format!("{entries} entries, the chain is whole{trimmed}"))
+            let entries = if entries == 1 { "1 entry".to_string() } else { format!("{entries} entries") };
+            ok("ledger", format!("{entries}, the chain is whole{trimmed}"))
         }
         Ok(Err(broken)) => error(
             "ledger",

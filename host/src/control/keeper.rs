@@ -678,7 +678,8 @@ impl Keeper {
         if !done {
             return;
         }
-        let detail = format!("in place: {}; by a restart: {}", change.in_place.join(", "), change.restart.join(", "));
+        let list = |keys: &[&str]| if keys.is_empty() { "nothing".to_string() } else { keys.join(", ") };
+        let detail = format!("in place: {}; by a restart: {}", list(&change.in_place), list(&change.restart));
         let entry = self.entry(name, Action::SettingsChanged, worker.status().component, &detail);
         if let Err(error) = self.services.database.commit(vec![entry]).await {
             self.database_failed("write that settings changed", error.to_string());
@@ -686,7 +687,8 @@ impl Keeper {
         let status = worker.status();
         // One that failed may be well with its new settings; one that was stopped stays so.
         let failed = matches!(status.standing, Standing::Down | Standing::Isolated(_))
-            && matches!(status.last_exit, Some(ExitReason::Failed(_)));
+            && matches!(status.last_exit, Some(ExitReason::Failed(_)))
+            && !status.was_asked;
         let restart = (!change.restart.is_empty() && worker.lives()) || failed;
         let (in_place, restarted) = (change.in_place, change.restart);
         self.services.recorder.emit(Event::SettingsChanged { name: name.clone(), in_place, restarted });

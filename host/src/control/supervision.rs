@@ -17,6 +17,12 @@ use crate::runtime::{ChildView, Page, Shared, Standing, View};
 impl Host {
     /// One supervisor and a page of its children. The root's name is empty.
     pub async fn supervisor(&self, name: &Name, page: Page) -> Result<SupervisorDetail, RequestError> {
+        if let Some(after) = &page.after {
+            let is_there = self.services.registry.get(after).is_some() || self.tree.runs(after).is_some();
+            if after.parent().as_ref() != Some(name) || !is_there {
+                return Err(crate::runtime::TreeError::NotFound(after.clone()).into());
+            }
+        }
         let view = self.tree.look(name, page).await;
         let view = view.ok_or_else(|| crate::runtime::TreeError::NoSupervisor(name.clone()))?;
         let taken = self.services.budget_used(name);

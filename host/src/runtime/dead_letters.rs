@@ -105,7 +105,7 @@ impl Cause<'_> {
             Cause::Removed => "the worker was removed".to_string(),
             Cause::HostStopped => "the host stopped before it was handled".to_string(),
             Cause::Command => "the worker is a command: it takes no messages".to_string(),
-            Cause::Dropped => "its revision was rolled back, and the settings say to drop what it took".to_string(),
+            Cause::Dropped => "the revision that took it was rolled back, and `on-rollback` is `drop`".to_string(),
             Cause::NoRoom => "too many timers and news of other workers waited".to_string(),
         }
     }

@@ -83,7 +83,7 @@ fn draw(report: &HealthInfo, all: bool) -> String {
         ("isolated", totals.isolated),
         ("degraded", totals.degraded),
         ("critical", totals.critical),
-        ("open breakers", totals.breakers_open),
+        (if totals.breakers_open == 1 { "open breaker" } else { "open breakers" }, totals.breakers_open),
     ];
     let shown: Vec<String> =
         counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")).collect();
@@ -162,7 +162,7 @@ mod tests {
         let report: HealthInfo = serde_json::from_str(json).unwrap();
         expect![[r#"
             critical
-            3 workers: 2 running, 1 isolated, 1 open breakers, 4 restarts
+            3 workers: 2 running, 1 isolated, 1 open breaker, 4 restarts
             kept in memory: 1.0 MiB of 1.0 GiB, 3 requests refused
             b.toml: unknown key `x`
             isolated: a

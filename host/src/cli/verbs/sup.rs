@@ -14,7 +14,8 @@ use crate::control::wire::{SupervisedInfo, SupervisorDetail};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Children come in pages, in start order: `--after` asks for those behind a name. RESTARTS counts those after a \
-child's own failures within the period, neither those along with others nor an operator's.
+child's own failures within the period, one that is about to come among them, neither those along with others nor an \
+operator's; an isolation begins anew.
 
 Examples:
   paguro sup                                the root
