@@ -12,7 +12,6 @@ use super::budgets::Budgets;
 use super::dead_letters::DeadLetters;
 use super::faults::Fuses;
 use super::handoff::Calling;
-use super::lent;
 use super::mailbox::Refused;
 use super::message::{Awaited, Call, Message, Outcome, ReplyTo};
 use super::new_keys::NewKeys;
@@ -338,11 +337,6 @@ impl Services {
         // An outcome that a breaker counts goes the way on which everybody sees it.
         let handed = if pass.is_none() { to.hand(call) } else { Err(call) };
         let call = match handed {
-            Ok(Calling::Ended(Err(error))) => {
-                // It may have ended over it: then its supervisor has something to do.
-                lent::run_what_waits();
-                return Ok(Calling::Ended(Err(error)));
-            }
             Ok(calling) => return Ok(calling),
             Err(call) => call,
         };
@@ -365,9 +359,6 @@ impl Services {
             to.lend();
             if let Some(Ok(outcome)) = answer.try_take() {
                 answer.told(&outcome);
-                if outcome.is_err() {
-                    lent::run_what_waits();
-                }
                 return Ok(Calling::Ended(outcome));
             }
         }

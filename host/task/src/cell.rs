@@ -65,8 +65,13 @@ impl<W> Cell<W> {
         self.word.is_done()
     }
 
+    /// It goes on as if it were polled anew. By who runs it.
+    pub fn begins_anew(&self) {
+        self.runs.store(self.runs.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
     pub(crate) fn is_polled(&self, lent: bool) {
         self.lent.store(lent, Relaxed);
-        self.runs.store(self.runs.load(Relaxed).wrapping_add(1), Relaxed);
+        self.begins_anew();
     }
 }

@@ -28,12 +28,14 @@ thread_local! {
 }
 
 /// Jobs that nest, and that this thread is inside of.
+#[inline]
 pub fn depth() -> u32 {
     THREAD.with(|thread| thread.depth.get())
 }
 
 /// Whether a job may be run on this thread, as far as what it runs now is concerned: `None`, not at all; else whether it
 /// runs nothing that nests.
+#[inline]
 pub(crate) fn has_room(nests: bool) -> Option<bool> {
     THREAD.with(|thread| {
         let depth = thread.depth.get();
@@ -51,10 +53,12 @@ pub struct Inside {
 }
 
 /// This thread is inside of a job that nests, and that is run by other means.
+#[inline]
 pub fn inside() -> Inside {
     enter(true)
 }
 
+#[inline]
 pub(crate) fn enter(nests: bool) -> Inside {
     THREAD.with(|thread| match nests {
         true => {
@@ -66,6 +70,7 @@ pub(crate) fn enter(nests: bool) -> Inside {
 }
 
 impl Drop for Inside {
+    #[inline]
     fn drop(&mut self) {
         THREAD.with(|thread| match self.flat {
             None => thread.depth.set(thread.depth.get() - 1),
@@ -86,6 +91,7 @@ pub fn run_later(due: &Weak<impl Due + 'static>) {
 }
 
 /// Runs what is due, if this thread is inside of no job.
+#[inline]
 pub fn run_due() {
     let due = THREAD.with(|thread| {
         let is_outside = thread.depth.get() == 0 && !thread.is_flat.get();

@@ -44,17 +44,20 @@ pub enum Rest {
 
 impl Word {
     /// It was given something to do. True: the runtime is to be told.
+    #[inline]
     pub fn wake(&self) -> bool {
         self.0.fetch_or(WOKEN, Release) == 0
     }
 
     /// Whether it is this thread's to run from now on, and then whether it was woken.
+    #[inline]
     pub fn begin(&self) -> Option<bool> {
         let begun = self.0.fetch_update(Acquire, Relaxed, |word| (word & (RUNNING | DONE) == 0).then_some(RUNNING));
         begun.ok().map(|before| before == WOKEN)
     }
 
     /// It waits. `may_go_on`: where it was woken meanwhile, this thread polls it again.
+    #[inline]
     pub fn rest(&self, may_go_on: bool) -> Rest {
         let rested = self.0.fetch_update(AcqRel, Acquire, |word| match word {
             RUNNING => Some(0),
@@ -71,20 +74,24 @@ impl Word {
     }
 
     /// It has ended. By who runs it. No mere store: a wake-up at the same time comes before it or after it.
+    #[inline]
     pub fn finish(&self) {
         self.0.swap(DONE, Release);
     }
 
     /// Its runtime ends. True: nobody runs it, and who asks lets go of its work.
+    #[inline]
     pub fn close(&self) -> bool {
         self.0.swap(DONE, AcqRel) & RUNNING == 0
     }
 
+    #[inline]
     pub fn is_done(&self) -> bool {
         self.0.load(Acquire) & DONE != 0
     }
 
     /// It waits to be run.
+    #[inline]
     pub fn is_woken(&self) -> bool {
         self.0.load(Relaxed) == WOKEN
     }

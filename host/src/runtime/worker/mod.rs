@@ -45,7 +45,7 @@ mod trial;
 pub use door::{WorkerLog, carry_out};
 pub use driver::{Launch, launch, restart_type};
 pub use guard::{BreakerView, Pass, Sign};
-pub(super) use runner::{Undertaker, runs_one};
+pub(super) use runner::Undertaker;
 pub use shared::{AskError, Counters, Of, Shared, Standing, Status};
 pub use swap::{take_over, too_slow};
 pub use system::{
