@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::shell::{command, exists, run, stream};
-use crate::{guests, paths, rust};
+use crate::{guests, model, paths, rust};
 
 /// Seeds of `tests/sim`, where a plain `cargo test` plays fewer. About a minute on two cores.
 const SIMULATED: &str = "10000";
@@ -22,6 +22,7 @@ pub fn test() -> Result<()> {
     step(&format!("tests of the host, {SIMULATED} seeds of its simulation among them"), || {
         stream(cargo(paths::root()).args(["test", "--workspace"]).env("PAGURO_SIM_SEEDS", SIMULATED))
     })?;
+    step("the executor under model checkers", model::check)?;
     step("tests of the Rust SDK", || stream(cargo(&paths::guests()).args(["test", "--locked", "-p", "paguro-sdk"])))?;
     step("tests of xtask", || stream(cargo(&xtask()).args(["test", "--locked", "--target-dir"]).arg(xtask_target())))
 }

@@ -9,6 +9,7 @@ mod gates;
 mod guests;
 mod inspect;
 mod js;
+mod model;
 mod paths;
 mod progress;
 mod python;
@@ -44,6 +45,8 @@ enum Task {
     Bench(bench::Options),
     /// Send the host hostile input of one kind for ten minutes, such as `soak files`
     Soak(soak::Options),
+    /// Run the executor under model checkers; --mutants: and see that they notice faults
+    Model(model::Options),
     /// What must hold before a push: format, clippy, docs, tests
     Prepush {
         /// Leave the tests out
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Task::BuildWorker(options) => build_worker::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Model(options) => model::run(&options),
         Task::Prepush { no_test } => gates::prepush(no_test),
     };
     match outcome {
