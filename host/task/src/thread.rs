@@ -15,33 +15,49 @@ pub trait Due: Send + Sync {
     fn run_if_woken(self: Arc<Self>);
 }
 
-struct Thread {
+/// Where a thread is. Read and written by each call, so that nothing in it needs a destructor or a first time.
+struct Place {
     /// Jobs that nest, and that this thread is inside of.
     depth: Cell<u32>,
     /// It is inside of one that does not.
     is_flat: Cell<bool>,
-    due: RefCell<Option<Weak<dyn Due>>>,
+    /// There is one in [`DUE`].
+    has_due: Cell<bool>,
 }
 
+impl Place {
+    const fn new() -> Place {
+        Place { depth: Cell::new(0), is_flat: Cell::new(false), has_due: Cell::new(false) }
+    }
+}
+
+#[cfg(not(any(loom, shuttle)))]
 thread_local! {
-    static THREAD: Thread = Thread { depth: Cell::new(0), is_flat: Cell::new(false), due: RefCell::new(None) };
+    static PLACE: Place = const { Place::new() };
+    static DUE: RefCell<Option<Weak<dyn Due>>> = const { RefCell::new(None) };
+}
+
+#[cfg(any(loom, shuttle))]
+thread_local! {
+    static PLACE: Place = Place::new();
+    static DUE: RefCell<Option<Weak<dyn Due>>> = RefCell::new(None);
 }
 
 /// Jobs that nest, and that this thread is inside of.
 #[inline]
 pub fn depth() -> u32 {
-    THREAD.with(|thread| thread.depth.get())
+    PLACE.with(|place| place.depth.get())
 }
 
 /// Whether a job may be run on this thread, as far as what it runs now is concerned: `None`, not at all; else whether it
 /// runs nothing that nests.
 #[inline]
 pub(crate) fn has_room(nests: bool) -> Option<bool> {
-    THREAD.with(|thread| {
-        let depth = thread.depth.get();
+    PLACE.with(|place| {
+        let depth = place.depth.get();
         match nests {
             true => (depth < NESTED_MAX).then_some(depth == 0),
-            false => (depth == 0 && !thread.is_flat.get()).then_some(true),
+            false => (depth == 0 && !place.is_flat.get()).then_some(true),
         }
     })
 }
@@ -60,21 +76,21 @@ pub fn inside() -> Inside {
 
 #[inline]
 pub(crate) fn enter(nests: bool) -> Inside {
-    THREAD.with(|thread| match nests {
+    PLACE.with(|place| match nests {
         true => {
-            thread.depth.set(thread.depth.get() + 1);
+            place.depth.set(place.depth.get() + 1);
             Inside { flat: None }
         }
-        false => Inside { flat: Some(thread.is_flat.replace(true)) },
+        false => Inside { flat: Some(place.is_flat.replace(true)) },
     })
 }
 
 impl Drop for Inside {
     #[inline]
     fn drop(&mut self) {
-        THREAD.with(|thread| match self.flat {
-            None => thread.depth.set(thread.depth.get() - 1),
-            Some(before) => thread.is_flat.set(before),
+        PLACE.with(|place| match self.flat {
+            None => place.depth.set(place.depth.get() - 1),
+            Some(before) => place.is_flat.set(before),
         });
     }
 }
@@ -82,21 +98,26 @@ impl Drop for Inside {
 /// A job on this thread has given it something to do: it is run when the outermost job has ended that somebody lent the
 /// thread to. Within a job that does not nest nobody does: that hears of it itself.
 pub fn run_later(due: &Weak<impl Due + 'static>) {
-    THREAD.with(|thread| {
-        if !thread.is_flat.get() {
-            let due: Weak<dyn Due> = due.clone();
-            *thread.due.borrow_mut() = Some(due);
-        }
-    });
+    if PLACE.with(|place| place.is_flat.get()) {
+        return;
+    }
+    let due: Weak<dyn Due> = due.clone();
+    DUE.with(|there| *there.borrow_mut() = Some(due));
+    PLACE.with(|place| place.has_due.set(true));
 }
 
 /// Runs what is due, if this thread is inside of no job.
 #[inline]
 pub fn run_due() {
-    let due = THREAD.with(|thread| {
-        let is_outside = thread.depth.get() == 0 && !thread.is_flat.get();
-        if is_outside { thread.due.borrow_mut().take() } else { None }
-    });
+    if PLACE.with(|place| place.has_due.get() && place.depth.get() == 0 && !place.is_flat.get()) {
+        run_what_is_due();
+    }
+}
+
+#[cold]
+fn run_what_is_due() {
+    PLACE.with(|place| place.has_due.set(false));
+    let due = DUE.with(|due| due.borrow_mut().take());
     if let Some(due) = due.and_then(|due| due.upgrade()) {
         due.run_if_woken();
     }
