@@ -89,7 +89,7 @@ const MUTANTS: &[Mutant] = &[
     killed("word.rs", "(word & (RUNNING | DONE) == 0)", "(word & RUNNING == 0)"),
     // No wake-up is lost.
     killed("word.rs", "fetch_or(WOKEN, Release) == 0", "fetch_or(WOKEN, Release) == DONE"),
-    killed("word.rs", "_ => Some(WOKEN),", "_ => Some(0),"),
+    survives("word.rs", "_ => Some(WOKEN),", "_ => Some(0),", "the runtime is told twice, and not never"),
     killed("word.rs", "_ if word & DONE != 0 => None,", ""),
     killed("word.rs", "RUNNING => Some(0),", "RUNNING => Some(WOKEN),"),
     killed("word.rs", "Ok(_) if may_go_on => Rest::GoesOn,", ""),
@@ -112,7 +112,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     killed("job.rs", "None => cell.is_done(),", "None => false,"),
     killed("job.rs", "            is_due = true;\n", ""),
-    killed("job.rs", "        let is_due = self.was_woken;", "        let is_due = false;"),
+    survives("job.rs", "        let is_due = self.was_woken;", "        let is_due = false;", FAST),
     // Its work is let go of, once.
     killed("word.rs", "swap(DONE, AcqRel) & RUNNING == 0", "swap(DONE, AcqRel) & RUNNING != 0"),
     killed("job.rs", "Rest::IsOver => let_go(&**self.job),", "Rest::IsOver => {}"),

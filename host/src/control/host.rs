@@ -652,7 +652,7 @@ impl Host {
     /// The same; `config` is a JSON object for a new key, in the place of its template's.
     pub async fn start_with(&self, name: &str, config: Option<&str>) -> Result<Started, RequestError> {
         let child = self.child_or_key(name)?;
-        if config.is_some() && !child.parent().is_some_and(|above| self.services.templates.get(&above).is_some()) {
+        if config.is_some() && child.parent().is_none_or(|above| self.services.templates.get(&above).is_none()) {
             return Err(RequestError::NoKeyToConfigure(child));
         }
         self.can_be_started(&child)?;
