@@ -394,11 +394,13 @@ impl Host {
         self.services.broken().await
     }
 
-    /// Whether messages for this name, and what is asked about it, need not wait for the rest of the host's start.
-    pub(super) fn is_there(&self, name: &Name) -> bool {
+    /// Whether a request about this name need not wait for the rest of the host's start: a message, or a look, where the
+    /// worker is there; anything else, and a message for a key, where its supervisor runs.
+    pub(super) fn is_there(&self, name: &Name, changes_nothing: bool) -> bool {
+        let above_runs = || name.parent().and_then(|above| self.tree.runs(&above)) == Some(true);
+        let is_known = self.services.registry.get(name).is_some() || self.tree.runs(name).is_some();
         let is_key = || name.parent().is_some_and(|above| self.services.templates.get(&above).is_some());
-        let takes_keys = || name.parent().and_then(|above| self.tree.runs(&above)) == Some(true);
-        self.services.registry.get(name).is_some() || self.tree.runs(name).is_some() || is_key() && takes_keys()
+        is_known && changes_nothing || (is_known || is_key()) && above_runs()
     }
 
     /// Whether all that the directory says was started, or tried. False only while `paguro up` starts it.
@@ -534,7 +536,7 @@ impl Host {
             found => found,
         };
         let worker = self.found(name, found)?;
-        if worker.refuses() {
+        if worker.refuses() && !worker.has_left() {
             return Err(self.not_taken(&worker, CallError::Down(worker.last_exit())));
         }
         let reply: Reply = self.services.call(&worker, request, time).await;
@@ -655,7 +657,7 @@ impl Host {
         if config.is_some() && child.parent().is_none_or(|above| self.services.templates.get(&above).is_none()) {
             return Err(RequestError::NoKeyToConfigure(child));
         }
-        self.can_be_started(&child)?;
+        self.can_be_started(&child).await?;
         let detail = if config.is_some() { "with a configuration of its own" } else { "" };
         self.decided(&child, Action::Started, detail).await;
         self.in_time(&child, self.tree.start_child(&child, config)).await
@@ -683,14 +685,16 @@ impl Host {
         child.parent().and_then(|above| self.tree.runs(&above)) == Some(false)
     }
 
-    /// What nothing would come of is not written down as a decision.
-    fn can_be_started(&self, child: &Name) -> Result<(), RequestError> {
-        let standing = self.services.registry.get(child).map(|worker| worker.status().standing);
-        match standing {
-            _ if self.is_down_above(child) => Err(TreeError::SupervisorDown(child.clone()).into()),
-            Some(standing) if standing.is_up() => Err(TreeError::Running(child.clone()).into()),
-            None if self.tree.runs(child) == Some(true) => Err(TreeError::Running(child.clone()).into()),
-            _ => Ok(()),
+    /// A start of what runs is not written down as a decision.
+    async fn can_be_started(&self, child: &Name) -> Result<(), RequestError> {
+        if self.is_down_above(child) {
+            return Err(TreeError::SupervisorDown(child.clone()).into());
+        }
+        // Keys may be many: there the supervisor alone is asked, by the start itself.
+        let is_key = child.parent().is_some_and(|above| self.services.templates.get(&above).is_some());
+        match is_key || self.state_of(child).await != "running" {
+            true => Ok(()),
+            false => Err(TreeError::Running(child.clone()).into()),
         }
     }
 

@@ -317,7 +317,7 @@ impl Keeper {
         self.said_of = self.root.clone();
         self.said = look.tree;
         self.tell_where_components_lie();
-        self.files.note(&self.said.workers);
+        self.files.note(&self.said.workers, |name| self.said.is_held(name));
         self.refuse_what_guests_may_write().await;
         self.go_on_with_accepted();
         self.go_on_where_refused(Keeper::refuse_what_cannot_be);

@@ -31,7 +31,7 @@ impl Host {
     }
 
     /// How its parent has this supervisor; empty: nobody does.
-    async fn state_of(&self, name: &Name) -> &'static str {
+    pub(super) async fn state_of(&self, name: &Name) -> &'static str {
         let Some(parent) = name.parent() else { return "" };
         let mut page = Page { after: None, limit: bounds::PAGE_ROWS_MAX };
         while let Some(View { children, more, .. }) = self.tree.look(&parent, page).await {

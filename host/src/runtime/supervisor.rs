@@ -228,6 +228,11 @@ impl Driver {
                 }
                 Answer::Ok
             }
+            // Its parent holds it for ended, by a report from before.
+            Order::Start if self.policy.has_started() => {
+                self.tell_parent(Report::Started { child: self.name.clone() }).await;
+                Answer::Ok
+            }
             Order::Start => self.feed(Input::Start).await,
             Order::Stop { comes_back } => {
                 self.come_back(comes_back);
@@ -736,8 +741,11 @@ impl Driver {
     }
 
     fn stand(&self, name: &Name, standing: Standing, now: Tick) {
-        if let Some(ChildHandle::Worker(worker)) = self.children.get(name) {
-            worker.stand(standing, now);
+        match self.children.get(name) {
+            Some(ChildHandle::Worker(worker)) => worker.stand(standing, now),
+            // It says itself how those below it stand: by whether they will be started.
+            Some(ChildHandle::Supervisor(supervisor)) if standing == Standing::Restarting => supervisor.rise(),
+            _ => {}
         }
     }
 

@@ -51,12 +51,14 @@ impl Files {
         self.seen().deleted.retain(|name| !names.contains(name));
     }
 
-    pub(super) fn note(&self, workers: &BTreeMap<Name, WorkerEntry>) {
-        let now = || workers.iter().map(|(name, entry)| (name, &entry.hash));
+    /// `is_held`: of which the look is not certain; what was seen there stays.
+    pub(super) fn note(&self, workers: &BTreeMap<Name, WorkerEntry>, is_held: impl Fn(&Name) -> bool) {
         let mut seen = self.seen();
         // Mostly nothing has changed since the last look.
-        if !seen.components.iter().eq(now()) {
-            seen.components = now().map(|(name, hash)| (name.clone(), *hash)).collect();
+        let is_same = seen.components.iter().eq(workers.iter().map(|(name, entry)| (name, &entry.hash)));
+        if !is_same {
+            seen.components.retain(|name, _| is_held(name));
+            seen.components.extend(workers.iter().map(|(name, entry)| (name.clone(), entry.hash)));
         }
     }
 

@@ -65,7 +65,7 @@ impl hyper::service::Service<Request<Incoming>> for Front {
         async move {
             let answer = async {
                 if !shared.api.host.has_started() {
-                    match until_it_has_started(&shared.api.host, request.uri()).await {
+                    match until_it_has_started(&shared.api.host, request.method(), request.uri()).await {
                         Ok(waited) => drop(request.extensions_mut().insert(waited)),
                         Err(failed) => return failed.into_response(),
                     }
@@ -97,7 +97,7 @@ impl Shared {
 
 /// What is asked of a worker or a supervisor waits until it is in the tree, within the time of the call: for how long the
 /// others take to start nobody waits. How the host is can be asked at any time.
-async fn until_it_has_started(host: &Host, uri: &Uri) -> Answer<Waited> {
+async fn until_it_has_started(host: &Host, method: &Method, uri: &Uri) -> Answer<Waited> {
     let begun = host.recorder().clock().now();
     if !["/v1/workers/", "/v1/supervisors/"].iter().any(|of_one| uri.path().starts_with(of_one)) {
         return Ok(Waited::default());
@@ -106,7 +106,10 @@ async fn until_it_has_started(host: &Host, uri: &Uri) -> Answer<Waited> {
     let time = pairs.filter_map(|pair| pair.strip_prefix("timeout_ms=")).find_map(|ms| ms.parse().ok());
     let time = time.map_or(CALL_DEADLINE, Duration::from_millis).min(CALL_DEADLINE_MAX);
     let name = named(uri.path());
-    let is_over = host.starting.is_over_within(time, || name.as_ref().is_some_and(|name| host.is_there(name))).await;
+    let is_message = ["/call", "/cast"].iter().any(|end| uri.path().ends_with(end));
+    let changes_nothing = is_message || method == Method::GET;
+    let is_there = || name.as_ref().is_some_and(|name| host.is_there(name, changes_nothing));
+    let is_over = host.starting.is_over_within(time, is_there).await;
     if host.starting.is_abandoned() {
         return Err(Failed::new(
             "stopping",

@@ -74,7 +74,7 @@ impl Supervision {
     pub(super) fn retry_child(&mut self, name: &Name, actions: &mut Vec<Action>) -> Answer {
         let Some(place) = self.children.find(name) else { return Answer::NotFound };
         match self.children.at(place).state {
-            ChildState::Down => Answer::AlreadyPresent,
+            ChildState::Down | ChildState::Stopping(Then::StayDown | Then::Isolate) => Answer::AlreadyPresent,
             // It starts with its supervisor.
             ChildState::Isolated if !self.is_running() => {
                 self.children.set(place, ChildState::Down);

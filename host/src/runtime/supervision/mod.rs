@@ -358,6 +358,11 @@ impl Supervision {
         matches!(self.phase, Phase::Starting | Phase::Running)
     }
 
+    /// All of its children were started, or tried.
+    pub fn has_started(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
     /// Restarts within the period: when, and of whom.
     pub fn recent_restarts(&mut self, now: Tick) -> Vec<(Tick, Name)> {
         self.restarts.within(now, self.settings.period)

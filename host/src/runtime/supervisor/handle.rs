@@ -59,12 +59,12 @@ pub enum Ask {
         name: Name,
         done: oneshot::Sender<Reply>,
     },
-    /// Answered when the child runs, or failed to.
-    /// What it failed over may be mended: it does not sit out its pause.
+    /// What it failed over may be mended: it does not sit out its pause. Answered as a start.
     RetryChild {
         name: Name,
         done: oneshot::Sender<Reply>,
     },
+    /// Answered when the child runs, or failed to.
     StartChild {
         name: Name,
         done: oneshot::Sender<Reply>,
@@ -292,8 +292,7 @@ impl SupervisorHandle {
         self.tell(Order::Rise);
     }
 
-    /// An order that says how those below stand. A supervisor that has not come to take many of them loses the last: its
-    /// start or its stop says it again.
+    /// An order that says how those below stand. A supervisor that has not come to take eight of them loses the next one.
     fn tell(&self, order: Order) {
         if self.orders.capacity() > ORDERS_LEFT {
             let _ = self.orders.try_send(order);

@@ -66,7 +66,7 @@ impl Post {
         let driver = &mut self.driver;
         while let Ok(order) = self.ordered.try_recv() {
             match order {
-                Order::Start => {}
+                Order::Start => driver.told_to_stop = false,
                 Order::Stop { comes_back } => (driver.told_to_stop, driver.comes_back) = (true, comes_back),
                 Order::Kill => driver.told_to_stop = true,
                 Order::Rest => driver.comes_back = false,

@@ -104,6 +104,9 @@ impl Driver {
         let asked = Asked::by_supervisor(comes_back);
         self.in_line = None;
         if self.live.is_none() && self.trial.is_none() && self.asleep.is_none() {
+            if asked == Asked::Yes {
+                self.shared.is_left_down();
+            }
             self.shared.stand(asked.standing(), self.services.clock.now());
             return self.report(Report::Stopped { child: self.shared.name().clone() }).await;
         }

@@ -486,6 +486,15 @@ impl Shared {
         self.update(|status| status.last_exit = Some(Box::new(LastExit { reason: reason.clone(), was_asked })));
     }
 
+    /// It does not run, and was asked not to.
+    pub(super) fn is_left_down(&self) {
+        self.update(|status| {
+            if let Some(last) = &mut status.last_exit {
+                last.was_asked = true;
+            }
+        });
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut Kept)) {
         change(&mut self.lock_status());
     }

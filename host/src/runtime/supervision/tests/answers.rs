@@ -126,7 +126,7 @@ fn a_child_that_may_be_mended() {
         in its restart loop      Ok              start x#2
         waits for its round      Restarting
         is stopped for a round   Restarting
-        is being stopped         Ok
+        is being stopped         AlreadyPresent
         is being removed         NotFound
         its supervisor is down   AlreadyPresent
     "#]]
